@@ -1,0 +1,759 @@
+/* SPDX-License-Identifier: MIT */
+/* The connection's state machine: what state it is in, which exchange is open, by when something
+ * must happen. How bytes come in and go out are conn_input.c and conn_output.c. See net/conn.h for
+ * the states; each has one function here, called until it has nothing more to do.
+ */
+#include "net/conn.h"
+
+#include <stdlib.h>
+
+#include "net/conn_priv.h"
+#include "net/target.h"
+#include "net/tls.h"
+
+enum {
+    HANDSHAKE_MS = 10000,
+    LINGER_MS = 2000,
+    LINGER_BYTES = 1024 * 1024, /* a peer that goes on sending more than this is cut */
+    TURN_REQUESTS = 64,         /* pipelined requests answered in one step */
+};
+
+/* What a state's function has to say. */
+enum turn { TURN_ON, TURN_WAIT };
+
+static void set_state(struct conn *c, struct net_thread *t, enum conn_state state)
+{
+    c->state = (uint8_t)state;
+    c->since_ms = t->now_ms;
+}
+
+int conn_open(struct conn *c, const struct service *service, struct transport transport,
+              const struct conn_peer *peer, const struct conn_host *host_ops, void *host,
+              struct net_thread *t)
+{
+    *c = (struct conn){.service = service, .host_ops = host_ops, .host = host, .peer = *peer};
+    if (service->tls && tls_accept_over(&c->transport, service->tls, transport) != 0) {
+        transport.ops->close(&transport);
+        return -1;
+    }
+    if (!service->tls)
+        c->transport = transport;
+    set_state(c, t, CONN_HANDSHAKE);
+    c->deadline_ms = t->now_ms;
+    net_count(&t->stats->accepted, 1);
+    return 0;
+}
+
+/* Release all. The exchange is not being served. */
+static void end(struct conn *c, struct net_thread *t)
+{
+    if (c->exchange) {
+        if (c->exchange->held)
+            net_count(&t->stats->ended, 1);
+        exchange_put(t, c->exchange);
+        c->exchange = NULL;
+        net_count(&t->stats->answers[0], 1);
+    }
+    free(c->in.at);
+    free(c->out.at);
+    c->in = c->out = (struct conn_bytes){0};
+    t->window_len = 0;
+    t->out_len = 0;
+    c->transport.ops->close(&c->transport);
+    net_count(&t->stats->closed, 1);
+    c->state = CONN_ENDED;
+}
+
+/* End so that the peer can't take what it got for the whole. */
+static void cut(struct conn *c, struct net_thread *t)
+{
+    if (c->transport.fd >= 0) {
+        struct linger hard = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(c->transport.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    }
+    end(c, t);
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
+
+static const struct route *find_route(const struct service *s, struct str path)
+{
+    for (size_t i = 0; i < s->route_count; i++) {
+        struct str prefix = s->routes[i].prefix;
+        if (prefix.len == 1)
+            return &s->routes[i];
+        if (path.len >= prefix.len && memcmp(path.at, prefix.at, prefix.len) == 0 &&
+            (path.len == prefix.len || path.at[prefix.len] == '/'))
+            return &s->routes[i];
+    }
+    return NULL;
+}
+
+static unsigned methods_of(const struct exchange_entry *entry)
+{
+    return entry->methods ? entry->methods & ~(unsigned)EXCHANGE_DUPLEX : EXCHANGE_GET | EXCHANGE_HEAD;
+}
+
+/* "Allow: GET, HEAD, OPTIONS" */
+static void add_allow(struct exchange *x, unsigned methods)
+{
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"};
+    char text[64];
+    size_t len = 0;
+    for (unsigned i = 0; i < 7; i++) {
+        if (!((methods | EXCHANGE_OPTIONS) & (1u << i)))
+            continue;
+        size_t n = strlen(names[i]);
+        memcpy(text + len, ", ", len ? 2 : 0);
+        len += len ? 2 : 0;
+        memcpy(text + len, names[i], n);
+        len += n;
+    }
+    exchange_add(x, "Allow", (struct str){text, len});
+}
+
+/* Find who serves the request. Returns 0, or the status to answer it with instead. */
+static int route_request(struct conn *c, struct exchange *x)
+{
+    struct target target;
+    x->target = (struct str){x->head + x->request.target, x->request.target_len};
+    char *scratch = exchange_alloc(x, x->target.len + 1);
+    int status = scratch ? target_parse(x->target, scratch, &target) : 500;
+    if (status)
+        return status;
+    if (target.asterisk && x->method != EXCHANGE_OPTIONS)
+        return 400;
+    x->path = target.path;
+    x->query = target.query;
+    const struct route *route = find_route(c->service, x->path);
+    if (target.asterisk || !route)
+        return target.asterisk ? 204 : 404;
+    x->route = route;
+    if (!(methods_of(route->entry) & x->method))
+        return x->method == EXCHANGE_OPTIONS ? 204 : 405;
+    x->entry = route->entry;
+    return 0;
+}
+
+/* How the body will come, and whether it may. Returns 0 or a status. */
+static int plan_body(struct conn *c, struct exchange *x)
+{
+    const struct http1_request *r = &x->request;
+    x->body_left = r->content_length;
+    x->body_ms = 0;
+    if (!r->chunked && r->content_length <= 0)
+        exchange_body_end(x, false);
+    if (r->content_length > 0 && (uint64_t)r->content_length > c->service->max_body_size)
+        return 413;
+    if (!r->expect_continue)
+        x->continued = true;
+    else if (!str_is_nocase(exchange_header(x, "expect"), STR("100-continue")))
+        return 417;
+    return 0;
+}
+
+/* Answer with an error and close: the request can't be gone on with. */
+static void refuse(struct conn *c, struct exchange *x, int status)
+{
+    c->close_after = true;
+    x->entry = NULL;
+    x->stage = EXCHANGE_RETURNED;
+    exchange_fail(x, status);
+}
+
+static int copy_head(struct exchange *x, const char *at, size_t len)
+{
+    char *to = x->inline_head;
+    if (len > sizeof x->inline_head) {
+        to = x->head_block = malloc(len);
+        if (!to)
+            return -1;
+    }
+    memcpy(to, at, len);
+    x->head = to;
+    return 0;
+}
+
+static struct exchange *open_exchange(struct conn *c, struct net_thread *t)
+{
+    struct exchange *x = exchange_get(t, c);
+    if (!x) {
+        conn_hang_up(c, false);
+        return NULL;
+    }
+    c->exchange = x;
+    c->offered = false;
+    c->requests++;
+    set_state(c, t, CONN_SERVING);
+    return x;
+}
+
+/* A whole head stands at the window's front. */
+static void begin_request(struct conn *c, struct net_thread *t, size_t head_len)
+{
+    struct exchange *x = open_exchange(c, t);
+    if (!x)
+        return;
+    int status = copy_head(x, t->window, head_len) == 0 ? http1_parse(&x->request, x->head, head_len) : 500;
+    conn_window_take(t, head_len);
+    if (status) {
+        refuse(c, x, status);
+        return;
+    }
+    x->is_http = true;
+    x->method = x->request.method;
+    x->body_ms = t->now_ms;
+    int refusal = route_request(c, x);
+    int body = plan_body(c, x);
+    if (body) {
+        refuse(c, x, body);
+    } else if (refusal == 400 || refusal == 500 || (refusal && x->request.expect_continue)) {
+        refuse(c, x, refusal);
+    } else {
+        x->refusal = 0;
+        if (refusal)
+            x->status = refusal; /* answered once the body is out of the way */
+    }
+}
+
+/* A head that can't be taken: bad, too long, too late. */
+static void refuse_head(struct conn *c, struct net_thread *t, int status)
+{
+    struct exchange *x = open_exchange(c, t);
+    if (x)
+        refuse(c, x, status);
+}
+
+static void skip_empty_lines(struct net_thread *t)
+{
+    while (t->window_len >= 2 && t->window[0] == '\r' && t->window[1] == '\n')
+        conn_window_take(t, 2);
+}
+
+/* IDLE and HEAD: find the next request in what has come. */
+static enum turn turn_request(struct conn *c, struct net_thread *t)
+{
+    if (c->out.len && !conn_flush(c, t, false))
+        return TURN_WAIT;
+    conn_window_open(c, t);
+    for (;;) {
+        if (c->state == CONN_IDLE)
+            skip_empty_lines(t);
+        if (t->window_len) {
+            if (c->state == CONN_IDLE) {
+                set_state(c, t, CONN_HEAD);
+                c->scanned = 0;
+            }
+            long n = http1_head_end(t->window, t->window_len, &c->scanned, c->service->max_header_size);
+            if (n > 0)
+                begin_request(c, t, (size_t)n);
+            else if (n < 0)
+                refuse_head(c, t, (int)-n);
+            if (n)
+                return TURN_ON;
+        }
+        switch (conn_read(c, t)) {
+        case CONN_READ_GOT:
+            continue;
+        case CONN_READ_END:
+            set_state(c, t, CONN_LINGER);
+            c->peer_closes = true;
+            return TURN_ON;
+        case CONN_READ_NONE:
+            break;
+        case CONN_READ_GONE:
+            return TURN_ON;
+        }
+        if (c->state == CONN_IDLE &&
+            (c->retire || atomic_load_explicit(c->service->draining, memory_order_relaxed))) {
+            set_state(c, t, CONN_LINGER);
+            return TURN_ON;
+        }
+        return TURN_WAIT;
+    }
+}
+
+/* --- serving --------------------------------------------------------------------------------- */
+
+static void call_step(struct exchange *x, enum exchange_event event)
+{
+    if (x->entry->step(x, event) != 0 && event != EXCHANGE_CANCELLED)
+        exchange_fail(x, 500);
+}
+
+/* The handler will not go on: tell it, and answer for it if it has not begun to. */
+static void cancel(struct exchange *x)
+{
+    if (atomic_load_explicit(&x->cancel, memory_order_relaxed))
+        return;
+    bool stepped = x->entry && x->entry->step && x->stage == EXCHANGE_OPEN;
+    exchange_cancel(x);
+    if (stepped)
+        call_step(x, EXCHANGE_CANCELLED);
+    if (stepped || x->stage == EXCHANGE_READING) {
+        x->stage = EXCHANGE_RETURNED;
+        exchange_fail(x, x->timed_out ? 504 : x->body_late ? 408 : 503);
+    }
+}
+
+/* The body is as far as the handler needs it: begin. */
+static void begin_serving(struct conn *c, struct net_thread *t, struct exchange *x)
+{
+    int64_t limit = c->service->handler_timeout_ms;
+    if (c->reject) {
+        net_count(&t->stats->rejected, 1);
+        exchange_add(x, "Retry-After", STR("1"));
+        refuse(c, x, 503);
+        return;
+    }
+    if (!x->entry) {
+        x->stage = EXCHANGE_RETURNED;
+        if (x->status == 405 || x->status == 204)
+            add_allow(x, x->route ? methods_of(x->route->entry) : 0x7f);
+        if (x->status == 204)
+            exchange_reply_static(x, 204, NULL, (struct str){0});
+        else
+            exchange_fail(x, x->status);
+        return;
+    }
+    x->stage = EXCHANGE_OPEN;
+    if (limit)
+        x->deadline_ms = t->now_ms + limit;
+    if (x->entry->step)
+        call_step(x, EXCHANGE_BEGUN);
+}
+
+/* What a step entry should know. Returns true if it was called. */
+static bool step_events(struct net_thread *t, struct exchange *x)
+{
+    bool called = false;
+    if (x->timer_ms && t->now_ms >= x->timer_ms && !x->ended) {
+        x->timer_ms = 0;
+        call_step(x, EXCHANGE_TIMER);
+        called = true;
+    }
+    if (x->entry->body == EXCHANGE_BODY_STREAM && !x->body_seen && !x->ended && (x->body.len || x->body_complete)) {
+        x->body_seen = true;
+        call_step(x, EXCHANGE_BYTES);
+        called = true;
+    }
+    if (x->write_short && x->unsent <= EXCHANGE_PIPE_SIZE / 2 && !x->ended) {
+        x->write_short = false;
+        call_step(x, EXCHANGE_ROOM);
+        called = true;
+    }
+    return called;
+}
+
+static bool is_streamed(const struct exchange *x)
+{
+    return x->entry && x->entry->body == EXCHANGE_BODY_STREAM;
+}
+
+/* A body that can't be right, or never comes whole. */
+static void spoil(struct conn *c, struct exchange *x)
+{
+    int status = x->refusal ? x->refusal : 400;
+    c->close_after = true;
+    exchange_hold(x);
+    exchange_body_end(x, true);
+    exchange_let(x);
+    bool served = x->stage == EXCHANGE_SERVED || c->offered;
+    cancel(x);
+    if (!served && !x->begun)
+        exchange_fail(x, status);
+    x->refusal = 0;
+}
+
+static bool take_body(struct conn *c, struct net_thread *t, struct exchange *x)
+{
+    if (x->body_complete || (x->stage != EXCHANGE_READING && !is_streamed(x)) || conn_answered(x))
+        return false;
+    bool progress = conn_take_body(c, t, x);
+    if (x->refusal || (x->body_complete && x->body_cut)) {
+        if (x->stage == EXCHANGE_READING)
+            refuse(c, x, x->refusal ? x->refusal : 400);
+        else
+            spoil(c, x);
+        x->refusal = 0;
+        return true;
+    }
+    return progress;
+}
+
+static void note(struct net_thread *t, struct conn *c, const struct exchange *x)
+{
+    struct exchange_record record = {
+        .peer = exchange_peer(x),
+        .method = x->is_http ? x->request.method_text : STR("-"),
+        .target = x->is_http ? x->target : STR("-"),
+        .referer = exchange_header(x, "referer"),
+        .user_agent = exchange_header(x, "user-agent"),
+        .minor = x->is_http ? x->request.minor : 1,
+        .status = x->failed && !x->begun ? 0 : x->status,
+        .body_bytes = x->body_bytes,
+        .duration_us = t->clock_us() - x->begun_us,
+    };
+    c->service->note(c->service->note_arg, &record);
+}
+
+/* The answer is out (or gathered): what comes after it? */
+static void finish(struct conn *c, struct net_thread *t, struct exchange *x)
+{
+    if (x->held) {
+        net_count(&t->stats->ended, 1);
+        net_histogram_add(&t->stats->latency, t->clock_us() - x->begun_us, 1);
+    } else {
+        t->gathered_now++;
+    }
+    t->gathered[x->status / 100]++;
+    if (c->service->note)
+        note(t, c, x);
+    if (x->failed) {
+        conn_flush(c, t, false);
+        cut(c, t);
+        return;
+    }
+    c->exchange = NULL;
+    exchange_put(t, x);
+    set_state(c, t, c->close_after ? CONN_LINGER : CONN_IDLE);
+}
+
+static enum turn turn_serving(struct conn *c, struct net_thread *t)
+{
+    struct exchange *x = c->exchange;
+    atomic_store_explicit(&x->kicked, false, memory_order_release);
+    bool progress = true;
+    while (progress && !atomic_load_explicit(&c->gone, memory_order_relaxed)) {
+        progress = take_body(c, t, x);
+        if (x->stage == EXCHANGE_READING && (x->body_complete || is_streamed(x))) {
+            begin_serving(c, t, x);
+            progress = true;
+        }
+        if (x->stage == EXCHANGE_OPEN && x->entry->step)
+            progress |= step_events(t, x);
+        progress |= conn_pump(c, t, x);
+        bool at_work = x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && x->entry->run);
+        if (conn_answered(x) && !at_work) {
+            finish(c, t, x);
+            return TURN_ON;
+        }
+    }
+    return atomic_load_explicit(&c->gone, memory_order_relaxed) ? TURN_ON : TURN_WAIT;
+}
+
+/* --- beginnings and ends --------------------------------------------------------------------- */
+
+static enum turn turn_handshake(struct conn *c, struct net_thread *t)
+{
+    int r = c->transport.ops->handshake(&c->transport);
+    if (r == TRANSPORT_GONE) {
+        net_count(&t->stats->handshakes_failed, 1);
+        end(c, t);
+        return TURN_ON;
+    }
+    if (r != 0) {
+        c->wants |= r == TRANSPORT_WANT_WRITE ? CONN_WANT_WRITE : CONN_WANT_READ;
+        return TURN_WAIT;
+    }
+    set_state(c, t, CONN_IDLE);
+    if (!c->service->duplex)
+        return TURN_ON;
+    struct exchange *x = open_exchange(c, t);
+    if (!x)
+        return TURN_ON;
+    x->method = EXCHANGE_DUPLEX;
+    x->route = &c->service->routes[0];
+    x->entry = x->route->entry;
+    x->continued = true;
+    x->body_ms = t->now_ms;
+    return TURN_ON;
+}
+
+/* Everything is said: say so, then wait for the peer's end so that what it still sends does not
+ * reset what it has not read yet (RFC 9112, 9.6). A peer that asked for the close sends no more. */
+static enum turn turn_linger(struct conn *c, struct net_thread *t)
+{
+    if (!conn_flush(c, t, false))
+        return atomic_load_explicit(&c->gone, memory_order_relaxed) ? TURN_ON : TURN_WAIT;
+    conn_window_open(c, t);
+    int r = c->transport.ops->shutdown(&c->transport);
+    bool unread = t->window_len || c->in.len;
+    t->window_len = 0;
+    if (r == TRANSPORT_GONE || (c->peer_closes && !unread)) {
+        end(c, t);
+        return TURN_ON;
+    }
+    c->peer_closes = false; /* it sent more than it should have: wait for its end after all */
+    for (;;) {
+        enum conn_read got = conn_read(c, t);
+        c->scanned += (uint32_t)t->window_len;
+        t->window_len = 0;
+        if (got == CONN_READ_NONE)
+            return TURN_WAIT;
+        if (got == CONN_READ_GOT && c->scanned < LINGER_BYTES)
+            continue;
+        end(c, t);
+        return TURN_ON;
+    }
+}
+
+/* The peer is gone. A run handler that is at work is told, and awaited. */
+static enum turn turn_gone(struct conn *c, struct net_thread *t)
+{
+    struct exchange *x = c->exchange;
+    if (x && x->entry) {
+        bool at_work = x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && x->entry->run);
+        cancel(x);
+        if (at_work)
+            return TURN_WAIT;
+    }
+    end(c, t);
+    return TURN_ON;
+}
+
+/* --- time ------------------------------------------------------------------------------------ */
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool awaits_body(const struct conn *c, const struct exchange *x)
+{
+    return !x->body_complete && (c->wants & CONN_WANT_READ) != 0;
+}
+
+static int64_t body_deadline(const struct conn *c, const struct exchange *x)
+{
+    int64_t limit = x->is_http ? c->service->body_timeout_ms : c->service->keepalive_timeout_ms;
+    return x->body_ms + limit;
+}
+
+static int64_t serving_deadline(const struct conn *c, const struct exchange *x)
+{
+    int64_t deadline = INT64_MAX;
+    if (atomic_load_explicit(&x->cancel, memory_order_relaxed))
+        return deadline;
+    if (awaits_body(c, x))
+        deadline = body_deadline(c, x);
+    if (x->stage == EXCHANGE_OPEN || x->stage == EXCHANGE_SERVED)
+        deadline = earlier(deadline, x->deadline_ms);
+    if (x->timer_ms)
+        deadline = earlier(deadline, x->timer_ms);
+    return deadline;
+}
+
+static int64_t deadline_of(const struct conn *c)
+{
+    const struct service *s = c->service;
+    if (c->state == CONN_SERVING && atomic_load_explicit(&c->gone, memory_order_relaxed))
+        return INT64_MAX; /* only the handler's return is waited for */
+    int64_t blocked = c->blocked ? c->since_ms + s->send_timeout_ms : INT64_MAX;
+    switch ((enum conn_state)c->state) {
+    case CONN_HANDSHAKE:
+        return c->since_ms + HANDSHAKE_MS;
+    case CONN_IDLE:
+        return earlier(blocked, c->since_ms + (c->requests ? s->keepalive_timeout_ms : s->header_timeout_ms));
+    case CONN_HEAD:
+        return earlier(blocked, c->since_ms + s->header_timeout_ms);
+    case CONN_SERVING:
+        return earlier(blocked, serving_deadline(c, c->exchange));
+    case CONN_LINGER:
+        return c->since_ms + LINGER_MS;
+    case CONN_NONE:
+    case CONN_ENDED:
+        break;
+    }
+    return INT64_MAX;
+}
+
+static void serving_expired(struct conn *c, struct net_thread *t, struct exchange *x)
+{
+    if (x->timer_ms && t->now_ms >= x->timer_ms)
+        return; /* step_events delivers it */
+    if (t->now_ms >= x->deadline_ms)
+        x->timed_out = true;
+    else if (!x->body_complete && t->now_ms >= body_deadline(c, x))
+        x->body_late = true;
+    else
+        return;
+    c->close_after = true;
+    if (!x->is_http)
+        conn_hang_up(c, false);
+    else
+        cancel(x);
+}
+
+static void expired(struct conn *c, struct net_thread *t)
+{
+    if (c->blocked && t->now_ms >= c->since_ms + c->service->send_timeout_ms) {
+        conn_hang_up(c, false);
+        return;
+    }
+    switch ((enum conn_state)c->state) {
+    case CONN_HEAD:
+        refuse_head(c, t, 408);
+        break;
+    case CONN_SERVING:
+        serving_expired(c, t, c->exchange);
+        break;
+    case CONN_HANDSHAKE:
+        net_count(&t->stats->handshakes_failed, 1);
+        end(c, t);
+        break;
+    case CONN_IDLE:
+        c->retire = true; /* a request that is there already is still answered */
+        break;
+    case CONN_LINGER:
+        end(c, t);
+        break;
+    case CONN_NONE:
+    case CONN_ENDED:
+        break;
+    }
+}
+
+/* --- the step -------------------------------------------------------------------------------- */
+
+static enum turn turn(struct conn *c, struct net_thread *t)
+{
+    if (atomic_load_explicit(&c->gone, memory_order_acquire))
+        return turn_gone(c, t);
+    switch ((enum conn_state)c->state) {
+    case CONN_HANDSHAKE:
+        return turn_handshake(c, t);
+    case CONN_IDLE:
+    case CONN_HEAD:
+        return turn_request(c, t);
+    case CONN_SERVING:
+        return turn_serving(c, t);
+    case CONN_LINGER:
+        return turn_linger(c, t);
+    case CONN_NONE:
+    case CONN_ENDED:
+        break;
+    }
+    return TURN_WAIT;
+}
+
+/* Count what was answered in this step, with one look at the clock. */
+static void count_answers(struct net_thread *t)
+{
+    for (unsigned i = 0; i < 6; i++)
+        if (t->gathered[i])
+            net_count(&t->stats->answers[i], t->gathered[i]);
+    if (t->gathered_now)
+        net_histogram_add(&t->stats->latency, t->clock_us() - t->now_us, t->gathered_now);
+    memset(t->gathered, 0, sizeof t->gathered);
+    t->gathered_now = 0;
+}
+
+/* An exchange that outlives its first step is in progress, for the counters. */
+static void hold_exchange(struct conn *c, struct net_thread *t)
+{
+    if (!c->exchange || c->exchange->held)
+        return;
+    c->exchange->held = true;
+    net_count(&t->stats->begun, 1);
+}
+
+/* Offer a run handler's exchange to the driver, once. */
+static bool offer(struct conn *c)
+{
+    struct exchange *x = c->exchange;
+    if (c->state != CONN_SERVING || c->offered || x->stage != EXCHANGE_OPEN || !x->entry->run)
+        return false;
+    return c->offered = true;
+}
+
+unsigned conn_step(struct conn *c, struct net_thread *t)
+{
+    uint64_t first = c->requests;
+    bool again = false;
+    t->window_open = t->drained = false;
+    t->window_len = 0;
+    if (t->now_ms >= c->deadline_ms)
+        expired(c, t);
+    c->wants = 0;
+    while (c->state != CONN_ENDED && turn(c, t) == TURN_ON) {
+        c->wants = 0;
+        again = c->state == CONN_IDLE && c->requests - first >= TURN_REQUESTS;
+        if (again)
+            break;
+    }
+    if (c->state != CONN_ENDED && (t->out_len || c->out.len) && !conn_flush(c, t, false) &&
+        atomic_load_explicit(&c->gone, memory_order_relaxed))
+        again = true; /* found out only now: the next step ends it */
+    count_answers(t);
+    if (c->state == CONN_ENDED)
+        return CONN_CLOSED;
+    hold_exchange(c, t);
+    conn_window_close(c, t);
+    c->deadline_ms = deadline_of(c);
+    return c->wants | (offer(c) ? CONN_WANT_SERVE : 0u) | (again ? CONN_WANT_AGAIN : 0u);
+}
+
+/* --- questions ------------------------------------------------------------------------------- */
+
+struct exchange *conn_exchange(const struct conn *c)
+{
+    return c->exchange;
+}
+
+int64_t conn_deadline(const struct conn *c)
+{
+    return c->deadline_ms;
+}
+
+bool conn_is_idle(const struct conn *c)
+{
+    return c->state == CONN_IDLE && c->in.len == 0 && c->out.len == 0;
+}
+
+bool conn_has_input(const struct conn *c)
+{
+    return c->in.len != 0;
+}
+
+int conn_fd(const struct conn *c)
+{
+    return c->transport.fd;
+}
+
+bool conn_is_served(const struct conn *c)
+{
+    return c->exchange && c->exchange->stage == EXCHANGE_SERVED;
+}
+
+void conn_retire(struct conn *c)
+{
+    c->retire = true;
+}
+
+void conn_reject(struct conn *c)
+{
+    c->reject = true;
+    struct exchange *x = c->exchange;
+    if (x && x->stage == EXCHANGE_OPEN && x->entry->run && !x->begun) {
+        exchange_add(x, "Retry-After", STR("1"));
+        refuse(c, x, 503);
+    }
+}
+
+void conn_hang_up(struct conn *c, bool only_end)
+{
+    if (only_end)
+        c->read_on = true;
+    else
+        atomic_store_explicit(&c->gone, 1, memory_order_release);
+}
+
+void conn_abort(struct conn *c, struct net_thread *t)
+{
+    if (c->state == CONN_NONE || c->state == CONN_ENDED)
+        return;
+    if (c->exchange && c->exchange->entry)
+        cancel(c->exchange);
+    cut(c, t);
+}

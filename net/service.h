@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* What the connections of one listener need to know: limits, routes, certificates, where answers
+ * are noted. Plain data, made by the server from the configuration before connections begin and not
+ * changed while one lives. */
+#ifndef NET_SERVICE_H
+#define NET_SERVICE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/exchange.h"
+
+struct tls_context;
+
+/* A path prefix on whole segments, and what serves below it. */
+struct route {
+    struct str prefix; /* "/", or "/a" without a '/' at its end */
+    const struct exchange_entry *entry;
+    const void *conf; /* what exchange_conf() returns */
+};
+
+/* One answer, as an access log wants it. Strings are borrowed for the call and are raw: whoever
+ * writes them escapes them. */
+struct exchange_record {
+    struct str peer, method, target, referer, user_agent;
+    int minor;  /* HTTP/1.minor */
+    int status; /* 0: cut before an answer */
+    int64_t body_bytes; /* of the answer, as sent */
+    int64_t duration_us;
+};
+
+struct service {
+    bool duplex; /* a TCP listener: routes[0] serves the whole connection */
+    struct tls_context *tls; /* NULL: plain */
+
+    const struct route *routes; /* longest prefix first */
+    size_t route_count;
+
+    int64_t header_timeout_ms, body_timeout_ms, handler_timeout_ms, send_timeout_ms;
+    int64_t keepalive_timeout_ms;
+    unsigned keepalive_requests; /* 0: no limit */
+    size_t max_header_size, max_body_size;
+
+    /* Set when the listener is being drained: answers say "Connection: close", idle connections
+     * end. May be set from any thread or process at any time. */
+    const atomic_bool *draining;
+
+    /* Called once an answer is complete; NULL: nobody wants to know. Must not wait for long. */
+    void (*note)(void *arg, const struct exchange_record *record);
+    void *note_arg;
+};
+
+#endif

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* Listening and accepting: see net/socket.h. */
+#include "net/socket.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+union any_address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
+/* Fill to from the text. Returns its length, or 0 if it is no address. */
+static socklen_t fill(const struct socket_address *a, union any_address *to)
+{
+    *to = (union any_address){0};
+    if (a->unix_path) {
+        if (strlen(a->unix_path) >= sizeof to->un.sun_path)
+            return 0;
+        to->un.sun_family = AF_UNIX;
+        memcpy(to->un.sun_path, a->unix_path, strlen(a->unix_path) + 1);
+        return sizeof to->un;
+    }
+    const char *host = strcmp(a->host, "*") == 0 ? "::" : a->host;
+    if (inet_pton(AF_INET, host, &to->in.sin_addr) == 1) {
+        to->in.sin_family = AF_INET;
+        to->in.sin_port = htons(a->port);
+        return sizeof to->in;
+    }
+    if (inet_pton(AF_INET6, host, &to->in6.sin6_addr) != 1)
+        return 0;
+    to->in6.sin6_family = AF_INET6;
+    to->in6.sin6_port = htons(a->port);
+    return sizeof to->in6;
+}
+
+/* A socket file left behind by a server that was killed is in the way; a living one is not ours. */
+static void remove_stale(const union any_address *address, socklen_t len)
+{
+    struct stat st;
+    if (lstat(address->un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+        return;
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return;
+    if (connect(probe, &address->any, len) != 0 && errno == ECONNREFUSED)
+        unlink(address->un.sun_path);
+    close(probe);
+}
+
+static int open_socket(int family, int only_six)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    int one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_six, sizeof only_six);
+    if (family != AF_UNIX) /* answers are written whole, so nothing is to be waited for */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+int socket_listen(const struct socket_address *a, int backlog, char *why, size_t why_size)
+{
+    union any_address address;
+    socklen_t len = fill(a, &address);
+    if (len == 0) {
+        snprintf(why, why_size, "not an address");
+        return -1;
+    }
+    bool both = !a->unix_path && strcmp(a->host, "*") == 0;
+    int fd = open_socket(address.any.sa_family, !both);
+    if (fd < 0 && both && errno == EAFNOSUPPORT) {
+        struct socket_address four = {.host = "0.0.0.0", .port = a->port};
+        return socket_listen(&four, backlog, why, why_size);
+    }
+    if (fd < 0) {
+        snprintf(why, why_size, "no socket: %s", strerror(errno));
+        return -1;
+    }
+    if (a->unix_path)
+        remove_stale(&address, len);
+    if (bind(fd, &address.any, len) == 0 && listen(fd, backlog) == 0)
+        return fd;
+    snprintf(why, why_size, "%s%s", strerror(errno),
+             errno == EADDRINUSE ? ": another server listens there; stop it or choose another port" : "");
+    close(fd);
+    return -1;
+}
+
+void socket_defer_accept(int fd)
+{
+    int seconds = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+}
+
+void socket_drop_new(int fd)
+{
+    struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog program = {.len = 1, .filter = &drop};
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+static void set_peer(struct conn_peer *peer, const union any_address *address)
+{
+    *peer = (struct conn_peer){.family = AF_UNIX};
+    if (address->any.sa_family == AF_INET) {
+        peer->family = AF_INET;
+        peer->port = ntohs(address->in.sin_port);
+        memcpy(peer->address, &address->in.sin_addr, 4);
+    } else if (address->any.sa_family == AF_INET6) {
+        peer->family = AF_INET6;
+        peer->port = ntohs(address->in6.sin6_port);
+        memcpy(peer->address, &address->in6.sin6_addr, 16);
+        if (IN6_IS_ADDR_V4MAPPED(&address->in6.sin6_addr)) { /* a v4 peer on a socket for both */
+            peer->family = AF_INET;
+            memmove(peer->address, peer->address + 12, 4);
+        }
+    }
+}
+
+int socket_accept(int fd, struct conn_peer *peer)
+{
+    for (;;) {
+        union any_address address;
+        socklen_t len = sizeof address;
+        address.any.sa_family = AF_UNIX;
+        int got = accept4(fd, &address.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (got >= 0) {
+            set_peer(peer, &address);
+            return got;
+        }
+        switch (errno) {
+        case EAGAIN:
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+        case ENOBUFS:
+        case EBADF:
+        case EINVAL:
+            return -errno;
+        default: /* that connection died in the queue, or a signal came: take the next */
+            continue;
+        }
+    }
+}
+
+void socket_name(int fd, char *text, size_t size)
+{
+    union any_address address = {0};
+    socklen_t len = sizeof address;
+    char host[INET6_ADDRSTRLEN];
+    snprintf(text, size, "?");
+    if (getsockname(fd, &address.any, &len) != 0)
+        return;
+    if (address.any.sa_family == AF_UNIX)
+        snprintf(text, size, "unix:%s", address.un.sun_path);
+    else if (address.any.sa_family == AF_INET)
+        snprintf(text, size, "%s:%d", inet_ntop(AF_INET, &address.in.sin_addr, host, sizeof host),
+                 ntohs(address.in.sin_port));
+    else
+        snprintf(text, size, "[%s]:%d", inet_ntop(AF_INET6, &address.in6.sin6_addr, host, sizeof host),
+                 ntohs(address.in6.sin6_port));
+}

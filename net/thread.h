@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* What one thread that steps connections owns: the buffers that all its connections borrow while
+ * they are stepped (so that an idle one holds none), the time, and its counters.
+ *
+ * Nothing here is shared: one struct net_thread a thread, and a forked child makes its own or goes
+ * on with the copy. Time is an argument to connections: it is read from clock_us, once a
+ * net_thread_tick(), so tests can turn it by hand.
+ */
+#ifndef NET_THREAD_H
+#define NET_THREAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "net/stats.h"
+#include "net/str.h"
+
+struct exchange;
+
+enum { NET_OUT_SIZE = 64 * 1024 };
+
+struct net_thread {
+    int64_t now_ms; /* monotonic, of the last tick */
+    int64_t now_us;
+    int64_t (*clock_us)(void);
+    struct net_stats *stats; /* where counts go; shared or not */
+
+    /* private to net/ */
+    char *in; /* bytes just read; in_size of them at most */
+    size_t in_size;
+    char *window; /* the part of in that is not yet understood, while a connection is stepped */
+    size_t window_len;
+    bool window_open; /* the connection's kept bytes have been put there */
+    bool drained;     /* the transport has nothing more to read for now */
+    char *out; /* answers gathered for one write; NET_OUT_SIZE */
+    size_t out_len;
+    unsigned gathered[6]; /* answers of this step by class, not yet counted */
+    unsigned gathered_now; /* those of them that began in this step */
+    time_t date_s;
+    char date[48]; /* "Server: ...\r\nDate: ...\r\n" as it stands in answers */
+    char ok_head[96];
+    size_t date_len, ok_head_len;
+    struct exchange *spare; /* ended exchanges to be used again */
+    unsigned spare_count;
+};
+
+/* in_size: at least the largest request head that a connection of this thread may send, and some
+ * room for what follows it. Returns NULL when memory is out. stats is borrowed. */
+struct net_thread *net_thread_new(size_t in_size, struct net_stats *stats);
+void net_thread_free(struct net_thread *t);
+/* Read the clock. Call before stepping connections, once a turn. */
+void net_thread_tick(struct net_thread *t);
+/* The monotonic clock in microseconds. Safe from: anywhere. */
+int64_t net_clock_us(void);
+
+#endif
