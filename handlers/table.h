@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+/* The list of handlers, a line each; handlers/table.c makes the table of it. No include guard: it
+ * is included once for the declarations and once for the table. */
+HANDLER(text)
+HANDLER(static)
+HANDLER(echo)
+HANDLER(sleep)
+HANDLER(spin)
+HANDLER(status)
