@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Futex back-ends of the parking layer.
+ *
+ * Only absolute CLOCK_MONOTONIC deadlines go to the kernel (FUTEX_WAIT_BITSET, futex_waitv), so a
+ * sleep that is cut short by a signal goes on with the same deadline. EINTR counts as a wake-up
+ * without reason: the caller looks again anyway.
+ *
+ * A coroutine back-end becomes a third row: its park() queues the running coroutine under the word
+ * and switches to the loop, its unpark() looks there before, or after, the futex row does. That is
+ * why callers pass only (word, expected, deadline) and never see a futex.
+ */
+#include "concurrency/park.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
+enum { RECHECK_NS = 1000000000 };
+
+/* The kernel's struct futex_waitv, absent from older headers. */
+struct waited {
+    uint64_t value;
+    uint64_t address;
+    uint32_t flags;
+    uint32_t reserved;
+};
+
+static struct timespec timespec_of(int64_t ns)
+{
+    return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
+static int result_of(long rc)
+{
+    return rc < 0 && errno == ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+static int futex_wait(_Atomic uint32_t *word, int flags, uint32_t expected, int64_t deadline)
+{
+    struct timespec until = timespec_of(deadline);
+
+    return result_of(syscall(SYS_futex, word, FUTEX_WAIT_BITSET | flags, expected,
+                             deadline == MODUS_FOREVER ? NULL : &until, NULL,
+                             FUTEX_BITSET_MATCH_ANY));
+}
+
+static int futex_wake(_Atomic uint32_t *word, int flags, int n)
+{
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE | flags, n, NULL, NULL, 0);
+
+    return woken < 0 ? 0 : (int)woken;
+}
+
+static int private_park(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+                        const struct modus_watch *watch)
+{
+    (void)watch; /* the threads of a process die together */
+    return futex_wait(word, FUTEX_PRIVATE_FLAG, expected, deadline);
+}
+
+static int private_unpark(_Atomic uint32_t *word, int n)
+{
+    return futex_wake(word, FUTEX_PRIVATE_FLAG, n);
+}
+
+/* Sleep a second at most; what happens at its end is the caller's second look, not a timeout. */
+static int recheck_park(_Atomic uint32_t *word, uint32_t expected, int64_t deadline)
+{
+    int64_t look = modus_now_ns() + RECHECK_NS;
+
+    if (deadline != MODUS_FOREVER && deadline <= look)
+        return futex_wait(word, 0, expected, deadline);
+    futex_wait(word, 0, expected, look);
+    return 0;
+}
+
+static int shared_park(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+                       const struct modus_watch *watch)
+{
+    static _Atomic int missing; /* futex_waitv; being late in seeing it costs one more try */
+    struct timespec until = timespec_of(deadline);
+    long rc;
+
+    if (!watch || !watch->epoch || atomic_load_explicit(&missing, memory_order_relaxed))
+        return recheck_park(word, expected, deadline);
+    struct waited both[2] = {
+        {.value = expected, .address = (uintptr_t)word, .flags = 2 /* FUTEX_32 */},
+        {.value = watch->seen, .address = (uintptr_t)watch->epoch, .flags = 2},
+    };
+    rc = syscall(SYS_futex_waitv, both, 2, 0, deadline == MODUS_FOREVER ? NULL : &until,
+                 CLOCK_MONOTONIC);
+    if (rc < 0 && (errno == ENOSYS || errno == EPERM)) {
+        atomic_store_explicit(&missing, 1, memory_order_relaxed);
+        return recheck_park(word, expected, deadline);
+    }
+    return result_of(rc);
+}
+
+static int shared_unpark(_Atomic uint32_t *word, int n)
+{
+    return futex_wake(word, 0, n);
+}
+
+static const struct modus_park_ops backends[] = {
+    [MODUS_THREAD] = {"private futex", private_park, private_unpark},
+    [MODUS_PROCESS] = {"shared futex", shared_park, shared_unpark},
+};
+
+/* Of the thread, not of the process: a shared counter would cost more than it tells. */
+static _Thread_local struct modus_park_stats stats;
+
+struct modus_park_stats modus_park_stats(void)
+{
+    return stats;
+}
+
+int modus_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+               const struct modus_watch *watch)
+{
+    int saved = errno, rc = backends[scope].park(word, expected, deadline, watch);
+
+    stats.parks++;
+    errno = saved;
+    return rc;
+}
+
+int modus_unpark(enum modus_scope scope, _Atomic uint32_t *word, int n)
+{
+    int saved = errno, woken = backends[scope].unpark(word, n);
+
+    stats.unparks++;
+    errno = saved;
+    return woken;
+}

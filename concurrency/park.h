@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Parking: the one place where the toolbox sleeps.
+ *
+ * Every primitive is a 32-bit word that is changed by atomic operations, and this pair for the time
+ * when the word has a value that one cannot go on with:
+ *
+ *     while ((value = atomic_load(&word)) == UNWANTED)
+ *         if (modus_park(scope, &word, UNWANTED, deadline, NULL) == -ETIMEDOUT)
+ *             return -ETIMEDOUT;
+ *     ...
+ *     atomic_store(&word, WANTED);
+ *     modus_unpark(scope, &word, 1);
+ *
+ * modus_park may return 0 without reason (a signal, a wake-up meant for an earlier user of the
+ * address), so callers always look again. The scope is fixed by the object, never by the call: a
+ * private wake-up on a shared word is lost without a sound.
+ *
+ * Between processes a sleeper also watches the death epoch of the arena in which the word lies: the
+ * one that should have woken it may have been killed. Take the watch *before* looking at the
+ * condition, then park with it; a death after the look ends the park.
+ */
+#ifndef CONCURRENCY_PARK_H
+#define CONCURRENCY_PARK_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "concurrency/result.h"
+
+/* Who shares an object. 0 is no scope, so a zeroed object is "not started". */
+enum modus_scope {
+    MODUS_THREAD = 1,  /* the threads of one process; any memory */
+    MODUS_PROCESS = 2, /* processes too; memory that was mapped MAP_SHARED before the fork */
+};
+
+/* A look at a death epoch; epoch is NULL in thread scope and outside of any arena. */
+struct modus_watch {
+    _Atomic uint32_t *epoch;
+    uint32_t seen;
+};
+
+/* Look at the death epoch of the arena that holds object. Does not block.
+ * Safe from: any thread and process, a forked child. */
+void modus_watch_look(struct modus_watch *watch, const void *object);
+
+/* Sleep while *word == expected, until unparked, until the watched epoch moves, or until deadline
+ * (absolute CLOCK_MONOTONIC ns, or MODUS_FOREVER). watch may be NULL; in process scope without an
+ * epoch (object outside of any arena), or on a kernel without futex_waitv (before 5.16), the sleep
+ * ends after 1 s at most, so that the caller looks again. Returns 0, also for no reason, or
+ * -ETIMEDOUT. Blocks. Signals do not surface.
+ * Safe from: any thread and process, a forked child; not from signal handlers. */
+int modus_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+               const struct modus_watch *watch);
+
+/* Wake up to n sleepers on word, the longest sleeping first; returns how many. n INT_MAX: all. The
+ * word is not read, so it may already have been freed or be used for something else; whoever then
+ * sleeps there wakes for no reason. Does not block.
+ * Safe from: any thread and process, signal handlers, a forked child. */
+int modus_unpark(enum modus_scope scope, _Atomic uint32_t *word, int n);
+
+/* What the calling thread has cost so far: sleeps begun, and wake-ups that were a system call. */
+struct modus_park_stats {
+    uint64_t parks;
+    uint64_t unparks;
+};
+
+/* Safe from: any thread, signal handlers, a forked child (where the counts go on). */
+struct modus_park_stats modus_park_stats(void);
+
+/* One way of sleeping. */
+struct modus_park_ops {
+    const char *name;
+    int (*park)(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+                const struct modus_watch *watch);
+    int (*unpark)(_Atomic uint32_t *word, int n);
+};
+
+#endif

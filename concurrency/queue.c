@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The queue: life, waiting, waking, closing and joining, for both scopes. The rings are in
+ * ring_thread.c and ring_process.c; how sleepers are woken, in gate.c.
+ *
+ * Every operation first tries the ring; only if that is in vain does it become a visitor of the
+ * gate: enter, try again, sleep, try again. Whoever has been a visitor, and whoever changed
+ * something, leaves the gates so that nobody sleeps while there is something to do: see settle.
+ */
+#include "concurrency/queue.h"
+#include "concurrency/arena_priv.h"
+#include "concurrency/fault.h"
+#include "concurrency/participant.h"
+#include "concurrency/ring.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+enum { CAPACITY_MAX = 1 << 24, ITEM_MAX = 65536, LINE = 64 };
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static uint32_t stride_for(uint32_t item_size)
+{
+    return (uint32_t)round_up(sizeof(struct modus_ring_slot) + item_size, LINE);
+}
+
+static uint32_t holders_for(const struct modus_queue_attr *attr)
+{
+    return attr->scope == MODUS_PROCESS && attr->joinable ? attr->arena->participants : 0;
+}
+
+static uint32_t slots_at(uint32_t holders)
+{
+    return (uint32_t)round_up(sizeof(struct modus_ring) + holders * sizeof(_Atomic uint64_t), 128);
+}
+
+static size_t ring_bytes(uint32_t holders, uint32_t mask, uint32_t stride)
+{
+    return slots_at(holders) + ((size_t)mask + 1) * stride;
+}
+
+static void *ring_alloc(const struct modus_queue_attr *attr, size_t bytes)
+{
+    if (attr->scope == MODUS_PROCESS)
+        return modus_arena_alloc(attr->arena, bytes, 128);
+    void *memory = aligned_alloc(128, round_up(bytes, 128));
+    if (memory)
+        memset(memory, 0, bytes);
+    return memory;
+}
+
+static bool valid(const struct modus_queue_attr *attr)
+{
+    if (attr->scope == MODUS_PROCESS ? !attr->arena
+                                     : attr->scope != MODUS_THREAD || attr->on_death != 0)
+        return false;
+    return attr->capacity >= 1 && attr->capacity <= CAPACITY_MAX &&
+           (attr->capacity & (attr->capacity - 1)) == 0 && attr->item_size >= 1 &&
+           attr->item_size <= ITEM_MAX;
+}
+
+int modus_queue_init(struct modus_queue *queue, const struct modus_queue_attr *attr)
+{
+    memset(queue, 0, sizeof *queue);
+    if (!valid(attr))
+        return -EINVAL;
+    uint32_t holders = holders_for(attr), stride = stride_for(attr->item_size);
+    struct modus_ring *ring = ring_alloc(attr, ring_bytes(holders, attr->capacity - 1, stride));
+    if (!ring)
+        return -ENOMEM;
+    ring->mask = attr->capacity - 1;
+    ring->stride = stride;
+    ring->redeliver = attr->on_death == MODUS_QUEUE_REDELIVER;
+    ring->slots_at = slots_at(holders);
+    ring->holders = holders;
+    modus_gate_init(&ring->consumers.gate, false);
+    modus_gate_init(&ring->producers.gate, true);
+    *queue = (struct modus_queue){
+        .scope = (uint32_t)attr->scope,
+        .mask = ring->mask,
+        .item_size = attr->item_size,
+        .stride = stride,
+        .spin = attr->spin,
+        .joinable = attr->joinable,
+        .redeliver = ring->redeliver,
+        .arena = attr->scope == MODUS_PROCESS ? attr->arena : NULL,
+        .ring = ring,
+        .slots = (unsigned char *)ring + ring->slots_at,
+    };
+    for (uint64_t at = 0; at <= queue->mask; at++)
+        atomic_init(&ring_slot(queue, at)->state, ring_state(at, EMPTY, 0));
+    if (queue->scope == MODUS_PROCESS)
+        modus_registry_add(queue->arena, &ring->registered, MODUS_REGISTERED_QUEUE);
+    return 0;
+}
+
+void modus_queue_fini(struct modus_queue *queue)
+{
+    struct modus_ring *ring = queue->ring;
+
+    if (queue->scope == 0)
+        return;
+    modus_armed_fini(&ring->consumers.armed, queue->scope);
+    modus_armed_fini(&ring->producers.armed, queue->scope);
+    if (queue->scope == MODUS_PROCESS) {
+        modus_registry_remove(queue->arena, &ring->registered);
+        modus_arena_free(queue->arena, ring,
+                         ring_bytes(ring->holders, ring->mask, ring->stride));
+    } else {
+        modus_lock_fini(&ring->consumers.gate.lock);
+        modus_lock_fini(&ring->producers.gate.lock);
+        free(ring);
+    }
+    memset(queue, 0, sizeof *queue);
+}
+
+/* --- both directions ------------------------------------------------------------------------- */
+
+/* What distinguishes putting from getting, so that waiting is written once. */
+struct direction {
+    bool put;
+    long nothing; /* what the ring says when it cannot go on */
+};
+
+static const struct direction putting = {.put = true, .nothing = MODUS_FULL};
+static const struct direction getting = {.put = false, .nothing = MODUS_EMPTY};
+
+/* A range of items to be put or to be filled. */
+struct range {
+    const unsigned char *from; /* put */
+    unsigned char *to;         /* get */
+    size_t n;
+};
+
+static long move(struct modus_queue *queue, const struct direction *direction, struct range range)
+{
+    if (queue->scope == MODUS_THREAD)
+        return direction->put ? modus_ring_thread_put(queue, range.from, range.n)
+                              : modus_ring_thread_get(queue, range.to, range.n);
+    return direction->put ? modus_ring_process_put(queue, range.from, range.n)
+                          : modus_ring_process_get(queue, range.to, range.n);
+}
+
+static struct modus_ring_side *side_of(struct modus_queue *queue, const struct direction *direction)
+{
+    return direction->put ? &queue->ring->producers : &queue->ring->consumers;
+}
+
+/* There is something for the side's sleepers and loops. */
+static void nudge(struct modus_queue *queue, struct modus_ring_side *side)
+{
+    modus_gate_nudge(&side->gate, queue->scope);
+    modus_armed_ring(&side->armed);
+}
+
+static void drop_all(struct modus_queue *queue);
+
+/* After items were moved. */
+static inline void moved(struct modus_queue *queue, const struct direction *direction)
+{
+    struct modus_ring *ring = queue->ring;
+
+    if (direction->put) {
+        nudge(queue, &ring->consumers);
+        if (__builtin_expect(atomic_load(&ring->dropping), 0))
+            drop_all(queue);
+    } else {
+        nudge(queue, &ring->producers);
+    }
+}
+
+bool modus_ring_has_item(const struct modus_queue *queue)
+{
+    uint64_t head = atomic_load(&queue->ring->head);
+
+    for (uint64_t i = 0; i <= queue->mask && !(head & RING_DROP); i++, head++) {
+        uint64_t state = atomic_load(&ring_slot(queue, head)->state);
+        int64_t ahead = ring_ahead(state, head);
+
+        if (ahead == 0 && ring_kind(state) == FULL)
+            return true;
+        if (ahead < 0 || (ahead == 0 && (ring_kind(state) == EMPTY || ring_kind(state) == WRITING)))
+            break;
+    }
+    return atomic_load(&queue->ring->redo) != 0;
+}
+
+bool modus_ring_has_room(const struct modus_queue *queue)
+{
+    uint64_t tail = atomic_load(&queue->ring->tail);
+
+    for (uint64_t i = 0; i <= queue->mask && !(tail & RING_CLOSED); i++, tail++) {
+        uint64_t state = atomic_load(&ring_slot(queue, tail)->state);
+        int64_t ahead = ring_ahead(state, tail);
+
+        if (ahead == 0 && ring_kind(state) == EMPTY)
+            return true;
+        if (ahead < 0)
+            return ring_kind(state) == TOMB;
+    }
+    return false;
+}
+
+/* A visitor leaves its gate. If it was the one on its way, it may have kept others from being
+ * woken: wake the next if there is work for it. */
+static void settle(struct modus_queue *queue, const struct direction *direction,
+                   struct modus_gate_visit *visit)
+{
+    struct modus_gate *gate = &side_of(queue, direction)->gate;
+
+    modus_gate_exit(gate, queue->scope, visit);
+    if (direction->put ? modus_ring_has_room(queue) : modus_ring_has_item(queue))
+        modus_gate_nudge(gate, queue->scope);
+}
+
+static long spin(struct modus_queue *queue, const struct direction *direction, struct range range)
+{
+    long rc = direction->nothing;
+
+    for (uint32_t i = 0; i < queue->spin && rc == direction->nothing; i++)
+        rc = move(queue, direction, range);
+    return rc;
+}
+
+/* Enter the gate and, if it is still in vain, sleep once. Returns what move returns, MODUS_CANCELED
+ * or -ETIMEDOUT. */
+static long visit_once(struct modus_queue *queue, const struct direction *direction,
+                       struct range range, struct modus_gate_visit *visit, uint32_t interrupts,
+                       int64_t deadline)
+{
+    struct modus_ring *ring = queue->ring;
+    struct modus_gate *gate = &side_of(queue, direction)->gate;
+
+    modus_gate_enter(gate, queue->scope, visit);
+    long rc = move(queue, direction, range);
+    if (rc != direction->nothing)
+        return rc;
+    if (atomic_load(&ring->interrupts) != interrupts)
+        return MODUS_CANCELED;
+    /* The other side's one that is on its way may have been stopped (SIGSTOP): do not rely on it. */
+    if (queue->scope == MODUS_PROCESS)
+        modus_gate_call(direction->put ? &ring->consumers.gate : &ring->producers.gate,
+                        queue->scope, true);
+    int slept = modus_gate_sleep(gate, queue->scope, visit, deadline);
+    rc = move(queue, direction, range);
+    return rc == direction->nothing && slept < 0 ? slept : rc;
+}
+
+/* Move at least one item, asleep until deadline if need be. */
+static long wait_and_move(struct modus_queue *queue, const struct direction *direction,
+                          struct range range, int64_t deadline)
+{
+    uint32_t interrupts = atomic_load(&queue->ring->interrupts);
+    struct modus_gate_visit visit = {0};
+    long rc = spin(queue, direction, range);
+
+    if (rc != direction->nothing)
+        return rc;
+    while (rc == direction->nothing)
+        rc = visit_once(queue, direction, range, &visit, interrupts, deadline);
+    settle(queue, direction, &visit);
+    return rc;
+}
+
+static long operate_until(struct modus_queue *queue, const struct direction *direction,
+                          struct range range, int64_t deadline)
+{
+    if (queue->scope == 0 || deadline < MODUS_FOREVER)
+        return -EINVAL;
+    long rc = move(queue, direction, range);
+    if (rc == direction->nothing)
+        rc = wait_and_move(queue, direction, range, deadline);
+    if (rc > 0)
+        moved(queue, direction);
+    return rc;
+}
+
+static long operate(struct modus_queue *queue, const struct direction *direction,
+                    struct range range, int64_t ns)
+{
+    if (queue->scope == 0 || ns < MODUS_FOREVER)
+        return -EINVAL;
+    long rc = move(queue, direction, range);
+    if (rc == direction->nothing && ns != 0)
+        rc = wait_and_move(queue, direction, range, modus_deadline(ns));
+    if (rc > 0)
+        moved(queue, direction);
+    return rc;
+}
+
+/* A count of items to 0, a code to itself. */
+static int one(long rc)
+{
+    return rc > 0 ? 0 : (int)rc;
+}
+
+int modus_queue_put(struct modus_queue *queue, const void *item, int64_t ns)
+{
+    return one(operate(queue, &putting, (struct range){.from = item, .n = 1}, ns));
+}
+
+int modus_queue_get(struct modus_queue *queue, void *item, int64_t ns)
+{
+    return one(operate(queue, &getting, (struct range){.to = item, .n = 1}, ns));
+}
+
+int modus_queue_put_until(struct modus_queue *queue, const void *item, int64_t deadline)
+{
+    return one(operate_until(queue, &putting, (struct range){.from = item, .n = 1}, deadline));
+}
+
+int modus_queue_get_until(struct modus_queue *queue, void *item, int64_t deadline)
+{
+    return one(operate_until(queue, &getting, (struct range){.to = item, .n = 1}, deadline));
+}
+
+int modus_queue_try_put(struct modus_queue *queue, const void *item)
+{
+    return modus_queue_put(queue, item, 0);
+}
+
+int modus_queue_try_get(struct modus_queue *queue, void *item)
+{
+    return modus_queue_get(queue, item, 0);
+}
+
+long modus_queue_put_n(struct modus_queue *queue, const void *items, size_t n, int64_t ns)
+{
+    struct range range = {.from = items, .n = n};
+    int64_t deadline = ns > 0 ? modus_deadline(ns) : ns;
+    long rc = n == 0 || n > LONG_MAX ? -EINVAL : operate(queue, &putting, range, 0);
+
+    if (ns < MODUS_FOREVER)
+        return -EINVAL;
+    for (;;) {
+        if (rc > 0) {
+            range.n -= (size_t)rc;
+            range.from += (size_t)rc * queue->item_size;
+        }
+        if (range.n == 0 || (rc < 0 && rc != MODUS_FULL) || ns == 0)
+            break;
+        rc = operate_until(queue, &putting, range, deadline);
+    }
+    return range.n < n ? (long)(n - range.n) : rc;
+}
+
+long modus_queue_get_n(struct modus_queue *queue, void *items, size_t n, int64_t ns)
+{
+    if (n == 0 || n > LONG_MAX)
+        return -EINVAL;
+    return operate(queue, &getting, (struct range){.to = items, .n = n}, ns);
+}
+
+/* --- closing --------------------------------------------------------------------------------- */
+
+static void wake_joiners(struct modus_queue *queue)
+{
+    struct modus_ring *ring = queue->ring;
+
+    if (atomic_load(&ring->joiners) == 0)
+        return;
+    atomic_store(&ring->joiners, 0);
+    atomic_fetch_add(&ring->joins, 1);
+    modus_unpark(queue->scope, &ring->joins, INT_MAX);
+}
+
+static void wake_all(struct modus_queue *queue)
+{
+    modus_gate_open(&queue->ring->consumers.gate, queue->scope);
+    modus_gate_open(&queue->ring->producers.gate, queue->scope);
+    modus_armed_ring(&queue->ring->consumers.armed);
+    modus_armed_ring(&queue->ring->producers.armed);
+}
+
+/* Thread scope: n items more are done. Returns false if there are not so many. */
+static bool count_done(struct modus_queue *queue, uint32_t n)
+{
+    uint32_t unfinished = atomic_load(&queue->ring->unfinished);
+
+    do
+        if (unfinished < n)
+            return false;
+    while (!atomic_compare_exchange_weak(&queue->ring->unfinished, &unfinished, unfinished - n));
+    if (unfinished == n)
+        wake_joiners(queue);
+    return true;
+}
+
+/* The queue is closed now: drop what is inside. Called by who closes, and by a put that was under
+ * way then. */
+static void drop_all(struct modus_queue *queue)
+{
+    if (queue->scope == MODUS_PROCESS) {
+        modus_ring_process_drop(queue);
+        wake_joiners(queue);
+    } else {
+        unsigned n = modus_ring_thread_drop(queue);
+
+        if (queue->joinable && n > 0)
+            count_done(queue, n);
+    }
+}
+
+int modus_queue_close(struct modus_queue *queue, enum modus_close how)
+{
+    struct modus_ring *ring = queue->ring;
+
+    if (queue->scope == 0 || (how != MODUS_CLOSE_DRAIN && how != MODUS_CLOSE_NOW))
+        return -EINVAL;
+    atomic_fetch_or(&ring->tail, RING_CLOSED);
+    MODUS_FAULT(MODUS_FAULT_CLOSE_MARKED);
+    if (queue->scope == MODUS_PROCESS)
+        modus_ring_process_seal(queue);
+    if (how == MODUS_CLOSE_NOW) {
+        atomic_fetch_or(&ring->head, RING_DROP);
+        atomic_store(&ring->dropping, 1);
+        drop_all(queue);
+    }
+    wake_all(queue);
+    return 0;
+}
+
+int modus_queue_interrupt(struct modus_queue *queue)
+{
+    if (queue->scope == 0)
+        return -EINVAL;
+    atomic_fetch_add(&queue->ring->interrupts, 1);
+    atomic_fetch_add(&queue->ring->joins, 1);
+    modus_unpark(queue->scope, &queue->ring->joins, INT_MAX);
+    wake_all(queue);
+    return 0;
+}
+
+/* --- joining --------------------------------------------------------------------------------- */
+
+int modus_queue_task_done(struct modus_queue *queue)
+{
+    if (queue->scope == 0 || !queue->joinable)
+        return -EINVAL;
+    if (queue->scope == MODUS_THREAD)
+        return count_done(queue, 1) ? 0 : -EOVERFLOW;
+    int rc = modus_ring_process_done(queue);
+    MODUS_FAULT(MODUS_FAULT_DONE_NOTED);
+    if (rc == 0 && queue->redeliver)
+        nudge(queue, &queue->ring->producers);
+    if (rc == 0 && atomic_load(&queue->ring->joiners) && modus_ring_process_idle(queue))
+        wake_joiners(queue);
+    return rc;
+}
+
+static bool all_done(struct modus_queue *queue)
+{
+    if (queue->scope == MODUS_THREAD)
+        return atomic_load(&queue->ring->unfinished) == 0;
+    return modus_ring_process_all_done(queue);
+}
+
+int modus_queue_join_until(struct modus_queue *queue, int64_t deadline)
+{
+    struct modus_ring *ring = queue->ring;
+    struct modus_watch watch = {0};
+    int parked = 0;
+
+    if (queue->scope == 0 || !queue->joinable || deadline < MODUS_FOREVER)
+        return -EINVAL;
+    uint32_t interrupts = atomic_load(&ring->interrupts);
+    for (;;) {
+        uint32_t joins = atomic_load(&ring->joins);
+
+        if (queue->scope == MODUS_PROCESS)
+            modus_watch_look(&watch, ring);
+        atomic_store(&ring->joiners, 1);
+        if (all_done(queue))
+            return 0;
+        if (atomic_load(&ring->interrupts) != interrupts)
+            return MODUS_CANCELED;
+        if (parked < 0)
+            return parked;
+        parked = modus_park(queue->scope, &ring->joins, joins, deadline, &watch);
+    }
+}
+
+int modus_queue_join(struct modus_queue *queue, int64_t ns)
+{
+    if (queue->scope == 0 || !queue->joinable || ns < MODUS_FOREVER)
+        return -EINVAL;
+    if (all_done(queue))
+        return 0;
+    return ns == 0 ? -EAGAIN : modus_queue_join_until(queue, modus_deadline(ns));
+}
+
+/* --- looking --------------------------------------------------------------------------------- */
+
+size_t modus_queue_len(const struct modus_queue *queue)
+{
+    if (queue->scope == 0)
+        return 0;
+    uint64_t head = atomic_load(&queue->ring->head), tail = atomic_load(&queue->ring->tail);
+    uint64_t len = (tail & RING_AT) - (head & RING_AT);
+    if (head & RING_DROP || len >> 62)
+        return 0;
+    return len > queue->mask ? (size_t)queue->mask + 1 : (size_t)len;
+}
+
+bool modus_queue_is_closed(const struct modus_queue *queue)
+{
+    return queue->scope != 0 && (atomic_load(&queue->ring->tail) & RING_CLOSED);
+}
+
+int modus_queue_arm_get(struct modus_queue *queue, struct modus_doorbell *bell)
+{
+    if (queue->scope == 0)
+        return -EINVAL;
+    return modus_armed_add(&queue->ring->consumers.armed, bell, queue->scope);
+}
+
+int modus_queue_arm_put(struct modus_queue *queue, struct modus_doorbell *bell)
+{
+    if (queue->scope == 0)
+        return -EINVAL;
+    return modus_armed_add(&queue->ring->producers.armed, bell, queue->scope);
+}
+
+void modus_queue_disarm_get(struct modus_queue *queue, struct modus_doorbell *bell)
+{
+    if (queue->scope != 0)
+        modus_armed_remove(&queue->ring->consumers.armed, bell, queue->scope);
+}
+
+void modus_queue_disarm_put(struct modus_queue *queue, struct modus_doorbell *bell)
+{
+    if (queue->scope != 0)
+        modus_armed_remove(&queue->ring->producers.armed, bell, queue->scope);
+}

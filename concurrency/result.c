@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Result codes to words, and the clock. Apart because every other file needs it and it needs none. */
+#include "concurrency/result.h"
+
+#include <time.h>
+
+const char *modus_strresult(int result)
+{
+    switch (result) {
+#define X(code, name, sentence)                                                                    \
+    case code:                                                                                     \
+        return sentence;
+        MODUS_RESULTS(X)
+#undef X
+    }
+    return "unknown result";
+}
+
+const char *modus_result_name(int result)
+{
+    switch (result) {
+#define X(code, name, sentence)                                                                    \
+    case code:                                                                                     \
+        return name;
+        MODUS_RESULTS(X)
+#undef X
+    }
+    return "UNKNOWN";
+}
+
+int64_t modus_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t modus_deadline(int64_t ns)
+{
+    int64_t deadline;
+
+    if (ns == MODUS_FOREVER)
+        return MODUS_FOREVER;
+    return __builtin_add_overflow(modus_now_ns(), ns, &deadline) ? INT64_MAX : deadline;
+}
