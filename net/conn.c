@@ -39,7 +39,7 @@ int conn_open(struct conn *c, const struct service *service, struct transport tr
     if (!service->tls)
         c->transport = transport;
     set_state(c, t, CONN_HANDSHAKE);
-    c->deadline_ms = t->now_ms;
+    c->deadline_ms = t->now_ms + HANDSHAKE_MS;
     net_count(&t->stats->accepted, 1);
     return 0;
 }
@@ -319,6 +319,7 @@ static void begin_serving(struct conn *c, struct net_thread *t, struct exchange 
     x->stage = EXCHANGE_OPEN;
     if (limit)
         x->deadline_ms = t->now_ms + limit;
+    x->offered_us = t->now_us;
     if (x->entry->step)
         call_step(x, EXCHANGE_BEGUN);
 }

@@ -45,6 +45,8 @@
 #include "net/thread.h"
 #include "net/transport.h"
 
+struct modus_event;
+
 enum conn_want {
     CONN_WANT_READ = 1 << 0,
     CONN_WANT_WRITE = 1 << 1,
@@ -153,6 +155,10 @@ void exchange_serve(struct exchange *x);
 void exchange_finish(struct exchange *x);
 /* Wait and cancel hooks for hosts: has anything changed since the handler last looked? */
 bool exchange_has_news(const struct exchange *x);
+/* Where a host's handler may wait on another thread; only wait() and wake() use it. */
+struct modus_event *exchange_event(struct exchange *x);
+/* Microseconds from CONN_WANT_SERVE until exchange_serve was called. */
+int64_t exchange_waited_us(const struct exchange *x);
 /* The connection of x, for hosts. */
 struct conn *exchange_conn(const struct exchange *x);
 

@@ -99,6 +99,16 @@ struct conn *exchange_conn(const struct exchange *x)
     return x->conn;
 }
 
+struct modus_event *exchange_event(struct exchange *x)
+{
+    return &x->event;
+}
+
+int64_t exchange_waited_us(const struct exchange *x)
+{
+    return x->served_us - x->offered_us;
+}
+
 /* --- memory ---------------------------------------------------------------------------------- */
 
 void *exchange_alloc(struct exchange *x, size_t size)
@@ -609,7 +619,8 @@ int exchange_end(struct exchange *x)
 void exchange_serve(struct exchange *x)
 {
     x->stage = EXCHANGE_SERVED;
-    x->looked_ms = net_clock_us() / 1000;
+    x->served_us = net_clock_us();
+    x->looked_ms = x->served_us / 1000;
     int r = atomic_load_explicit(&x->cancel, memory_order_acquire) ? MODUS_CANCELED : x->entry->run(x);
     exchange_hold(x);
     bool begun = x->begun;

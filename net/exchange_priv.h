@@ -63,6 +63,7 @@ struct exchange {
     struct str path, query, target;
     unsigned method;
     int64_t begun_us;
+    int64_t offered_us, served_us;
     int64_t body_ms;     /* when body bytes last came */
     int64_t deadline_ms; /* handler_timeout; INT64_MAX none */
     int64_t timer_ms;    /* exchange_timer; 0 none */
