@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* What the status handler shows: a snapshot of the server as plain data, and where to get one.
+ *
+ * The server fills a snapshot from its shared memory; the handler only prints it, as a page, as
+ * JSON or for Prometheus. Nothing in here is live: a snapshot is taken, printed and released.
+ *
+ *     struct status_snapshot s = {0};
+ *     if (source->snapshot(source->arg, &s) == 0) {
+ *         print(&s);
+ *         source->release(&s);
+ *     }
+ *
+ * Zero is a good value for all that a model does not have (a model without a queue has
+ * queue_capacity 0, and the queue is not shown). Totals never fall: they belong to the listener and
+ * outlive its workers and its generations. Texts may hold any bytes; the handler escapes them.
+ */
+#ifndef HANDLERS_STATUS_H
+#define HANDLERS_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum status_state {
+    STATUS_STARTING, /* forked, not yet ready */
+    STATUS_WAITING,  /* ready, has nothing to do */
+    STATUS_BUSY,     /* serves */
+    STATUS_DRAINING, /* of an old generation, or stopping: finishes what it has */
+    STATUS_DEAD,     /* ended and not yet replaced */
+};
+enum { STATUS_STATES = STATUS_DEAD + 1 };
+
+/* A distribution of times in microseconds. Quantiles may be estimates from a histogram. */
+struct status_times {
+    uint64_t count, sum_us;
+    uint64_t p50_us, p90_us, p99_us, p999_us, max_us;
+};
+
+struct status_worker {
+    int64_t pid;
+    enum status_state state;
+    int64_t started_ms;   /* Unix time */
+    uint64_t connections; /* open now */
+    uint64_t requests;    /* served since it started */
+};
+
+struct status_listener {
+    const char *name;             /* its first address as the file has it */
+    const char *const *addresses; /* all of them, as bound */
+    size_t address_count;
+    const char *protocol; /* "http" or "tcp" */
+    const char *model;    /* "thread-pool" */
+    bool tls;
+    /* A line on what this set-up means, or NULL: "8 workers serve one request at a time each: 100
+     * requests of 2 s need 13 rounds". */
+    const char *note;
+
+    const struct status_worker *workers;
+    size_t worker_count;
+    uint64_t worker_deaths; /* total: ended without being told to */
+
+    uint64_t connections_open; /* now */
+    uint64_t connections_idle; /* of them: between two requests */
+    uint64_t connections_max;  /* the limit; 0: not known */
+    uint64_t accepted;         /* totals from here on */
+    uint64_t refused;          /* closed unserved: at the limit, or no memory */
+    uint64_t evicted;          /* idle, closed to make room at the limit */
+    uint64_t handshakes_failed;
+    uint64_t accept_pauses; /* accepting was paused: out of descriptors or memory */
+
+    uint64_t requests_active; /* now: begun and not ended */
+    uint64_t requests;        /* totals from here on: ended, however that was */
+    uint64_t answers[6];      /* by class: [1] 1xx .. [5] 5xx; [0] cut before an answer */
+    uint64_t bytes_in, bytes_out;
+    struct status_times latency; /* from a request's first byte to its answer handed over */
+
+    uint64_t queue_capacity; /* 0: this model has no queue */
+    uint64_t queue_depth;    /* now */
+    uint64_t queue_rejected; /* total: answered 503 after queue_timeout, or because it was full */
+    struct status_times queued; /* time spent waiting for a thread */
+};
+
+struct status_snapshot {
+    const char *version;
+    int64_t pid; /* of the master */
+    const char *config_file;
+    int64_t started_ms; /* Unix time */
+    int64_t uptime_ms;
+    uint64_t generation;    /* 1 at the start, one more each reload that was taken */
+    uint64_t worker_deaths; /* all listeners, also those that are gone */
+    const struct status_listener *listeners;
+    size_t listener_count;
+    void *owner; /* for the server: what release() needs */
+};
+
+/* Where snapshots come from. Both calls are made by the status handler's step entry, so they must
+ * not wait; from several threads at once in models with threads. */
+struct status_source {
+    /* Fill *out, which comes zeroed. Returns 0, or a negative code: the handler answers 503. */
+    int (*snapshot)(void *arg, struct status_snapshot *out);
+    /* Free what a successful snapshot() filled. */
+    void (*release)(struct status_snapshot *s);
+    void *arg;
+};
+
+#endif
