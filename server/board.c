@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* A listener's shared memory: see server/board.h. */
+#include "server/board.h"
+
+#include <string.h>
+
+static int init_slot(struct board *b, struct modus_arena *arena, struct worker_slot *slot)
+{
+    slot->stats = modus_arena_alloc(arena, b->stats_count * sizeof *slot->stats, 64);
+    if (!slot->stats || modus_doorbell_init(&slot->bell) != 0)
+        return -1;
+    modus_event_init(&slot->ready, MODUS_PROCESS);
+    return modus_event_arm(&b->drain, &slot->bell);
+}
+
+struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned children)
+{
+    struct board *b = modus_arena_alloc(arena, sizeof *b + slots * sizeof b->slots[0], 64);
+    if (!b)
+        return NULL;
+    b->stats_count = stats_count;
+    b->slot_count = slots;
+    modus_event_init(&b->drain, MODUS_PROCESS);
+    modus_lock_init(&b->accept_lock, MODUS_PROCESS);
+    for (unsigned i = 0; i < slots; i++)
+        if (init_slot(b, arena, &b->slots[i]) != 0)
+            return NULL;
+    if (!children)
+        return b;
+    b->child_count = children;
+    b->children = modus_arena_alloc(arena, children * sizeof *b->children, 64);
+    struct modus_sem_attr attr = {.scope = MODUS_PROCESS, .value = children, .max = children};
+    return b->children && modus_sem_init(&b->permits, &attr) == 0 ? b : NULL;
+}
+
+void board_slot_sum(const struct board *b, const struct worker_slot *slot, struct net_stats *sum)
+{
+    for (unsigned i = 0; i < b->stats_count; i++)
+        net_stats_add(sum, &slot->stats[i]);
+}
+
+void board_sum(const struct board *b, struct net_stats *sum)
+{
+    memset(sum, 0, sizeof *sum);
+    for (unsigned i = 0; i < b->slot_count; i++)
+        board_slot_sum(b, &b->slots[i], sum);
+}
+
+void board_bury(struct board *b, struct worker_slot *slot)
+{
+    uint64_t answers = 0;
+    for (unsigned i = 0; i < b->stats_count; i++) {
+        struct net_stats *s = &slot->stats[i];
+        atomic_store(&s->closed, net_counted(&s->accepted));
+        atomic_store(&s->ended, net_counted(&s->begun));
+        for (unsigned j = 0; j < 6; j++)
+            answers += net_counted(&s->answers[j]);
+    }
+    atomic_store(&slot->requests_before, answers);
+    atomic_store(&slot->connections, 0);
+    atomic_store(&slot->state, WORKER_DEAD);
+    atomic_store(&slot->pid, 0);
+    modus_event_clear(&slot->ready);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* A listener's shared memory: made by the master before it forks, seen by all workers of the
+ * listener and by whoever shows the status. Counters outlive workers: a slot's next worker goes on
+ * counting where the last one stopped.
+ *
+ * Who writes what: the master everything marked (master), a worker its own slot, all of them the
+ * objects of concurrency/ and the atomics through their own calls.
+ */
+#ifndef SERVER_BOARD_H
+#define SERVER_BOARD_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "concurrency/arena.h"
+#include "concurrency/doorbell.h"
+#include "concurrency/event.h"
+#include "concurrency/lock.h"
+#include "concurrency/sem.h"
+#include "net/stats.h"
+
+enum worker_state { WORKER_DEAD, WORKER_STARTING, WORKER_WAITING, WORKER_BUSY, WORKER_DRAINING };
+
+struct worker_slot {
+    _Alignas(64) _Atomic int pid;
+    _Atomic int state; /* enum worker_state */
+    _Atomic int64_t started_ms; /* Unix time (master) */
+    _Atomic uint64_t requests_before; /* answered in this slot by earlier workers (master) */
+    _Atomic uint32_t connections;
+    struct modus_doorbell bell; /* rung to make the worker look at the board */
+    struct modus_event ready;   /* set once the worker can accept */
+    struct net_stats *stats;    /* stats_count blocks, one a thread */
+};
+
+/* A child of the `process` model: it serves one connection. */
+struct child_entry {
+    _Alignas(64) _Atomic int pid; /* 0: free */
+    _Atomic int64_t idle_ms; /* monotonic, since when it has been idle; 0: it is not */
+};
+
+struct board {
+    struct modus_event drain; /* finish what you have, take no more; armed with every slot's bell */
+    atomic_bool draining;     /* the same, for connections to look at */
+    atomic_uint log_round;    /* (master) bumped: open the logs again */
+    atomic_ullong deaths;     /* (master) workers that ended without being told to */
+
+    struct modus_lock accept_lock;  /* prefork: held around accept4 alone */
+    atomic_bool backlog;            /* prefork: connections may be waiting */
+    struct modus_sem permits;       /* process: children that may still be made */
+    _Atomic uint64_t queue_depth, queue_capacity; /* thread-pool, event-loop */
+
+    unsigned stats_count; /* blocks a slot */
+    unsigned child_count;
+    struct child_entry *children; /* process: max_connections of them */
+    unsigned slot_count;
+    struct worker_slot slots[];
+};
+
+/* children: 0, or how many connections a `process` listener may have. NULL when the arena is full or
+ * descriptors are out. Safe from: the master before it forks. */
+struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned children);
+/* Sum of all blocks of all slots. sum is zeroed first. Safe from: any process. */
+void board_sum(const struct board *b, struct net_stats *sum);
+/* The same for one slot. */
+void board_slot_sum(const struct board *b, const struct worker_slot *slot, struct net_stats *sum);
+/* A worker has ended: what it had open is closed now. Safe from: the master. */
+void board_bury(struct board *b, struct worker_slot *slot);
+
+#endif

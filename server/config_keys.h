@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* The keys of the file outside the handlers: name, kind, default, range, and the member of struct
+ * config that each fills. One table for reading and for `explain`, so that they can't disagree. */
+#ifndef SERVER_CONFIG_KEYS_H
+#define SERVER_CONFIG_KEYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum key_kind {
+    KEY_STRING,   /* const char * */
+    KEY_PATH,     /* const char *, absolute; key.word stays as it is */
+    KEY_NUMBER,   /* int */
+    KEY_AUTO,     /* int, 0 for "auto" */
+    KEY_SIZE,     /* int64_t, bytes */
+    KEY_DURATION, /* int64_t, milliseconds */
+    KEY_CHOICE,   /* int or an enum: index into choices */
+    KEY_MODEL,    /* const char *: the model's own name */
+    KEY_OFF,      /* a switch that only its off position has a meaning in this build; no member */
+    /* Only handlers' options: */
+    KEY_INTEGER, /* int64_t */
+    KEY_BOOL,    /* bool */
+};
+
+struct key {
+    const char *name; /* NULL ends the table */
+    enum key_kind kind;
+    size_t offset;
+    const char *value; /* default, as it would stand in the file; NULL: see unset */
+    int64_t min, max;
+    const char *const *choices;
+    const char *word; /* PATH: a value that is no path, such as "" or "stderr" */
+    bool optional; /* without a default the model decides, and unset is kept; else it must be given
+                    */
+    int64_t unset;
+};
+
+extern const struct key config_keys_top[];
+extern const struct key config_keys_listen[];
+extern const struct key config_keys_tls[];
+
+size_t config_keys_count(const struct key *keys);
+/* -1: no such key. */
+int config_keys_index(const struct key *keys, const char *name);
+
+struct option;
+/* A handler's option as a key. */
+struct key config_keys_option(const struct option *o);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* From the configuration of a listener to what serves it: see server/listener.h. */
+#include "server/listener.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/socket.h"
+#include "net/tls.h"
+
+static int by_length(const void *a, const void *b)
+{
+    size_t la = ((const struct route *)a)->prefix.len, lb = ((const struct route *)b)->prefix.len;
+    return la < lb ? 1 : la > lb ? -1 : 0;
+}
+
+static int build_routes(struct listener *l)
+{
+    l->routes = calloc(l->conf->route_count + 1, sizeof *l->routes);
+    if (!l->routes)
+        return -1;
+    for (size_t i = 0; i < l->conf->route_count; i++) {
+        const struct config_route *r = &l->conf->routes[i];
+        l->routes[i] = (struct route){str_of(r->prefix), &r->handler->entry, r->conf};
+    }
+    qsort(l->routes, l->conf->route_count, sizeof *l->routes, by_length);
+    return 0;
+}
+
+static int build_tls(struct listener *l, const struct config *config, void *shared, char *why, size_t why_size)
+{
+    size_t count = l->conf->tls_count, bad = 0;
+    if (!count)
+        return 0;
+    struct tls_certificate *certificates = calloc(count, sizeof *certificates);
+    if (!certificates)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        const struct config_tls *t = &l->conf->tls[i];
+        certificates[i] = (struct tls_certificate){t->certificate, t->key, t->min_version};
+    }
+    char reason[512];
+    l->tls = tls_context_new(certificates, count, shared, &bad, reason, sizeof reason);
+    free(certificates);
+    if (l->tls)
+        return 0;
+    snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->tls[bad < count ? bad : 0].line, reason);
+    return -1;
+}
+
+int listener_build(struct listener *l, const struct config *config, const struct config_listener *conf,
+                   void *tls_shared, char *why, size_t why_size)
+{
+    *l = (struct listener){.conf = conf, .model = models_find(conf->model)};
+    snprintf(why, why_size, "%s:%d: out of memory", config->file, conf->line);
+    l->plan = l->model->plan(conf);
+    if (build_routes(l) != 0 || build_tls(l, config, tls_shared, why, why_size) != 0) {
+        listener_close(l);
+        return -1;
+    }
+    l->service = (struct service){
+        .duplex = conf->protocol == PROTOCOL_TCP,
+        .tls = l->tls,
+        .routes = l->routes,
+        .route_count = conf->route_count,
+        .header_timeout_ms = conf->header_timeout_ms,
+        .body_timeout_ms = conf->body_timeout_ms,
+        .handler_timeout_ms = conf->handler_timeout_ms,
+        .send_timeout_ms = conf->send_timeout_ms,
+        .keepalive_timeout_ms = conf->keepalive_timeout_ms >= 0 ? conf->keepalive_timeout_ms : l->plan.keepalive_timeout_ms,
+        .keepalive_requests = (unsigned)conf->keepalive_requests,
+        .max_header_size = (size_t)conf->max_header_size,
+        .max_body_size = (size_t)conf->max_body_size,
+    };
+    return 0;
+}
+
+static int open_sockets(struct listener *l, const struct config *config, char *why, size_t why_size)
+{
+    l->fds = calloc(l->conf->address_count, sizeof *l->fds);
+    l->names = calloc(l->conf->address_count, sizeof *l->names);
+    for (size_t i = 0; l->fds && l->names && i < l->conf->address_count; i++) {
+        const struct config_address *a = &l->conf->addresses[i];
+        struct socket_address address = {a->is_unix ? a->path : NULL, a->host, a->port};
+        char reason[256];
+        int fd = socket_listen(&address, l->conf->backlog, reason, sizeof reason);
+        if (fd < 0) {
+            snprintf(why, why_size, "%s:%d: cannot listen on %s: %s", config->file, a->line, a->text, reason);
+            return -1;
+        }
+        if (l->plan.defer_accept && !a->is_unix && !l->service.duplex)
+            socket_defer_accept(fd);
+        socket_name(fd, l->names[i], sizeof l->names[i]);
+        l->fds[l->fd_count++] = fd;
+    }
+    return l->fds && l->names ? 0 : -1;
+}
+
+int listener_open(struct listener *l, const struct config *config, char *why, size_t why_size)
+{
+    char reason[512];
+    if (open_sockets(l, config, why, why_size) != 0)
+        return -1;
+    if (!l->conf->access_log)
+        return 0;
+    l->access_log = access_log_open(l->conf->access_log, l->conf->log_format, reason, sizeof reason);
+    if (!l->access_log) {
+        snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->line, reason);
+        return -1;
+    }
+    l->service.note = access_log_write;
+    l->service.note_arg = l->access_log;
+    return 0;
+}
+
+void listener_close(struct listener *l)
+{
+    for (size_t i = 0; i < l->fd_count; i++) {
+        close(l->fds[i]);
+        if (l->conf->addresses[i].is_unix)
+            unlink(l->conf->addresses[i].path);
+    }
+    free(l->fds);
+    free(l->names);
+    free(l->routes);
+    tls_context_free(l->tls);
+    access_log_close(l->access_log);
+    *l = (struct listener){0};
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* A listener as the server runs it: its sockets, what its connections need (struct service), its
+ * model and its shared memory. Made whole from the configuration before anything is forked. */
+#ifndef SERVER_LISTENER_H
+#define SERVER_LISTENER_H
+
+#include "net/service.h"
+#include "server/access_log.h"
+#include "server/board.h"
+#include "server/config.h"
+#include "server/models/model.h"
+
+struct listener {
+    const struct config_listener *conf;
+    const struct model *model;
+    struct model_plan plan;
+    struct service service;
+    struct route *routes;
+    struct tls_context *tls;
+    struct access_log *access_log;
+    int *fds; /* one an address */
+    char (*names)[128]; /* where each is bound */
+    size_t fd_count;
+    struct board *board;
+};
+
+/* Everything but sockets and shared memory: models, certificates, routes. tls_shared may be NULL
+ * (for a check). Returns 0, or -1 with "FILE:LINE: ..." in why. */
+int listener_build(struct listener *l, const struct config *config, const struct config_listener *conf,
+                   void *tls_shared, char *why, size_t why_size);
+/* Bind the sockets and open the access log. Returns 0 or -1 with why. */
+int listener_open(struct listener *l, const struct config *config, char *why, size_t why_size);
+void listener_close(struct listener *l);
+
+#endif

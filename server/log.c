@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* The error log: see server/log.h. On standard error a line begins with "modus: ", in a file with
+ * the time, the level and the process. */
+#include "server/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+    int fd;
+    const char *path; /* NULL: standard error */
+    enum config_level level;
+} the_log = {.fd = STDERR_FILENO, .level = LEVEL_INFO};
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+
+static int open_file(const char *path)
+{
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+int log_open(const char *path, enum config_level level, char *why, size_t why_size)
+{
+    if (strcmp(path, "stderr") == 0) {
+        the_log.fd = STDERR_FILENO;
+        the_log.path = NULL;
+    } else {
+        int fd = open_file(path);
+        if (fd < 0) {
+            snprintf(why, why_size, "cannot open %s: %s", path, strerror(errno));
+            return -1;
+        }
+        the_log.fd = fd;
+        the_log.path = path;
+    }
+    the_log.level = level;
+    return 0;
+}
+
+void log_reopen(void)
+{
+    if (!the_log.path)
+        return;
+    int fd = open_file(the_log.path);
+    if (fd < 0) {
+        log_warn("cannot open %s again: %s; the old file goes on", the_log.path, strerror(errno));
+        return;
+    }
+    dup3(fd, the_log.fd, O_CLOEXEC); /* threads that write meanwhile see one or the other */
+    close(fd);
+}
+
+void log_give(const char *path, unsigned uid, unsigned gid)
+{
+    if (path && chown(path, uid, gid) != 0)
+        log_warn("cannot give %s to the user: %s", path, strerror(errno));
+}
+
+static size_t write_prefix(char *line, size_t size, enum config_level level)
+{
+    if (!the_log.path) {
+        bool bad = level == LEVEL_WARN || level == LEVEL_ERROR;
+        return (size_t)snprintf(line, size, "modus: %s%s", bad ? level_names[level] : "", bad ? ": " : "");
+    }
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    localtime_r(&now.tv_sec, &tm);
+    size_t n = strftime(line, size, "%Y-%m-%d %H:%M:%S", &tm);
+    return n + (size_t)snprintf(line + n, size - n, ".%03ld %s %d: ", now.tv_nsec / 1000000,
+                                level_names[level], getpid());
+}
+
+void log_line(enum config_level level, const char *format, ...)
+{
+    if (level < the_log.level)
+        return;
+    char line[1024];
+    size_t n = write_prefix(line, sizeof line, level);
+    va_list args;
+    va_start(args, format);
+    int more = vsnprintf(line + n, sizeof line - n - 1, format, args);
+    va_end(args);
+    if (more > 0)
+        n += (size_t)more < sizeof line - n - 1 ? (size_t)more : sizeof line - n - 2;
+    line[n++] = '\n';
+    /* A full disk or a closed terminal loses the line, never the server. */
+    ssize_t ignored = write(the_log.fd, line, n);
+    (void)ignored;
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+/* event-loop: one process, L loops, each a thread that waits for its connections and serves `step`
+ * handlers at once; `run` handlers go through the bounded queue to helper threads. A handler that
+ * computes delays no other connection.
+ *
+ * Loop 0 accepts and deals connections to the loop that has the fewest, through that loop's queue.
+ * A helper calls back through the loop's queue too: the loop's doorbell is armed on it.
+ *
+ * An exchange on its way to a helper is in the state word of its connection:
+ *
+ *   NONE -> OFFERED (in the queue, or in the loop's list while the queue is full)
+ *   OFFERED -> SERVED (a helper took it) -> NONE (the loop heard that it is done)
+ *   OFFERED -> NONE (waited too long: the loop answers 503; its place in the queue is passed over)
+ */
+#include "server/models/model.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "concurrency/queue.h"
+#include "net/socket.h"
+#include "server/log.h"
+#include "server/poller.h"
+
+enum { NONE, OFFERED, SERVED };
+enum { MAIL_BATCH = 128, ACCEPT_BATCH = 32 };
+
+/* What comes to a loop from other threads. */
+struct mail {
+    enum { MAIL_CONNECTION, MAIL_KICK, MAIL_DONE } kind;
+    int fd;
+    struct conn_peer peer;
+    struct poller_conn *pc;
+};
+
+struct loops;
+
+struct loop {
+    struct poller poller;
+    struct loops *all;
+    struct modus_queue mail;
+    struct modus_doorbell own_bell;
+    struct poller_conn *waiting, **waiting_end; /* OFFERED, but the queue is full */
+    size_t waiting_count;
+    pthread_t thread;
+};
+
+struct loops {
+    struct worker *worker;
+    struct modus_queue ready; /* struct poller_conn *, to the helpers */
+    struct loop *loops;
+    unsigned loop_count, helper_count;
+    pthread_t *helpers;
+    atomic_bool draining; /* loop 0 deals no more */
+};
+
+static unsigned loop_count(const struct config_listener *conf)
+{
+    return conf->loops > 0 ? (unsigned)conf->loops : model_cpus();
+}
+
+static struct model_plan loops_plan(const struct config_listener *conf)
+{
+    return (struct model_plan){
+        .workers = 1,
+        .threads = loop_count(conf),
+        .helpers = (unsigned)conf->threads,
+        .max_connections = model_max_connections(conf, 10000),
+        .keepalive_timeout_ms = 60000,
+    };
+}
+
+/* --- run handlers ---------------------------------------------------------------------------- */
+
+static void host_wait(void *host, struct exchange *x, int64_t deadline_ms)
+{
+    (void)host;
+    struct modus_event *event = exchange_event(x);
+    modus_event_clear(event);
+    if (exchange_has_news(x))
+        return;
+    if (deadline_ms == INT64_MAX)
+        modus_event_wait(event, MODUS_FOREVER);
+    else
+        modus_event_wait_until(event, deadline_ms * 1000000);
+}
+
+static void host_wake(void *host, struct exchange *x)
+{
+    (void)host;
+    modus_event_set(exchange_event(x));
+}
+
+static void post(struct poller_conn *pc, int kind)
+{
+    struct loop *loop = pc->poller->model;
+    struct mail mail = {.kind = kind, .pc = pc};
+    modus_queue_put(&loop->mail, &mail, MODUS_FOREVER); /* the loop always empties it */
+}
+
+static void host_kick(void *host, struct exchange *x)
+{
+    (void)x;
+    post(host, MAIL_KICK);
+}
+
+static const struct conn_host host = {host_wait, host_kick, host_wake};
+
+static void *helper(void *arg)
+{
+    struct loops *all = arg;
+    struct poller_conn *pc;
+    while (modus_queue_get(&all->ready, &pc, MODUS_FOREVER) == 0) {
+        unsigned state = OFFERED;
+        if (!atomic_compare_exchange_strong(&pc->state, &state, SERVED))
+            continue; /* refused while it waited */
+        exchange_serve(conn_exchange(&pc->conn));
+        post(pc, MAIL_DONE);
+    }
+    return NULL;
+}
+
+static size_t queue_room(const struct loops *all)
+{
+    size_t limit = (size_t)all->worker->listener->conf->queue, len = modus_queue_len(&all->ready);
+    return len < limit ? limit - len : 0;
+}
+
+static void loop_serve(struct poller *p, struct poller_conn *pc)
+{
+    struct loop *loop = p->model;
+    pc->since_ms = p->net->now_ms;
+    atomic_store(&pc->state, OFFERED);
+    poller_time(p, pc, pc->since_ms + p->worker->listener->conf->queue_timeout_ms);
+    if (loop->waiting_count == 0 && queue_room(loop->all) && modus_queue_put(&loop->all->ready, &pc, 0) == 0)
+        return;
+    pc->next = NULL;
+    *loop->waiting_end = pc;
+    loop->waiting_end = &pc->next;
+    if (loop->waiting_count++ == 0)
+        modus_queue_arm_put(&loop->all->ready, p->bell);
+}
+
+/* The queue has room again for some of those that wait. */
+static void send_waiting(struct loop *loop)
+{
+    while (loop->waiting_count) {
+        struct poller_conn *pc = loop->waiting, *next = pc->next;
+        if (atomic_load(&pc->state) == OFFERED &&
+            (queue_room(loop->all) == 0 || modus_queue_put(&loop->all->ready, &pc, 0) != 0))
+            return;
+        loop->waiting = next;
+        if (--loop->waiting_count == 0) {
+            loop->waiting_end = &loop->waiting;
+            modus_queue_disarm_put(&loop->all->ready, loop->poller.bell);
+        }
+    }
+}
+
+/* --- loops ----------------------------------------------------------------------------------- */
+
+static int64_t loop_deadline(const struct poller_conn *pc)
+{
+    int64_t due = poller_deadline(pc);
+    if (atomic_load(&pc->state) != OFFERED)
+        return due;
+    int64_t limit = pc->since_ms + pc->poller->worker->listener->conf->queue_timeout_ms;
+    return limit < due ? limit : due;
+}
+
+static void loop_ready(struct poller *p, struct poller_conn *pc, uint32_t events)
+{
+    unsigned state = OFFERED;
+    if (atomic_load(&pc->state) == OFFERED &&
+        p->net->now_ms >= pc->since_ms + p->worker->listener->conf->queue_timeout_ms &&
+        atomic_compare_exchange_strong(&pc->state, &state, NONE)) {
+        net_count(&p->net->stats->rejected, 1);
+        conn_reject(&pc->conn);
+    }
+    poller_step(p, pc, events);
+}
+
+static int loop_accept(struct poller *p, int fd)
+{
+    struct loop *loop = p->model;
+    struct loops *all = loop->all;
+    struct mail mail = {.kind = MAIL_CONNECTION};
+    mail.fd = socket_accept(fd, &mail.peer);
+    if (mail.fd < 0)
+        return mail.fd;
+    struct loop *least = loop;
+    for (unsigned i = 0; !p->draining && i < all->loop_count; i++)
+        if (atomic_load_explicit(&all->loops[i].poller.connections, memory_order_relaxed) <
+            atomic_load_explicit(&least->poller.connections, memory_order_relaxed))
+            least = &all->loops[i];
+    if (least == loop || modus_queue_put(&least->mail, &mail, 0) != 0)
+        poller_adopt(p, mail.fd, &mail.peer);
+    return 0;
+}
+
+static void read_mail(struct loop *loop)
+{
+    struct poller *p = &loop->poller;
+    struct mail mail[MAIL_BATCH];
+    long n;
+    while ((n = modus_queue_get_n(&loop->mail, mail, MAIL_BATCH, 0)) > 0) {
+        for (long i = 0; i < n; i++) {
+            struct poller_conn *pc = mail[i].pc;
+            if (mail[i].kind == MAIL_CONNECTION) {
+                poller_adopt(p, mail[i].fd, &mail[i].peer);
+                continue;
+            }
+            if (mail[i].kind == MAIL_DONE) {
+                atomic_store(&pc->state, NONE);
+                exchange_finish(conn_exchange(&pc->conn));
+                net_histogram_add(&p->net->stats->queued, exchange_waited_us(conn_exchange(&pc->conn)), 1);
+            }
+            poller_step(p, pc, 0);
+        }
+    }
+}
+
+static void loop_bell(struct poller *p)
+{
+    struct loop *loop = p->model;
+    struct loops *all = loop->all;
+    bool first = loop == all->loops;
+    bool drain = first ? worker_look(p->worker) : atomic_load(&all->draining);
+    read_mail(loop);
+    send_waiting(loop);
+    if (!drain || p->draining)
+        return;
+    poller_drain(p);
+    if (!first)
+        return;
+    worker_set_state(p->worker, WORKER_DRAINING);
+    atomic_store(&all->draining, true);
+    for (unsigned i = 1; i < all->loop_count; i++)
+        modus_doorbell_ring(&all->loops[i].own_bell);
+}
+
+static void loop_turn(struct poller *p)
+{
+    struct loop *loop = p->model;
+    if (loop->waiting_count)
+        send_waiting(loop);
+    if (loop == loop->all->loops)
+        atomic_store_explicit(&p->worker->board->queue_depth, modus_queue_len(&loop->all->ready) + loop->waiting_count,
+                              memory_order_relaxed);
+}
+
+static const struct poller_ops ops = {
+    .ready = loop_ready,
+    .serve = loop_serve,
+    .accept = loop_accept,
+    .idle = poller_idle,
+    .bell = loop_bell,
+    .turn = loop_turn,
+    .deadline = loop_deadline,
+    .host = &host,
+    .accept_batch = ACCEPT_BATCH,
+};
+
+/* --- making ---------------------------------------------------------------------------------- */
+
+static int open_loop(struct loops *all, unsigned index)
+{
+    struct loop *loop = &all->loops[index];
+    struct worker *w = all->worker;
+    struct modus_doorbell *bell = index ? &loop->own_bell : &w->slot->bell;
+    struct modus_queue_attr attr = {.scope = MODUS_THREAD, .capacity = 4096, .item_size = sizeof(struct mail)};
+    loop->all = all;
+    loop->waiting_end = &loop->waiting;
+    if (index && modus_doorbell_init(&loop->own_bell) != 0)
+        return -1;
+    unsigned share = (w->listener->plan.max_connections + all->loop_count - 1) / all->loop_count;
+    if (poller_open(&loop->poller, w, &ops, loop, bell, index, index == 0, share) != 0)
+        return -1;
+    if (modus_queue_init(&loop->mail, &attr) != 0)
+        return -1;
+    return modus_queue_arm_get(&loop->mail, bell);
+}
+
+static void *loop_thread(void *arg)
+{
+    struct loop *loop = arg;
+    poller_run(&loop->poller);
+    return NULL;
+}
+
+static int start(struct loops *all)
+{
+    struct worker *w = all->worker;
+    struct modus_queue_attr attr = {.scope = MODUS_THREAD,
+                                    .capacity = worker_queue_capacity(w->listener->conf->queue),
+                                    .item_size = sizeof(struct poller_conn *)};
+    unsigned wanted = w->listener->plan.helpers;
+    all->loop_count = w->listener->plan.threads;
+    all->loops = calloc(all->loop_count, sizeof *all->loops);
+    all->helpers = calloc(wanted + 1, sizeof *all->helpers);
+    if (!all->loops || !all->helpers || modus_queue_init(&all->ready, &attr) != 0)
+        return -1;
+    atomic_store(&w->board->queue_capacity, (uint64_t)w->listener->conf->queue);
+    for (unsigned i = 0; i < all->loop_count; i++)
+        if (open_loop(all, i) != 0)
+            return -1;
+    for (; all->helper_count < wanted; all->helper_count++)
+        if (worker_thread(&all->helpers[all->helper_count], "helper", all->helper_count, helper, all) != 0)
+            return -1;
+    for (unsigned i = 1; i < all->loop_count; i++)
+        if (worker_thread(&all->loops[i].thread, "loop", i, loop_thread, &all->loops[i]) != 0)
+            return -1;
+    return 0;
+}
+
+/* The loops have ended: no connection is left, so no helper is at work. */
+static void stop(struct loops *all)
+{
+    for (unsigned i = 1; i < all->loop_count; i++)
+        pthread_join(all->loops[i].thread, NULL);
+    modus_queue_close(&all->ready, MODUS_CLOSE_DRAIN);
+    for (unsigned i = 0; i < all->helper_count; i++)
+        pthread_join(all->helpers[i], NULL);
+    for (unsigned i = 0; i < all->loop_count; i++) {
+        poller_close(&all->loops[i].poller);
+        modus_queue_fini(&all->loops[i].mail);
+        modus_doorbell_fini(&all->loops[i].own_bell);
+    }
+    modus_queue_fini(&all->ready);
+    free(all->loops);
+    free(all->helpers);
+}
+
+static int loops_run(struct worker *w)
+{
+    struct loops all = {.worker = w};
+    if (start(&all) != 0) {
+        log_error("event-loop cannot start its loops and helpers: no threads, descriptors or memory");
+        return 1;
+    }
+    worker_ready(w);
+    poller_run(&all.loops[0].poller);
+    stop(&all);
+    return 0;
+}
+
+static const char *const uses[] = {"loops", "threads", "queue", "queue_timeout", NULL};
+
+const struct model model_event_loop = {
+    .name = "event-loop",
+    .summary = "loops that wait for all connections; helper threads run handlers that wait or compute",
+    .uses = uses,
+    .plan = loops_plan,
+    .note = model_no_note,
+    .run = loops_run,
+};

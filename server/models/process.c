@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/* process: an acceptor, and a child process for each connection. The child waits for its peer and
+ * runs handlers itself; a slow client holds its own child and nobody else.
+ *
+ * The acceptor is one thread and serves nothing: it takes a permit, accepts, forks, and reaps its
+ * children by pidfd, giving the permit back. When no permit is left, the child that has been idle
+ * longest is asked to end (SIGTERM); a child that becomes idle while connections wait rings the
+ * acceptor's doorbell so that it looks again. If the acceptor dies, its children finish their
+ * request (SIGTERM by PR_SET_PDEATHSIG), and the master reaps them.
+ */
+#include "server/models/model.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "net/socket.h"
+#include "server/inline_host.h"
+#include "server/log.h"
+#include "server/worker.h"
+
+enum { EVENTS = 64, PAUSE_MS = 100, ACCEPT_BATCH = 16 };
+/* What an epoll event is about; further up: a child's entry. */
+enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
+
+struct acceptor {
+    struct worker *worker;
+    struct net_thread *net; /* the children's, copied by fork */
+    int set;
+    int first_fd; /* descriptors from here on are not for children */
+    int *pidfds;  /* an entry's; -1 none */
+    unsigned live;
+    bool draining, drained, listening;
+    bool maybe; /* connections may be waiting */
+    int64_t pause_until_ms;
+};
+
+static struct model_plan process_plan(const struct config_listener *conf)
+{
+    unsigned children = model_max_connections(conf, 256);
+    return (struct model_plan){
+        .workers = 1,
+        .threads = 1,
+        .children = children,
+        .max_connections = children,
+        .keepalive_timeout_ms = 5000,
+    };
+}
+
+/* --- a child --------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t told_to_end;
+
+static void on_term(int signal)
+{
+    (void)signal;
+    told_to_end = 1;
+}
+
+static void child_signals(void)
+{
+    static sigset_t open;
+    sigset_t term;
+    struct sigaction action = {.sa_handler = on_term};
+    sigaction(SIGTERM, &action, NULL);
+    sigemptyset(&open);
+    inline_wait_mask(&open);
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, NULL); /* delivered only while waiting */
+}
+
+/* Idle children can be asked to make room; one that becomes idle while others wait says so. */
+static void say_idle(struct acceptor *a, struct child_entry *entry, bool idle)
+{
+    struct board *b = a->worker->board;
+    bool was = atomic_load_explicit(&entry->idle_ms, memory_order_relaxed) != 0;
+    if (idle == was)
+        return;
+    atomic_store(&entry->idle_ms, idle ? a->net->now_ms : 0);
+    if (idle && atomic_load(&b->backlog))
+        modus_doorbell_ring(&a->worker->slot->bell);
+}
+
+static void child_serve(struct acceptor *a, struct child_entry *entry, struct conn *c)
+{
+    for (;;) {
+        net_thread_tick(a->net);
+        if (told_to_end)
+            conn_retire(c);
+        unsigned wants = conn_step(c, a->net);
+        if (wants & CONN_CLOSED)
+            return;
+        if (wants & CONN_WANT_SERVE) {
+            inline_serve(c, a->net);
+        } else if (!(wants & CONN_WANT_AGAIN)) {
+            say_idle(a, entry, conn_is_idle(c));
+            if (inline_wait(c, wants, a->worker->life_line, conn_deadline(c)))
+                return; /* the master is gone */
+            say_idle(a, entry, false);
+        }
+    }
+}
+
+static void child_main(struct acceptor *a, struct child_entry *entry, pid_t parent, int fd, const struct conn_peer *peer)
+{
+    child_signals();
+    worker_bind_life(parent, SIGTERM);
+    atomic_store(&entry->pid, getpid());
+    if (fd > a->first_fd)
+        close_range((unsigned)a->first_fd, (unsigned)fd - 1, 0);
+    close_range((unsigned)(fd < a->first_fd ? a->first_fd : fd + 1), ~0U, 0);
+    for (size_t i = 0; i < a->worker->listener->fd_count; i++)
+        close(a->worker->listener->fds[i]);
+    struct conn c;
+    struct transport t;
+    transport_plain(&t, fd);
+    net_thread_tick(a->net);
+    if (conn_open(&c, &a->worker->listener->service, t, peer, &inline_host, NULL, a->net) == 0)
+        child_serve(a, entry, &c);
+    _exit(0);
+}
+
+/* --- the acceptor ---------------------------------------------------------------------------- */
+
+static int watch(struct acceptor *a, int fd, uint64_t about)
+{
+    struct epoll_event e = {.events = EPOLLIN, .data.u64 = about};
+    return epoll_ctl(a->set, EPOLL_CTL_ADD, fd, &e);
+}
+
+/* Listening descriptors are looked at only while there is a permit for what they have. */
+static void set_listening(struct acceptor *a, bool on)
+{
+    const struct listener *l = a->worker->listener;
+    if (on == a->listening || a->drained)
+        return;
+    for (size_t i = 0; i < l->fd_count; i++) {
+        struct epoll_event e = {.events = on ? EPOLLIN : 0u, .data.u64 = ABOUT_LISTENER};
+        epoll_ctl(a->set, EPOLL_CTL_MOD, l->fds[i], &e);
+    }
+    a->listening = on;
+}
+
+static int free_entry(const struct acceptor *a)
+{
+    struct board *b = a->worker->board;
+    for (unsigned i = 0; i < b->child_count; i++)
+        if (atomic_load(&b->children[i].pid) == 0 && a->pidfds[i] < 0)
+            return (int)i;
+    return -1;
+}
+
+static void start_child(struct acceptor *a, int fd, const struct conn_peer *peer)
+{
+    struct board *b = a->worker->board;
+    int index = free_entry(a);
+    pid_t parent = getpid(), pid = index >= 0 ? fork() : -1;
+    if (pid == 0)
+        child_main(a, &b->children[index], parent, fd, peer);
+    close(fd);
+    int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
+    if (pid < 0 || pidfd < 0) {
+        log_warn("cannot make a process for a connection: %s; it is closed", strerror(errno));
+        if (pid > 0)
+            waitpid(pid, NULL, 0);
+        modus_sem_release(&b->permits, 1);
+        a->pause_until_ms = a->net->now_ms + PAUSE_MS;
+        return;
+    }
+    atomic_store(&b->children[index].pid, pid);
+    a->pidfds[index] = pidfd;
+    a->live++;
+    watch(a, pidfd, ABOUT_CHILD + (uint64_t)index);
+}
+
+static void reap(struct acceptor *a, unsigned index)
+{
+    struct board *b = a->worker->board;
+    struct net_stats *stats = worker_stats(a->worker, 0);
+    siginfo_t info = {0};
+    if (waitid(P_PIDFD, (id_t)a->pidfds[index], &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+        return;
+    close(a->pidfds[index]);
+    a->pidfds[index] = -1;
+    atomic_store(&b->children[index].idle_ms, 0);
+    atomic_store(&b->children[index].pid, 0);
+    modus_sem_release(&b->permits, 1);
+    a->live--;
+    if (info.si_code != CLD_EXITED) {
+        atomic_fetch_add(&b->deaths, 1);
+        log_warn("%s: process %d of a connection was ended by signal %d", a->worker->listener->conf->addresses[0].text,
+                 info.si_pid, info.si_status);
+    }
+    if (a->live == 0) { /* killed children did not count their ends */
+        atomic_store(&stats->closed, net_counted(&stats->accepted));
+        atomic_store(&stats->ended, net_counted(&stats->begun));
+    }
+}
+
+static void ask_to_end(struct acceptor *a, unsigned index)
+{
+    pidfd_send_signal(a->pidfds[index], SIGTERM, NULL, 0);
+}
+
+/* No permit is left: the longest idle child makes room. */
+static void make_room(struct acceptor *a)
+{
+    struct board *b = a->worker->board;
+    int oldest = -1;
+    int64_t since = INT64_MAX;
+    for (unsigned i = 0; i < b->child_count; i++) {
+        int64_t idle = atomic_load(&b->children[i].idle_ms);
+        if (idle && idle < since && a->pidfds[i] >= 0) {
+            oldest = (int)i;
+            since = idle;
+        }
+    }
+    if (oldest < 0)
+        return;
+    net_count(&worker_stats(a->worker, 0)->evicted, 1);
+    ask_to_end(a, (unsigned)oldest);
+}
+
+/* Returns 0 when one was taken, else a negative errno; -EBUSY when there is no permit. */
+static int accept_one(struct acceptor *a, int fd)
+{
+    struct board *b = a->worker->board;
+    struct conn_peer peer;
+    if (modus_sem_try(&b->permits) != 0)
+        return -EBUSY;
+    int got = socket_accept(fd, &peer);
+    if (got >= 0) {
+        start_child(a, got, &peer);
+        return 0;
+    }
+    modus_sem_release(&b->permits, 1);
+    return got;
+}
+
+static void pause_accepting(struct acceptor *a, int error)
+{
+    net_count(&worker_stats(a->worker, 0)->accept_paused, 1);
+    if (a->pause_until_ms == 0)
+        log_warn("%s: cannot accept: %s; waiting for descriptors to come free",
+                 a->worker->listener->conf->addresses[0].text, strerror(error));
+    a->pause_until_ms = a->net->now_ms + PAUSE_MS;
+}
+
+static void accept_some(struct acceptor *a)
+{
+    const struct listener *l = a->worker->listener;
+    a->maybe = false;
+    for (size_t i = 0; i < l->fd_count; i++) {
+        int r = 0;
+        for (int n = 0; n < ACCEPT_BATCH && r == 0; n++)
+            r = accept_one(a, l->fds[i]);
+        if (r == -EBUSY) {
+            atomic_store(&a->worker->board->backlog, true);
+            set_listening(a, false);
+            a->maybe = true;
+            make_room(a);
+            return;
+        }
+        if (r == -EAGAIN)
+            continue;
+        a->maybe = true;
+        if (r != 0)
+            pause_accepting(a, -r);
+        else
+            a->pause_until_ms = 0;
+    }
+    if (!a->maybe)
+        atomic_store(&a->worker->board->backlog, false);
+    set_listening(a, true);
+}
+
+static void drain(struct acceptor *a)
+{
+    struct board *b = a->worker->board;
+    if (a->draining)
+        return;
+    a->draining = a->maybe = true;
+    worker_set_state(a->worker, WORKER_DRAINING);
+    for (unsigned i = 0; i < b->child_count; i++)
+        if (a->pidfds[i] >= 0)
+            ask_to_end(a, i);
+}
+
+/* All that the kernel had accepted has a child. */
+static void finish_drain(struct acceptor *a)
+{
+    const struct listener *l = a->worker->listener;
+    if (a->drained || a->maybe)
+        return;
+    for (size_t i = 0; i < l->fd_count; i++)
+        close(l->fds[i]);
+    a->drained = true;
+}
+
+static void serve_event(struct acceptor *a, uint64_t about)
+{
+    if (about == ABOUT_BELL) {
+        modus_doorbell_hear(&a->worker->slot->bell);
+        if (worker_look(a->worker))
+            drain(a);
+        a->maybe = true;
+    } else if (about == ABOUT_LIFE) {
+        _exit(0);
+    } else if (about == ABOUT_LISTENER) {
+        a->maybe = true;
+    } else {
+        reap(a, (unsigned)(about - ABOUT_CHILD));
+    }
+}
+
+static void serve_turn(struct acceptor *a, int timeout_ms)
+{
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
+    net_thread_tick(a->net);
+    for (int i = 0; i < n; i++)
+        serve_event(a, events[i].data.u64);
+    if (a->maybe && !a->drained && a->net->now_ms >= a->pause_until_ms)
+        accept_some(a);
+    if (a->draining)
+        finish_drain(a);
+    atomic_store_explicit(&a->worker->slot->connections, a->live, memory_order_relaxed);
+}
+
+/* Descriptors that stay open in children are all below this; what comes later is the acceptor's. */
+static int lowest_free(void)
+{
+    int fd = dup(STDERR_FILENO), highest = fd;
+    for (int i = 0; fd >= 0 && i < 64; i++) { /* look past holes */
+        int above = fcntl(fd, F_DUPFD_CLOEXEC, highest + 1);
+        if (above < 0)
+            break;
+        close(above);
+        if (above == highest + 1)
+            break;
+        highest = above;
+    }
+    close(fd);
+    return highest;
+}
+
+static int open_acceptor(struct acceptor *a)
+{
+    struct worker *w = a->worker;
+    a->net = net_thread_new(worker_read_size(w), worker_stats(w, 0));
+    a->pidfds = malloc(w->board->child_count * sizeof *a->pidfds);
+    a->first_fd = lowest_free();
+    a->set = epoll_create1(EPOLL_CLOEXEC);
+    if (!a->net || !a->pidfds || a->set < 0)
+        return -1;
+    memset(a->pidfds, -1, w->board->child_count * sizeof *a->pidfds);
+    if (watch(a, modus_doorbell_fd(&w->slot->bell), ABOUT_BELL) != 0 || watch(a, w->life_line, ABOUT_LIFE) != 0)
+        return -1;
+    for (size_t i = 0; i < w->listener->fd_count; i++)
+        if (watch(a, w->listener->fds[i], ABOUT_LISTENER) != 0)
+            return -1;
+    return 0;
+}
+
+static int process_run(struct worker *w)
+{
+    struct acceptor a = {.worker = w, .listening = true, .maybe = true};
+    if (open_acceptor(&a) != 0) {
+        log_error("the acceptor cannot start: no descriptors or memory");
+        return 1;
+    }
+    worker_ready(w);
+    serve_event(&a, ABOUT_BELL);
+    while (!a.drained || a.live) {
+        bool waiting = a.maybe && a.listening;
+        int timeout = a.pause_until_ms > a.net->now_ms ? PAUSE_MS : waiting ? 0 : -1;
+        serve_turn(&a, timeout);
+    }
+    close(a.set);
+    free(a.pidfds);
+    net_thread_free(a.net);
+    return 0;
+}
+
+static const char *const uses[] = {NULL};
+
+const struct model model_process = {
+    .name = "process",
+    .summary = "a process for each connection, made when it comes",
+    .uses = uses,
+    .plan = process_plan,
+    .note = model_no_note,
+    .run = process_run,
+};

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* thread-pool: one process, one poller thread, T pool threads. A connection that has something to do
+ * goes through the bounded queue to a pool thread, which reads, handles and writes; then it waits in
+ * the poller again. An idle or slow connection holds no thread.
+ *
+ * A connection is in one hand at a time; its state word says in whose:
+ *
+ *   PARKED   the poller's: nothing to do        event or deadline -> QUEUED
+ *   QUEUED   the queue's                        taken -> RUNNING; waited too long -> PARKED, refused
+ *   RUNNING  a pool thread's                    done -> PARKED or ENDED; event -> DIRTY
+ *   DIRTY    a pool thread's, to be looked at once more before it is parked
+ *   ENDED    the poller's: to be forgotten
+ *
+ * The poller fetches a batch of events and puts the connections into the queue in one call, which
+ * wakes one thread; that one wakes the next if it finds more than it takes. What the queue has no
+ * room for waits in the poller's list, with its bytes in the kernel.
+ */
+#include "server/models/model.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "concurrency/queue.h"
+#include "server/inline_host.h"
+#include "server/log.h"
+#include "server/poller.h"
+
+enum { PARKED, QUEUED, RUNNING, DIRTY, ENDED };
+enum { BATCH = 256, RETURNS = 4096, RUNNING_LOOK_MS = 1000 };
+
+struct pool {
+    struct poller poller;
+    struct worker *worker;
+    struct modus_queue ready;   /* struct poller_conn *, to the threads */
+    struct modus_queue returns; /* struct poller_conn *, back: ended, or to be looked at earlier */
+    struct poller_conn *batch[BATCH];
+    size_t batch_len;
+    struct poller_conn *waiting, **waiting_end; /* QUEUED, but the queue is full */
+    size_t waiting_count;
+    pthread_t *threads;
+    unsigned thread_count;
+    atomic_uint next_index;
+};
+
+static struct model_plan pool_plan(const struct config_listener *conf)
+{
+    return (struct model_plan){
+        .workers = 1,
+        .threads = 1 + (unsigned)conf->threads,
+        .max_connections = model_max_connections(conf, 10000),
+        .keepalive_timeout_ms = 60000,
+    };
+}
+
+/* --- poller ---------------------------------------------------------------------------------- */
+
+static void wait_in_list(struct pool *pool, struct poller_conn *pc)
+{
+    pc->next = NULL;
+    *pool->waiting_end = pc;
+    pool->waiting_end = &pc->next;
+    if (pool->waiting_count++ == 0)
+        modus_queue_arm_put(&pool->ready, pool->poller.bell);
+}
+
+/* The queue's capacity is a power of two; what may wait in it is what the file says. */
+static size_t queue_room(const struct pool *pool)
+{
+    size_t limit = (size_t)pool->worker->listener->conf->queue, len = modus_queue_len(&pool->ready);
+    return len < limit ? limit - len : 0;
+}
+
+/* Give the threads what has gathered. */
+static void send_batch(struct pool *pool)
+{
+    size_t from = 0, room = pool->waiting_count ? 0 : queue_room(pool);
+    if (room > pool->batch_len)
+        room = pool->batch_len;
+    if (room) {
+        long put = modus_queue_put_n(&pool->ready, pool->batch, room, 0);
+        from = put > 0 ? (size_t)put : 0;
+    }
+    for (; from < pool->batch_len; from++)
+        wait_in_list(pool, pool->batch[from]);
+    pool->batch_len = 0;
+}
+
+/* The queue has room again for some of those that wait. */
+static void send_waiting(struct pool *pool)
+{
+    while (pool->waiting_count) {
+        struct poller_conn *pc = pool->waiting;
+        struct poller_conn *next = pc->next; /* pc may be gone once it is in the queue */
+        if (atomic_load(&pc->state) == QUEUED &&
+            (queue_room(pool) == 0 || modus_queue_put(&pool->ready, &pc, 0) != 0))
+            return;
+        pool->waiting = next;
+        if (--pool->waiting_count == 0) {
+            pool->waiting_end = &pool->waiting;
+            modus_queue_disarm_put(&pool->ready, pool->poller.bell);
+        }
+    }
+}
+
+static void enqueue(struct pool *pool, struct poller_conn *pc)
+{
+    pc->since_ms = pool->poller.net->now_ms;
+    pool->batch[pool->batch_len++] = pc;
+    poller_time(&pool->poller, pc, pc->since_ms + pool->worker->listener->conf->queue_timeout_ms);
+    if (pool->batch_len == BATCH)
+        send_batch(pool);
+}
+
+/* No thread came free in time: the poller answers 503 itself. Its place in the queue stays behind
+ * and is passed over. */
+static void refuse(struct poller *p, struct poller_conn *pc)
+{
+    unsigned state = QUEUED;
+    if (!atomic_compare_exchange_strong(&pc->state, &state, PARKED))
+        return;
+    conn_reject(&pc->conn);
+    poller_step(p, pc, 0);
+}
+
+static int64_t pool_deadline(const struct poller_conn *pc)
+{
+    const struct pool *pool = pc->poller->model;
+    switch (atomic_load(&pc->state)) {
+    case PARKED:
+        return poller_deadline(pc);
+    case QUEUED:
+        return pc->since_ms + pool->worker->listener->conf->queue_timeout_ms;
+    default: /* it minds its own deadlines while it runs */
+        return pool->poller.net->now_ms + RUNNING_LOOK_MS;
+    }
+}
+
+static bool pool_idle(const struct poller_conn *pc)
+{
+    return atomic_load(&pc->state) == PARKED && conn_is_idle(&pc->conn);
+}
+
+static void pool_ready(struct poller *p, struct poller_conn *pc, uint32_t events)
+{
+    unsigned state = atomic_load(&pc->state);
+    if (events & (EPOLLERR | EPOLLHUP))
+        conn_hang_up(&pc->conn, false);
+    if (events & EPOLLRDHUP)
+        atomic_store(&pc->peer_ended, true);
+    for (;;) {
+        switch (state) {
+        case PARKED:
+            if (!atomic_compare_exchange_weak(&pc->state, &state, QUEUED))
+                continue;
+            enqueue(p->model, pc);
+            return;
+        case RUNNING:
+            if (!atomic_compare_exchange_weak(&pc->state, &state, DIRTY))
+                continue;
+            return;
+        case QUEUED:
+            if (events == 0 && pool_deadline(pc) <= p->net->now_ms)
+                refuse(p, pc);
+            return;
+        default:
+            return;
+        }
+    }
+}
+
+/* The poller stepped a parked connection itself (to refuse it, or to make room), and found a request
+ * that wants a thread. */
+static void pool_serve(struct poller *p, struct poller_conn *pc)
+{
+    pc->to_serve = true;
+    atomic_store(&pc->state, QUEUED);
+    enqueue(p->model, pc);
+}
+
+static void take_returns(struct pool *pool)
+{
+    struct poller *p = &pool->poller;
+    struct poller_conn *pcs[BATCH];
+    long n;
+    while ((n = modus_queue_get_n(&pool->returns, pcs, BATCH, 0)) > 0) {
+        for (long i = 0; i < n; i++) {
+            if (!pcs[i]->used)
+                continue;
+            if (atomic_load(&pcs[i]->state) == ENDED)
+                poller_forget(p, pcs[i]);
+            else
+                poller_time(p, pcs[i], pool_deadline(pcs[i]));
+        }
+    }
+}
+
+static void pool_bell(struct poller *p)
+{
+    struct pool *pool = p->model;
+    take_returns(pool);
+    send_waiting(pool);
+    if (worker_look(p->worker)) {
+        worker_set_state(p->worker, WORKER_DRAINING);
+        poller_drain(p);
+    }
+}
+
+static void pool_turn(struct poller *p)
+{
+    struct pool *pool = p->model;
+    send_waiting(pool);
+    send_batch(pool);
+    atomic_store_explicit(&p->worker->board->queue_depth,
+                          modus_queue_len(&pool->ready) + pool->waiting_count, memory_order_relaxed);
+}
+/* --- pool threads ---------------------------------------------------------------------------- */
+
+/* Let it wait in the poller. Returns false when something came up meanwhile. */
+static bool park(struct pool *pool, struct poller_conn *pc)
+{
+    int64_t due = conn_deadline(&pc->conn);
+    atomic_store(&pc->due_ms, due);
+    poller_register(&pool->poller, pc);
+    /* Where the poller has noted a later time than this one, it must hear of it. */
+    if (due < atomic_load_explicit(&pc->timed_ms, memory_order_relaxed))
+        modus_queue_put(&pool->returns, &pc, MODUS_FOREVER);
+    unsigned state = RUNNING;
+    if (atomic_compare_exchange_strong(&pc->state, &state, PARKED))
+        return true;
+    atomic_store(&pc->state, RUNNING);
+    return false;
+}
+
+static void run(struct pool *pool, struct poller_conn *pc, struct net_thread *t)
+{
+    struct conn *c = &pc->conn;
+    if (pc->to_serve)
+        inline_serve(c, t);
+    pc->to_serve = false;
+    for (;;) {
+        if (atomic_exchange(&pc->peer_ended, false))
+            conn_hang_up(c, true);
+        unsigned wants = conn_step(c, t);
+        if (wants & CONN_CLOSED) {
+            atomic_store(&pc->state, ENDED);
+            modus_queue_put(&pool->returns, &pc, MODUS_FOREVER);
+            return;
+        }
+        if (wants & CONN_WANT_SERVE) {
+            poller_register(&pool->poller, pc); /* so that the peer's going is seen meanwhile */
+            inline_serve(c, t);
+        } else if (!(wants & CONN_WANT_AGAIN) && park(pool, pc)) {
+            return;
+        }
+        net_thread_tick(t);
+    }
+}
+
+static void *pool_thread(void *arg)
+{
+    struct pool *pool = arg;
+    struct worker *w = pool->worker;
+    unsigned index = 1 + atomic_fetch_add(&pool->next_index, 1);
+    struct net_thread *t = net_thread_new(worker_read_size(w), worker_stats(w, index));
+    struct poller_conn *pc;
+    if (!t) {
+        log_error("a thread cannot start: no memory");
+        return NULL;
+    }
+    while (modus_queue_get(&pool->ready, &pc, MODUS_FOREVER) == 0) {
+        unsigned state = QUEUED;
+        if (!atomic_compare_exchange_strong(&pc->state, &state, RUNNING))
+            continue; /* refused while it waited */
+        net_thread_tick(t);
+        net_histogram_add(&t->stats->queued, (t->now_ms - pc->since_ms) * 1000, 1);
+        run(pool, pc, t);
+    }
+    net_thread_free(t);
+    return NULL;
+}
+
+/* --- making ---------------------------------------------------------------------------------- */
+
+static const struct poller_ops ops = {
+    .ready = pool_ready,
+    .serve = pool_serve,
+    .accept = poller_accept,
+    .idle = pool_idle,
+    .bell = pool_bell,
+    .turn = pool_turn,
+    .deadline = pool_deadline,
+    .host = &inline_host,
+    .accept_batch = 32,
+};
+
+static int make_queues(struct pool *pool)
+{
+    const struct config_listener *conf = pool->worker->listener->conf;
+    struct modus_queue_attr ready = {.scope = MODUS_THREAD, .capacity = worker_queue_capacity(conf->queue), .item_size = sizeof(void *)};
+    struct modus_queue_attr returns = {.scope = MODUS_THREAD, .capacity = RETURNS, .item_size = sizeof(void *)};
+    if (modus_queue_init(&pool->ready, &ready) != 0 || modus_queue_init(&pool->returns, &returns) != 0)
+        return -1;
+    atomic_store(&pool->worker->board->queue_capacity, (uint64_t)conf->queue);
+    return modus_queue_arm_get(&pool->returns, pool->poller.bell);
+}
+
+static int start_threads(struct pool *pool)
+{
+    unsigned wanted = pool->worker->listener->plan.threads - 1;
+    pool->threads = calloc(wanted, sizeof *pool->threads);
+    for (unsigned i = 0; pool->threads && i < wanted; i++) {
+        int r = worker_thread(&pool->threads[i], "pool", i, pool_thread, pool);
+        if (r != 0) {
+            log_error("cannot start thread %u of %u: the system has no room for more", i + 1, wanted);
+            return -1;
+        }
+        pool->thread_count++;
+    }
+    return pool->threads ? 0 : -1;
+}
+
+static int pool_run(struct worker *w)
+{
+    struct pool *pool = calloc(1, sizeof *pool);
+    if (!pool)
+        return 1;
+    pool->worker = w;
+    pool->waiting_end = &pool->waiting;
+    if (poller_open(&pool->poller, w, &ops, pool, &w->slot->bell, 0, true, w->listener->plan.max_connections) != 0 ||
+        make_queues(pool) != 0 || start_threads(pool) != 0)
+        return 1;
+    worker_ready(w);
+    poller_run(&pool->poller);
+    modus_queue_close(&pool->ready, MODUS_CLOSE_DRAIN);
+    for (unsigned i = 0; i < pool->thread_count; i++)
+        pthread_join(pool->threads[i], NULL);
+    free(pool->threads);
+    poller_close(&pool->poller);
+    modus_queue_fini(&pool->ready);
+    modus_queue_fini(&pool->returns);
+    free(pool);
+    return 0;
+}
+
+static const char *const uses[] = {"threads", "queue", "queue_timeout", NULL};
+
+const struct model model_thread_pool = {
+    .name = "thread-pool",
+    .summary = "one process; threads serve connections that are ready, a poller holds the others",
+    .uses = uses,
+    .plan = pool_plan,
+    .note = model_no_note,
+    .run = pool_run,
+};

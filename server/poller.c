@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: MIT */
+/* The event driver: see server/poller.h. A turn of the loop is: fetch events and serve them
+ * (on_set), then what is left over, what is due, accept, bury (on_check), then wait. */
+#include "server/poller.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "net/socket.h"
+#include "server/log.h"
+
+enum { EVENTS = 256, CHUNK = 64, PAUSE_MS = 100, LOOK_AT = 4096 };
+
+struct poller_chunk {
+    struct poller_chunk *next;
+    struct poller_conn conns[CHUNK];
+};
+
+/* --- connections ----------------------------------------------------------------------------- */
+
+static void on_conn(struct poller *p, struct poller_source *source, uint32_t events)
+{
+    struct poller_conn *pc = (struct poller_conn *)source;
+    if (pc->used)
+        p->ops->ready(p, pc, events);
+}
+
+static struct poller_conn *take_spare(struct poller *p)
+{
+    if (!p->spare) {
+        struct poller_chunk *chunk = calloc(1, sizeof *chunk);
+        if (!chunk)
+            return NULL;
+        chunk->next = p->chunks;
+        p->chunks = chunk;
+        for (size_t i = CHUNK; i-- > 0;) {
+            chunk->conns[i] = (struct poller_conn){.source.event = on_conn, .poller = p, .next = p->spare};
+            p->spare = &chunk->conns[i];
+        }
+    }
+    struct poller_conn *pc = p->spare;
+    p->spare = pc->next;
+    return pc;
+}
+
+static void publish_connections(struct poller *p, int change)
+{
+    atomic_fetch_add_explicit(&p->connections, (uint32_t)change, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->worker->slot->connections, (uint32_t)change, memory_order_relaxed);
+}
+
+void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
+{
+    struct poller_conn *pc = take_spare(p);
+    if (!pc) {
+        close(fd);
+        return;
+    }
+    pc->next = NULL;
+    pc->registered = pc->listed = pc->to_serve = false;
+    pc->timer.at_ms = INT64_MAX;
+    atomic_store(&pc->timed_ms, INT64_MAX);
+    atomic_store(&pc->state, 0);
+    atomic_store(&pc->peer_ended, false);
+    struct transport t;
+    transport_plain(&t, fd);
+    if (conn_open(&pc->conn, &p->worker->listener->service, t, peer, p->ops->host, pc, p->net) != 0) {
+        pc->next = p->spare;
+        p->spare = pc;
+        return;
+    }
+    pc->used = true;
+    publish_connections(p, 1);
+    p->ops->ready(p, pc, 0);
+}
+
+void poller_forget(struct poller *p, struct poller_conn *pc)
+{
+    wheel_remove(&p->wheel, &pc->timer);
+    pc->used = false;
+    pc->registered = false;
+    publish_connections(p, -1);
+    p->accept_full = false;
+    if (pc->listed)
+        return; /* the list of those to be stepped again gives it back */
+    pc->next = p->ended;
+    p->ended = pc;
+}
+
+/* Memory of ended connections is free once the events fetched with them are served. */
+static void bury(struct poller *p)
+{
+    while (p->ended) {
+        struct poller_conn *pc = p->ended;
+        p->ended = pc->next;
+        pc->next = p->spare;
+        p->spare = pc;
+    }
+}
+
+void poller_register(struct poller *p, struct poller_conn *pc)
+{
+    if (pc->registered)
+        return;
+    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &pc->source};
+    pc->registered = true;
+    if (epoll_ctl(p->set, EPOLL_CTL_ADD, conn_fd(&pc->conn), &e) != 0)
+        conn_hang_up(&pc->conn, false);
+}
+
+static struct poller_conn *conn_of(struct wheel_item *item)
+{
+    return (struct poller_conn *)((char *)item - offsetof(struct poller_conn, timer));
+}
+
+static void set_time(struct poller *p, struct poller_conn *pc, int64_t at_ms)
+{
+    wheel_add(&p->wheel, &pc->timer, at_ms);
+    atomic_store_explicit(&pc->timed_ms, at_ms, memory_order_relaxed);
+}
+
+void poller_time(struct poller *p, struct poller_conn *pc, int64_t deadline_ms)
+{
+    if (deadline_ms < pc->timer.at_ms)
+        set_time(p, pc, deadline_ms);
+}
+
+void poller_tell(struct poller_conn *pc, uint32_t events)
+{
+    if (events & (EPOLLERR | EPOLLHUP))
+        conn_hang_up(&pc->conn, false);
+    else if (events & EPOLLRDHUP)
+        conn_hang_up(&pc->conn, true);
+}
+
+int64_t poller_deadline(const struct poller_conn *pc)
+{
+    return atomic_load_explicit(&pc->due_ms, memory_order_relaxed);
+}
+
+bool poller_idle(const struct poller_conn *pc)
+{
+    return conn_is_idle(&pc->conn);
+}
+
+static void list_again(struct poller *p, struct poller_conn *pc)
+{
+    if (pc->listed)
+        return;
+    pc->listed = true;
+    pc->next = p->again;
+    p->again = pc;
+}
+
+void poller_settle(struct poller *p, struct poller_conn *pc, unsigned wants)
+{
+    if (wants & CONN_CLOSED) {
+        poller_forget(p, pc);
+        return;
+    }
+    poller_register(p, pc);
+    pc->to_serve |= (wants & CONN_WANT_SERVE) != 0;
+    atomic_store_explicit(&pc->due_ms, conn_deadline(&pc->conn), memory_order_relaxed);
+    if (wants & (CONN_WANT_AGAIN | CONN_WANT_SERVE))
+        list_again(p, pc);
+    poller_time(p, pc, p->ops->deadline(pc));
+}
+
+void poller_step(struct poller *p, struct poller_conn *pc, uint32_t events)
+{
+    poller_tell(pc, events);
+    unsigned wants = conn_step(&pc->conn, p->net);
+    poller_settle(p, pc, wants & ~(unsigned)CONN_WANT_SERVE);
+    if (wants & CONN_WANT_SERVE)
+        p->ops->serve(p, pc);
+}
+
+/* Those that had their share of an earlier turn. New ones wait for the next. */
+static void step_again(struct poller *p)
+{
+    struct poller_conn *list = p->again;
+    p->again = NULL;
+    while (list) {
+        struct poller_conn *pc = list;
+        list = pc->next;
+        pc->listed = false;
+        if (pc->used && pc->to_serve) {
+            pc->to_serve = false;
+            p->ops->serve(p, pc);
+        } else if (pc->used) {
+            p->ops->ready(p, pc, 0);
+        } else {
+            pc->next = p->ended;
+            p->ended = pc;
+        }
+    }
+}
+
+static void serve_due(struct poller *p)
+{
+    struct wheel_item *item;
+    while ((item = wheel_due(&p->wheel, p->net->now_ms)) != NULL) {
+        struct poller_conn *pc = conn_of(item);
+        int64_t deadline = p->ops->deadline(pc);
+        set_time(p, pc, deadline > p->net->now_ms ? deadline : INT64_MAX);
+        if (deadline <= p->net->now_ms)
+            p->ops->ready(p, pc, 0);
+    }
+}
+
+/* --- accepting ------------------------------------------------------------------------------- */
+
+static bool is_idle(struct wheel_item *item, void *arg)
+{
+    struct poller *p = arg;
+    struct poller_conn *pc = conn_of(item);
+    int64_t deadline = p->ops->deadline(pc);
+    if (deadline > item->at_ms) { /* left behind by the lazy wheel: put it where it belongs */
+        set_time(p, pc, deadline);
+        return false;
+    }
+    return p->ops->idle(pc);
+}
+
+/* At the limit, the longest idle connection makes room. It may turn out to have a request after
+ * all: then it is served, and the next one is tried. */
+static bool make_room(struct poller *p)
+{
+    for (int tries = 0; tries < 8; tries++) {
+        struct wheel_item *item = wheel_earliest(&p->wheel, is_idle, p, LOOK_AT);
+        if (!item)
+            return false;
+        struct poller_conn *pc = conn_of(item);
+        conn_retire(&pc->conn);
+        poller_step(p, pc, 0);
+        if (!pc->used) {
+            net_count(&p->net->stats->evicted, 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void pause_accepting(struct poller *p, int error)
+{
+    net_count(&p->net->stats->accept_paused, 1);
+    if (p->accept_at_ms == 0)
+        log_warn("%s: cannot accept: %s; waiting for descriptors to come free",
+                 p->worker->listener->conf->addresses[0].text, strerror(error));
+    p->accept_at_ms = p->net->now_ms + PAUSE_MS;
+}
+
+int poller_accept(struct poller *p, int fd)
+{
+    struct conn_peer peer;
+    int got = socket_accept(fd, &peer);
+    if (got < 0)
+        return got;
+    poller_adopt(p, got, &peer);
+    return 0;
+}
+
+/* Accept up to budget from one descriptor. Returns what is left of the budget. */
+static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigned budget)
+{
+    while (budget && l->maybe) {
+        if (atomic_load_explicit(&p->connections, memory_order_relaxed) >= p->max_connections && !make_room(p)) {
+            p->accept_full = true;
+            break;
+        }
+        int r = p->ops->accept(p, l->fd);
+        if (r == 0) {
+            p->accept_at_ms = 0;
+            budget--;
+        } else if (r == -EAGAIN) {
+            l->maybe = false;
+        } else {
+            pause_accepting(p, -r);
+            break;
+        }
+    }
+    return budget;
+}
+
+static void accept_some(struct poller *p)
+{
+    unsigned budget = p->ops->accept_batch;
+    if (p->accept_at_ms > p->net->now_ms)
+        return;
+    for (size_t i = 0; i < p->listener_count; i++)
+        budget = accept_from(p, &p->listeners[i], budget);
+}
+
+void poller_look_for_more(struct poller *p)
+{
+    for (size_t i = 0; i < p->listener_count; i++)
+        p->listeners[i].maybe = p->listeners[i].fd >= 0;
+}
+
+static bool may_accept(const struct poller *p)
+{
+    if (p->accept_full)
+        return false;
+    for (size_t i = 0; i < p->listener_count; i++)
+        if (p->listeners[i].maybe)
+            return true;
+    return false;
+}
+
+static void on_listener(struct poller *p, struct poller_source *source, uint32_t events)
+{
+    (void)source, (void)events;
+    poller_look_for_more(p);
+}
+
+/* --- draining -------------------------------------------------------------------------------- */
+
+void poller_drain(struct poller *p)
+{
+    if (p->draining)
+        return;
+    p->draining = true;
+    poller_look_for_more(p);
+    for (struct poller_chunk *c = p->chunks; c; c = c->next)
+        for (size_t i = 0; i < CHUNK; i++)
+            if (c->conns[i].used)
+                p->ops->ready(p, &c->conns[i], 0);
+}
+
+/* What the kernel had accepted is accepted: close, and when the last connection ends, stop. */
+static void finish_drain(struct poller *p)
+{
+    if (may_accept(p) || p->accept_full || p->accept_at_ms)
+        return;
+    for (size_t i = 0; i < p->listener_count; i++)
+        if (p->listeners[i].fd >= 0) {
+            close(p->listeners[i].fd);
+            p->listeners[i].fd = -1;
+        }
+    p->drained = true;
+    if (atomic_load(&p->connections) == 0)
+        uv_stop(&p->loop);
+}
+
+/* --- the loop -------------------------------------------------------------------------------- */
+
+static void on_set(uv_poll_t *watch, int status, int flags)
+{
+    struct poller *p = watch->data;
+    struct epoll_event events[EVENTS];
+    (void)status, (void)flags;
+    int n = epoll_wait(p->set, events, EVENTS, 0);
+    net_thread_tick(p->net);
+    for (int i = 0; i < n; i++) {
+        struct poller_source *source = events[i].data.ptr;
+        source->event(p, source, events[i].events);
+    }
+}
+
+static void on_bell(uv_poll_t *watch, int status, int flags)
+{
+    struct poller *p = watch->data;
+    (void)status, (void)flags;
+    modus_doorbell_hear(p->bell);
+    net_thread_tick(p->net);
+    p->ops->bell(p);
+}
+
+static void on_life(uv_poll_t *watch, int status, int flags)
+{
+    (void)watch, (void)status, (void)flags;
+    _exit(0); /* the master is gone */
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct poller *p = timer->data;
+    p->timer_at_ms = 0;
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+    (void)idle; /* while it is active, the loop does not wait */
+}
+
+/* Wake up for the wheel, and for accepting after a pause. */
+static void set_timer(struct poller *p)
+{
+    int64_t wait = wheel_wait(&p->wheel, p->net->now_ms);
+    if (p->accept_at_ms && (wait < 0 || wait > PAUSE_MS))
+        wait = PAUSE_MS;
+    int64_t at = p->net->now_ms + wait;
+    if (wait < 0 || (p->timer_at_ms && p->timer_at_ms <= at))
+        return;
+    p->timer_at_ms = at;
+    uv_timer_start(&p->timer, on_timer, (uint64_t)wait + 1, 0);
+}
+
+static void on_check(uv_check_t *check)
+{
+    struct poller *p = check->data;
+    net_thread_tick(p->net);
+    step_again(p);
+    serve_due(p);
+    if (may_accept(p))
+        accept_some(p);
+    p->ops->turn(p);
+    bury(p);
+    if (p->draining)
+        finish_drain(p);
+    set_timer(p);
+    bool busy = p->again || (may_accept(p) && p->accept_at_ms <= p->net->now_ms);
+    if (busy)
+        uv_idle_start(&p->idle, on_idle);
+    else
+        uv_idle_stop(&p->idle);
+}
+
+/* --- making and ending ------------------------------------------------------------------------ */
+
+void poller_no_turn(struct poller *p)
+{
+    (void)p;
+}
+
+static int watch(struct poller *p, uv_poll_t *handle, int fd, uv_poll_cb callback)
+{
+    handle->data = p;
+    return uv_poll_init(&p->loop, handle, fd) == 0 && uv_poll_start(handle, UV_READABLE, callback) == 0 ? 0 : -1;
+}
+
+static int watch_listeners(struct poller *p)
+{
+    const struct listener *l = p->worker->listener;
+    p->listeners = calloc(l->fd_count, sizeof *p->listeners);
+    if (!p->listeners)
+        return -1;
+    for (size_t i = 0; i < l->fd_count; i++) {
+        struct poller_listener *pl = &p->listeners[i];
+        *pl = (struct poller_listener){{on_listener}, l->fds[i], true};
+        struct epoll_event e = {.events = EPOLLIN | EPOLLET | p->ops->listen_events, .data.ptr = &pl->source};
+        if (epoll_ctl(p->set, EPOLL_CTL_ADD, pl->fd, &e) != 0)
+            return -1;
+        p->listener_count++;
+    }
+    return 0;
+}
+
+int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops, void *model,
+                struct modus_doorbell *bell, unsigned thread, bool listen, unsigned max)
+{
+    *p = (struct poller){.ops = ops, .model = model, .worker = w, .bell = bell, .max_connections = max, .set = -1};
+    if (uv_loop_init(&p->loop) != 0)
+        return -1;
+    p->net = net_thread_new(worker_read_size(w), worker_stats(w, thread));
+    p->set = epoll_create1(EPOLL_CLOEXEC);
+    if (!p->net || p->set < 0)
+        return -1;
+    wheel_init(&p->wheel, p->net->now_ms);
+    p->timer.data = p->check.data = p->idle.data = p;
+    uv_timer_init(&p->loop, &p->timer);
+    uv_check_init(&p->loop, &p->check);
+    uv_idle_init(&p->loop, &p->idle);
+    if (uv_check_start(&p->check, on_check) != 0 || watch(p, &p->set_watch, p->set, on_set) != 0 ||
+        watch(p, &p->bell_watch, modus_doorbell_fd(bell), on_bell) != 0)
+        return -1;
+    if (listen && (watch(p, &p->life_watch, w->life_line, on_life) != 0 || watch_listeners(p) != 0))
+        return -1;
+    return 0;
+}
+
+void poller_run(struct poller *p)
+{
+    modus_doorbell_ring(p->bell); /* the first turn looks at everything */
+    uv_run(&p->loop, UV_RUN_DEFAULT);
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+void poller_close(struct poller *p)
+{
+    uv_walk(&p->loop, close_handle, NULL);
+    uv_run(&p->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&p->loop);
+    close(p->set);
+    free(p->listeners);
+    while (p->chunks) {
+        struct poller_chunk *c = p->chunks;
+        p->chunks = c->next;
+        free(c);
+    }
+    net_thread_free(p->net);
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* The event driver: one thread that waits for many connections, over a libuv loop. Prefork, thread
+ * pool and event loop are built on it; they say only what happens to a connection that is ready.
+ *
+ * Connections wait in one epoll set of our own, edge-triggered, which is a single handle of the loop:
+ * each descriptor is registered once and never modified (a uv_poll_t would be level-triggered: 160
+ * bytes a connection, and two epoll_ctl a request wherever another thread does the reading). All
+ * else (timer, doorbell, life line) are plain libuv handles.
+ *
+ * A connection is registered only once it must wait: most that send one request and go never are.
+ * Its memory belongs to the poller's thread and is type-stable: an event that was fetched before it
+ * ended finds it there, ended.
+ *
+ * Deadlines lie in a coarse wheel, moved lazily. The wheel also finds the longest idle connection
+ * when room must be made: idle ones stand in it in the order in which they became idle.
+ *
+ * Safe from: the poller's thread, unless a call says more.
+ */
+#ifndef SERVER_POLLER_H
+#define SERVER_POLLER_H
+
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "net/conn.h"
+#include "net/wheel.h"
+#include "server/worker.h"
+
+struct poller;
+struct poller_conn;
+
+/* What sits behind an event of the set. */
+struct poller_source {
+    void (*event)(struct poller *p, struct poller_source *source, uint32_t events);
+};
+
+struct poller_conn {
+    struct poller_source source;
+    struct poller *poller;
+    struct wheel_item timer;
+    struct poller_conn *next;    /* again, ended or free list */
+    struct conn conn;
+    _Atomic int64_t due_ms;      /* its deadline as of its last step */
+    _Atomic int64_t timed_ms;    /* where it stands in the wheel */
+    atomic_uint state;           /* the model's own */
+    atomic_bool peer_ended;      /* the model's own */
+    int64_t since_ms;            /* the model's own */
+    bool used, registered, listed;
+    bool to_serve; /* its exchange waits for the next turn */
+};
+
+/* A listening descriptor in the set. */
+struct poller_listener {
+    struct poller_source source;
+    int fd;
+    bool maybe; /* connections may be waiting */
+};
+
+/* What a model adds. Each has a default below. */
+struct poller_ops {
+    /* The connection may have something to do: new, an event, or its time has come. */
+    void (*ready)(struct poller *p, struct poller_conn *pc, uint32_t events);
+    /* A run handler is to be served (after poller_step got CONN_WANT_SERVE). */
+    void (*serve)(struct poller *p, struct poller_conn *pc);
+    /* Accept one connection from a listening descriptor and adopt it, here or elsewhere. Returns 0,
+     * or a negative errno as socket_accept. */
+    int (*accept)(struct poller *p, int fd);
+    /* Is it idle, and the poller's to end? */
+    bool (*idle)(const struct poller_conn *pc);
+    /* The doorbell rang. */
+    void (*bell)(struct poller *p);
+    /* The end of each turn of the loop, before it waits again. */
+    void (*turn)(struct poller *p);
+    /* By when must ready() be called although nothing happens? */
+    int64_t (*deadline)(const struct poller_conn *pc);
+    const struct conn_host *host; /* how its run handlers wait */
+    unsigned accept_batch;        /* connections a turn */
+    uint32_t listen_events;       /* further epoll flags for listening descriptors */
+};
+
+struct poller {
+    uv_loop_t loop;
+    uv_poll_t set_watch, bell_watch, life_watch;
+    uv_timer_t timer;
+    uv_check_t check;
+    uv_idle_t idle;
+    int set; /* the epoll set of connections */
+    const struct poller_ops *ops;
+    void *model; /* the model's own */
+    struct worker *worker;
+    struct modus_doorbell *bell;
+    struct net_thread *net;
+    struct wheel wheel;
+    int64_t timer_at_ms;
+    struct poller_listener *listeners;
+    size_t listener_count;
+    _Atomic uint32_t connections; /* in this poller's care */
+    unsigned max_connections;
+    bool accept_full;    /* no room: go on when a connection ends */
+    int64_t accept_at_ms; /* paused: no descriptors; go on then */
+    bool draining, drained; /* told to finish; the listening descriptors are closed */
+    struct poller_conn *again; /* had their share of the turn */
+    struct poller_conn *ended, *spare;
+    struct poller_chunk *chunks;
+};
+
+/* Make the loop. bell is the poller's own doorbell; listen: whether it accepts. max: how many
+ * connections it may hold. Returns 0, or -1 (said in the log). */
+int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops, void *model,
+                struct modus_doorbell *bell, unsigned thread, bool listen, unsigned max);
+/* Run until drained: told to (poller_drain) and nothing left. Blocks. */
+void poller_run(struct poller *p);
+void poller_close(struct poller *p);
+/* Accept what the kernel has, then no more; end what is idle; let the rest finish. */
+void poller_drain(struct poller *p);
+
+/* A new connection in this poller's care; takes fd. Calls ready(). */
+void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer);
+/* Step it here and now, and settle: the default ready(). */
+void poller_step(struct poller *p, struct poller_conn *pc, uint32_t events);
+/* After a conn_step of the model's own: let it wait, list it, or forget it. An exchange to serve is
+ * served in the next turn, so that others come between a connection's pipelined requests. */
+void poller_settle(struct poller *p, struct poller_conn *pc, unsigned wants);
+/* After a step elsewhere: let it wait in the set. Safe from: the connection's owner, any thread. */
+void poller_register(struct poller *p, struct poller_conn *pc);
+/* See to it that ready() is called by deadline. */
+void poller_time(struct poller *p, struct poller_conn *pc, int64_t deadline_ms);
+/* It has ended (CONN_CLOSED): forget it; its memory is used again after this turn. */
+void poller_forget(struct poller *p, struct poller_conn *pc);
+/* What events say about the peer, to its connection. Safe from: the connection's owner. */
+void poller_tell(struct poller_conn *pc, uint32_t events);
+/* Try to accept again in this turn (the listening descriptors may have something). */
+void poller_look_for_more(struct poller *p);
+/* Defaults for the table. */
+int poller_accept(struct poller *p, int fd);
+bool poller_idle(const struct poller_conn *pc);
+void poller_no_turn(struct poller *p);
+int64_t poller_deadline(const struct poller_conn *pc);
+
+#endif

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/* The master's life: build everything, bind, fork, say so; then signals until it is told to stop.
+ * See server/supervisor.h. */
+#include "server/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "net/socket.h"
+#include "net/tls.h"
+#include "server/log.h"
+#include "server/supervisor_priv.h"
+
+enum { ARENA_BYTES_LOG = 32, PARTICIPANTS = 4096 };
+
+/* --- checking -------------------------------------------------------------------------------- */
+
+static int find_user(struct master *m, char *why, size_t why_size)
+{
+    const struct config *c = m->config;
+    if (c->user[0] == '\0')
+        return 0;
+    struct passwd *pw = getpwnam(c->user);
+    if (!pw) {
+        snprintf(why, why_size, "%s:%d: no user \"%s\" on this system", c->file, c->line_user, c->user);
+        return -1;
+    }
+    m->uid = pw->pw_uid;
+    m->gid = pw->pw_gid;
+    m->drop_user = geteuid() == 0 && pw->pw_uid != 0;
+    return 0;
+}
+
+int supervise_check(struct config *config, char *why, size_t why_size)
+{
+    struct handler_env env = {0};
+    struct master m = {.config = config};
+    if (find_user(&m, why, why_size) != 0 || config_open_handlers(config, &env, why, why_size) != 0)
+        return -1;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        struct listener l;
+        if (listener_build(&l, config, &config->listeners[i], NULL, why, why_size) != 0)
+            return -1;
+        listener_close(&l);
+    }
+    return 0;
+}
+
+/* --- starting -------------------------------------------------------------------------------- */
+
+static int open_logs(struct master *m, char *why, size_t why_size)
+{
+    const struct config *c = m->config;
+    char reason[512];
+    if (log_open(c->error_log, c->log_level, reason, sizeof reason) == 0)
+        return 0;
+    snprintf(why, why_size, "%s:%d: %s", c->file, c->line_error_log, reason);
+    return -1;
+}
+
+static int make_board(struct master *m, struct listener *l)
+{
+    l->board = board_new(m->arena, l->plan.workers, l->plan.threads, l->plan.children);
+    if (!l->board)
+        return -1;
+    l->service.draining = &l->board->draining;
+    return 0;
+}
+
+static int build_listeners(struct master *m, char *why, size_t why_size)
+{
+    struct config *c = m->config;
+    m->listeners = calloc(c->listener_count, sizeof *m->listeners);
+    for (size_t i = 0; m->listeners && i < c->listener_count; i++) {
+        struct listener *l = &m->listeners[i];
+        void *tls_shared = c->listeners[i].tls_count ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
+        if (listener_build(l, c, &c->listeners[i], tls_shared, why, why_size) != 0)
+            return -1;
+        m->listener_count++;
+        if (listener_open(l, c, why, why_size) != 0)
+            return -1;
+        if (make_board(m, l) != 0) {
+            snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener", c->file, l->conf->line);
+            return -1;
+        }
+        if (m->drop_user)
+            log_give(l->conf->access_log, m->uid, m->gid);
+    }
+    return m->listeners ? 0 : -1;
+}
+
+static int write_pid_file(struct master *m, char *why, size_t why_size)
+{
+    const struct config *c = m->config;
+    char text[32];
+    if (c->pid_file[0] == '\0')
+        return 0;
+    int fd = open(c->pid_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int n = snprintf(text, sizeof text, "%d\n", getpid());
+    if (fd < 0 || write(fd, text, (size_t)n) != n) {
+        snprintf(why, why_size, "%s:%d: cannot write pid_file %s: %s", c->file, c->line_pid_file, c->pid_file,
+                 strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    close(fd);
+    m->pid_file_written = true;
+    return 0;
+}
+
+/* Everything that can be refused comes first; nothing is forked before all of it holds. */
+static int prepare(struct master *m, char *why, size_t why_size)
+{
+    struct handler_env env = {&m->status};
+    snprintf(why, why_size, "no memory");
+    if (open_logs(m, why, why_size) != 0 || find_user(m, why, why_size) != 0)
+        return -1;
+    if (modus_arena_open(&m->arena, (size_t)1 << ARENA_BYTES_LOG, PARTICIPANTS) != 0) {
+        snprintf(why, why_size, "cannot reserve shared memory");
+        return -1;
+    }
+    m->bell = modus_arena_alloc(m->arena, sizeof *m->bell, 64);
+    if (!m->bell || modus_doorbell_init(m->bell) != 0 || pipe2(m->life_line, O_CLOEXEC | O_NONBLOCK) != 0) {
+        snprintf(why, why_size, "no descriptors: %s", strerror(errno));
+        return -1;
+    }
+    if (config_open_handlers(m->config, &env, why, why_size) != 0 || build_listeners(m, why, why_size) != 0)
+        return -1;
+    if (m->drop_user && strcmp(m->config->error_log, "stderr") != 0)
+        log_give(m->config->error_log, m->uid, m->gid);
+    return write_pid_file(m, why, why_size);
+}
+
+static void say_listeners(const struct master *m)
+{
+    for (size_t i = 0; i < m->listener_count; i++) {
+        const struct listener *l = &m->listeners[i];
+        const char *protocol = l->service.duplex ? "tcp" : l->tls ? "https" : "http";
+        for (size_t j = 0; j < l->fd_count; j++)
+            log_info("serving %s on %s with %s", protocol, l->names[j], l->conf->model);
+    }
+}
+
+/* --- events ---------------------------------------------------------------------------------- */
+
+static void on_drain_timeout(uv_timer_t *timer)
+{
+    struct master *m = timer->data;
+    log_warn("drain_timeout is over: what is left is cut");
+    workers_kill(m);
+}
+
+static void stop(struct master *m)
+{
+    if (m->stopping) {
+        log_info("stopping at once");
+        workers_kill(m);
+        return;
+    }
+    log_info("stopping: requests in progress may take up to %lld ms", (long long)m->config->drain_timeout_ms);
+    m->stopping = true;
+    for (size_t i = 0; i < m->listener_count; i++)
+        for (size_t j = 0; j < m->listeners[i].fd_count; j++)
+            socket_drop_new(m->listeners[i].fds[j]);
+    uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
+    workers_drain(m);
+}
+
+static void reopen_logs(struct master *m)
+{
+    log_reopen();
+    for (size_t i = 0; i < m->listener_count; i++) {
+        access_log_reopen(m->listeners[i].access_log);
+        if (m->drop_user)
+            log_give(m->listeners[i].conf->access_log, m->uid, m->gid);
+        atomic_fetch_add(&m->listeners[i].board->log_round, 1);
+    }
+    if (m->drop_user && strcmp(m->config->error_log, "stderr") != 0)
+        log_give(m->config->error_log, m->uid, m->gid);
+    workers_ring(m);
+}
+
+static void on_signal(uv_poll_t *watch, int status, int events)
+{
+    struct master *m = watch->data;
+    struct signalfd_siginfo info;
+    (void)status, (void)events;
+    while (read(m->signal_fd, &info, sizeof info) == sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGTERM:
+        case SIGINT:
+            stop(m);
+            break;
+        case SIGUSR1:
+            reopen_logs(m);
+            break;
+        default:
+            log_warn("%s is not in this build: ignored", info.ssi_signo == SIGHUP ? "SIGHUP (reload)" : "SIGUSR2 (upgrade)");
+        }
+    }
+}
+
+static void on_bell(uv_poll_t *watch, int status, int events)
+{
+    struct master *m = watch->data;
+    (void)status, (void)events;
+    modus_doorbell_hear(m->bell);
+    if (m->ready || m->stopping || !workers_all_ready(m))
+        return;
+    m->ready = true;
+    log_info("ready");
+}
+
+static int open_loop(struct master *m)
+{
+    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof handled / sizeof handled[0]; i++)
+        sigaddset(&set, handled[i]);
+    signal(SIGPIPE, SIG_IGN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (m->signal_fd < 0 || uv_loop_init(&m->loop) != 0)
+        return -1;
+    m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m;
+    uv_timer_init(&m->loop, &m->drain_timer);
+    if (uv_poll_init(&m->loop, &m->signal_watch, m->signal_fd) != 0 ||
+        uv_poll_start(&m->signal_watch, UV_READABLE, on_signal) != 0 ||
+        uv_poll_init(&m->loop, &m->bell_watch, modus_doorbell_fd(m->bell)) != 0)
+        return -1;
+    return uv_poll_start(&m->bell_watch, UV_READABLE, on_bell);
+}
+
+/* --- ending ---------------------------------------------------------------------------------- */
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void tear_down(struct master *m)
+{
+    if (m->pid_file_written)
+        unlink(m->config->pid_file);
+    for (size_t i = 0; i < m->listener_count; i++)
+        listener_close(&m->listeners[i]);
+    free(m->listeners);
+    free(m->workers);
+    config_free(m->config);
+    modus_arena_close(m->arena);
+}
+
+static int serve(struct master *m)
+{
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (open_loop(m) != 0) {
+        log_error("the master cannot start its loop");
+        return 1;
+    }
+    say_listeners(m);
+    if (workers_start(m) != 0) {
+        m->exit_status = 1;
+        m->stopping = true;
+        workers_kill(m);
+    }
+    if (!m->stopping || m->running)
+        uv_run(&m->loop, UV_RUN_DEFAULT);
+    uv_walk(&m->loop, close_handle, NULL);
+    uv_run(&m->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&m->loop);
+    if (m->exit_status == 0)
+        log_info("stopped");
+    return m->exit_status;
+}
+
+int supervise(struct config *config)
+{
+    struct master m = {.config = config, .signal_fd = -1, .life_line = {-1, -1}};
+    char why[1024];
+    snapshot_init(&m);
+    int status = 1;
+    if (prepare(&m, why, sizeof why) == 0)
+        status = serve(&m);
+    else
+        fprintf(stderr, "%s\n", why);
+    tear_down(&m);
+    return status;
+}

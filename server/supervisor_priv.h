@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the master share: supervisor.c starting and stopping, workers.c the processes,
+ * snapshot.c what the status handler sees of it all. */
+#ifndef SERVER_SUPERVISOR_PRIV_H
+#define SERVER_SUPERVISOR_PRIV_H
+
+#include <uv.h>
+
+#include "concurrency/arena.h"
+#include "concurrency/doorbell.h"
+#include "handlers/status.h"
+#include "server/listener.h"
+#include "server/supervisor.h"
+
+struct master;
+
+/* A process of ours: a worker in its slot, or an orphan that a dead acceptor left behind. */
+struct supervised {
+    struct master *master;
+    struct listener *listener;
+    unsigned slot;
+    pid_t pid; /* 0: not running */
+    int pidfd;
+    uv_poll_t watch;
+    uv_timer_t respawn;
+    int64_t started_ms; /* monotonic */
+    int64_t backoff_ms;
+    bool orphan;
+    struct child_entry *entry; /* orphan: its place in the board */
+};
+
+struct master {
+    struct config *config;
+    struct listener *listeners;
+    size_t listener_count;
+    struct modus_arena *arena;
+    struct modus_doorbell *bell; /* in the arena; workers' ready events ring it */
+    struct supervised *workers;
+    size_t worker_count;
+    uv_loop_t loop;
+    uv_poll_t signal_watch, bell_watch;
+    uv_timer_t drain_timer;
+    int signal_fd;
+    int life_line[2]; /* the write end is ours alone */
+    int pid;
+    int64_t started_unix_ms, started_ms;
+    unsigned running; /* processes, orphans too */
+    bool ready, stopping, killing;
+    bool pid_file_written;
+    int exit_status;
+    unsigned uid, gid;
+    bool drop_user;
+    struct status_source status;
+};
+
+/* workers.c */
+int workers_start(struct master *m);
+/* Make all end: gracefully, or at once. */
+void workers_drain(struct master *m);
+void workers_kill(struct master *m);
+/* Have all workers look at their boards. */
+void workers_ring(struct master *m);
+bool workers_all_ready(const struct master *m);
+
+/* snapshot.c: fills m->status. */
+void snapshot_init(struct master *m);
+
+#endif

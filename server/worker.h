@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* A worker process: what it is given, how it begins, and how it learns what the master wants.
+ *
+ * The master speaks to a worker through shared memory and the slot's doorbell: the drain event, and
+ * a round of opening logs again. A worker learns of the master's death from the life line, a pipe
+ * whose write end only the master holds, and from the kernel (PR_SET_PDEATHSIG).
+ */
+#ifndef SERVER_WORKER_H
+#define SERVER_WORKER_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "server/listener.h"
+
+struct worker {
+    struct listener *listener;
+    struct board *board;
+    struct worker_slot *slot;
+    unsigned index;
+    int life_line; /* readable: the master is gone */
+    unsigned log_round;
+};
+
+/* In a child just forked by parent: end when parent ends. signal is sent by the kernel then. Exits
+ * if parent is gone already. */
+void worker_bind_life(pid_t parent, int signal);
+/* Signals of a worker: those of a terminal and of children are ignored, the others as by default.
+ * Call first after fork, while all are blocked. */
+void worker_set_signals(void);
+/* The worker can accept now. Safe from: the worker's main thread. */
+void worker_ready(struct worker *w);
+void worker_set_state(struct worker *w, enum worker_state state);
+/* Look at what the master may have asked for, after the doorbell was heard: opens logs again if
+ * that was it. Returns true when the worker shall drain. */
+bool worker_look(struct worker *w);
+/* A thread's counters: blocks of the slot, 0 .. plan.threads - 1. */
+struct net_stats *worker_stats(const struct worker *w, unsigned thread);
+/* Room for a thread's reads: its largest head and then some. */
+size_t worker_read_size(const struct worker *w);
+/* A queue's capacity for that many items: the next power of two. */
+unsigned worker_queue_capacity(int items);
+/* Threads of a worker: small stacks, signals blocked, a name that tools show. Returns 0 or an error
+ * number. */
+int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*main)(void *), void *arg);
+
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/* The processes of the master: forking them, hearing of their end by pidfd, starting others in their
+ * place with a growing delay. Pids are signalled only through pidfds or while they are unreaped. */
+#include <errno.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "concurrency/participant.h"
+#include "server/log.h"
+#include "server/supervisor_priv.h"
+#include "server/worker.h"
+
+enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 5000, STABLE_MS = 1000 };
+
+static int start_worker(struct supervised *s);
+
+static const char *name_of(const struct listener *l)
+{
+    return l->conf->addresses[0].text;
+}
+
+/* --- in the child ---------------------------------------------------------------------------- */
+
+static int become_user(const struct master *m)
+{
+    if (!m->drop_user)
+        return 0;
+    if (setgroups(0, NULL) == 0 && setgid(m->gid) == 0 && setuid(m->uid) == 0)
+        return 0;
+    log_error("cannot become user %s: %s", m->config->user, strerror(errno));
+    return -1;
+}
+
+/* What is the master's or another listener's is not ours. */
+static void close_foreign(struct master *m, const struct listener *own)
+{
+    for (size_t i = 0; i < m->listener_count; i++)
+        for (size_t j = 0; &m->listeners[i] != own && j < m->listeners[i].fd_count; j++)
+            close(m->listeners[i].fds[j]);
+    for (size_t i = 0; i < m->worker_count; i++)
+        if (m->workers[i].pidfd >= 0)
+            close(m->workers[i].pidfd);
+    close(m->signal_fd);
+    close(m->life_line[1]);
+    close(uv_backend_fd(&m->loop));
+}
+
+__attribute__((noreturn)) static void worker_main(struct master *m, struct supervised *s, pid_t parent)
+{
+    struct listener *l = s->listener;
+    struct worker w = {
+        .listener = l,
+        .board = l->board,
+        .slot = &l->board->slots[s->slot],
+        .index = s->slot,
+        .life_line = m->life_line[0],
+        .log_round = atomic_load(&l->board->log_round),
+    };
+    worker_set_signals();
+    close_foreign(m, l);
+    if (become_user(m) != 0)
+        _exit(1);
+    worker_bind_life(parent, SIGKILL);
+    int status = l->model->run(&w);
+    exit(status);
+}
+
+/* --- ends ------------------------------------------------------------------------------------ */
+
+static void after_end(struct master *m)
+{
+    if (m->stopping && m->running == 0)
+        uv_stop(&m->loop);
+}
+
+static void on_respawn(uv_timer_t *timer)
+{
+    struct supervised *s = timer->data;
+    if (!s->master->stopping)
+        start_worker(s);
+}
+
+static void say_end(const struct supervised *s, const siginfo_t *info)
+{
+    if (info->si_code == CLD_EXITED)
+        log_warn("worker %d of %s ended with status %d", s->pid, name_of(s->listener), info->si_status);
+    else
+        log_warn("worker %d of %s was ended by signal %d (%s)", s->pid, name_of(s->listener), info->si_status,
+                 strsignal(info->si_status));
+}
+
+static void plan_respawn(struct supervised *s)
+{
+    int64_t lived = (int64_t)(uv_hrtime() / 1000000) - s->started_ms;
+    if (lived >= STABLE_MS)
+        s->backoff_ms = 0;
+    uv_timer_start(&s->respawn, on_respawn, (uint64_t)s->backoff_ms, 0);
+    s->backoff_ms = s->backoff_ms ? s->backoff_ms * 2 : BACKOFF_MIN_MS;
+    if (s->backoff_ms > BACKOFF_MAX_MS)
+        s->backoff_ms = BACKOFF_MAX_MS;
+}
+
+/* A server that can't come up says so and stops, instead of trying for ever. */
+static void give_up(struct master *m)
+{
+    log_error("a worker could not start: the server stops");
+    m->exit_status = 1;
+    m->stopping = true;
+    workers_kill(m);
+}
+
+static void free_orphan(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void on_orphan_end(struct supervised *s)
+{
+    atomic_store(&s->entry->idle_ms, 0);
+    atomic_store(&s->entry->pid, 0);
+    modus_sem_release(&s->listener->board->permits, 1);
+    uv_close((uv_handle_t *)&s->watch, free_orphan);
+}
+
+/* The acceptor is dead; what it had forked is ours now, and finishes its requests. */
+static void adopt_orphan(struct supervised *dead, struct child_entry *entry);
+
+static void adopt_orphans(struct supervised *dead)
+{
+    struct board *b = dead->listener->board;
+    unsigned held = 0;
+    for (unsigned i = 0; i < b->child_count; i++) {
+        if (atomic_load(&b->children[i].pid) == 0)
+            continue;
+        held++;
+        adopt_orphan(dead, &b->children[i]);
+    }
+    /* A permit may have died in the acceptor's hands. */
+    unsigned left = b->child_count ? modus_sem_value(&b->permits) : 0;
+    if (b->child_count > left + held)
+        modus_sem_release(&b->permits, b->child_count - left - held);
+}
+
+static void on_worker_end(struct supervised *s, const siginfo_t *info)
+{
+    struct master *m = s->master;
+    struct board *b = s->listener->board;
+    bool was_ready = modus_event_is_set(&b->slots[s->slot].ready);
+    bool wanted = m->stopping && (info->si_code == CLD_EXITED || m->killing);
+    if (!wanted) {
+        say_end(s, info);
+        atomic_fetch_add(&b->deaths, 1);
+    }
+    modus_participant_bury(m->arena, s->pid);
+    board_bury(b, &b->slots[s->slot]);
+    adopt_orphans(s);
+    s->pid = 0;
+    s->pidfd = -1;
+    if (m->stopping)
+        return;
+    if (!m->ready && !was_ready && info->si_code == CLD_EXITED)
+        give_up(m);
+    else
+        plan_respawn(s);
+    workers_ring(m); /* what it was to look at, others look at now */
+}
+
+static void on_pidfd(uv_poll_t *watch, int status, int events)
+{
+    struct supervised *s = watch->data;
+    struct master *m = s->master;
+    siginfo_t info = {0};
+    (void)status, (void)events;
+    if (waitid(P_PIDFD, (id_t)s->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+        return;
+    uv_poll_stop(watch);
+    close(s->pidfd);
+    m->running--;
+    if (s->orphan)
+        on_orphan_end(s);
+    else
+        on_worker_end(s, &info);
+    after_end(m);
+}
+
+static int watch_pid(struct supervised *s)
+{
+    s->pidfd = pidfd_open(s->pid, 0);
+    if (s->pidfd < 0 || uv_poll_init(&s->master->loop, &s->watch, s->pidfd) != 0)
+        return -1;
+    s->watch.data = s;
+    s->master->running++;
+    return uv_poll_start(&s->watch, UV_READABLE, on_pidfd);
+}
+
+static void adopt_orphan(struct supervised *dead, struct child_entry *entry)
+{
+    struct supervised *s = calloc(1, sizeof *s);
+    if (!s)
+        return;
+    *s = (struct supervised){.master = dead->master, .listener = dead->listener, .pid = atomic_load(&entry->pid),
+                             .orphan = true, .entry = entry};
+    if (watch_pid(s) == 0) {
+        if (s->master->killing)
+            pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
+        return;
+    }
+    /* It has ended and been reaped already. */
+    atomic_store(&entry->pid, 0);
+    modus_sem_release(&dead->listener->board->permits, 1);
+    free(s);
+}
+
+/* --- starting and stopping ------------------------------------------------------------------- */
+
+static int start_worker(struct supervised *s)
+{
+    struct master *m = s->master;
+    struct worker_slot *slot = &s->listener->board->slots[s->slot];
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0)
+        worker_main(m, s, parent);
+    if (pid < 0) {
+        log_error("cannot make a worker for %s: %s", name_of(s->listener), strerror(errno));
+        plan_respawn(s);
+        return -1;
+    }
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    s->pid = pid;
+    s->started_ms = (int64_t)(uv_hrtime() / 1000000);
+    atomic_store(&slot->pid, pid);
+    atomic_store(&slot->started_ms, now.tv_sec * 1000 + now.tv_nsec / 1000000);
+    int dead = WORKER_DEAD; /* the worker may have said more already */
+    atomic_compare_exchange_strong(&slot->state, &dead, WORKER_STARTING);
+    return watch_pid(s);
+}
+
+int workers_start(struct master *m)
+{
+    for (size_t i = 0; i < m->listener_count; i++)
+        m->worker_count += m->listeners[i].plan.workers;
+    m->workers = calloc(m->worker_count, sizeof *m->workers);
+    if (!m->workers)
+        return -1;
+    size_t n = 0;
+    for (size_t i = 0; i < m->listener_count; i++)
+        for (unsigned slot = 0; slot < m->listeners[i].plan.workers; slot++, n++) {
+            m->workers[n] = (struct supervised){.master = m, .listener = &m->listeners[i], .slot = slot, .pidfd = -1};
+            uv_timer_init(&m->loop, &m->workers[n].respawn);
+            m->workers[n].respawn.data = &m->workers[n];
+            modus_event_arm(&m->listeners[i].board->slots[slot].ready, m->bell);
+        }
+    for (size_t i = 0; i < m->worker_count; i++)
+        if (start_worker(&m->workers[i]) != 0)
+            return -1;
+    return 0;
+}
+
+bool workers_all_ready(const struct master *m)
+{
+    for (size_t i = 0; i < m->worker_count; i++)
+        if (!modus_event_is_set(&m->workers[i].listener->board->slots[m->workers[i].slot].ready))
+            return false;
+    return true;
+}
+
+void workers_ring(struct master *m)
+{
+    for (size_t i = 0; i < m->worker_count; i++)
+        modus_doorbell_ring(&m->workers[i].listener->board->slots[m->workers[i].slot].bell);
+}
+
+void workers_drain(struct master *m)
+{
+    for (size_t i = 0; i < m->listener_count; i++) {
+        atomic_store(&m->listeners[i].board->draining, true);
+        modus_event_set(&m->listeners[i].board->drain);
+    }
+    after_end(m);
+}
+
+void workers_kill(struct master *m)
+{
+    m->killing = true;
+    for (size_t i = 0; i < m->worker_count; i++)
+        if (m->workers[i].pid && m->workers[i].pidfd >= 0)
+            pidfd_send_signal(m->workers[i].pidfd, SIGKILL, NULL, 0);
+    after_end(m);
+}
