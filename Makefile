@@ -73,9 +73,6 @@ LIBS         = $(LLHTTP_LIBS) -luv -lssl -lcrypto -lconfuse
 # --- what is built --------------------------------------------------------------------------
 
 ROOMS := concurrency net handlers server
-all:
-include $(wildcard $(addsuffix /module.mk,$(ROOMS) tests))
-
 SRC_ROOMS := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c $(r)/*/*.c))
 SRC_MAIN  := server/main.c
 SRC_LIB   := $(filter-out $(SRC_MAIN),$(SRC_ROOMS))
@@ -83,6 +80,9 @@ HEADERS   := $(foreach r,$(ROOMS),$(wildcard $(r)/*.h $(r)/*/*.h))
 OBJ_LIB   := $(SRC_LIB:%.c=$(BUILD)/%.o)
 MODUS     := $(BUILD)/modus
 LIBMODUS  := $(BUILD)/libmodus.a
+
+.DEFAULT_GOAL := all
+include $(wildcard $(addsuffix /module.mk,$(ROOMS) tests))
 
 all: $(MODUS) ## build the server (this is the default)
 
@@ -112,6 +112,7 @@ $(BUILD)/.flags: FORCE
 	$(Q)echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || \
 	    echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@
 
+.SECONDARY:
 -include $(shell test -d $(BUILD) && find $(BUILD) -name '*.d')
 
 # --- packages -------------------------------------------------------------------------------

@@ -1,0 +1,60 @@
+# Tests: unit programs (cmocka), replayed fuzz corpora, and the integration suite on a real server.
+# `make test` is all of them; T=word runs only the unit programs and integration tests whose name
+# holds the word.
+
+T ?=
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+UNIT     := $(UNIT_SRC:%.c=$(BUILD)/%)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ     := $(FUZZ_SRC:%.c=$(BUILD)/%)
+FUZZ_SECONDS ?= 60
+PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
+
+.PHONY: test test-run unit integration asan tsan fuzz fuzz-replay bench
+
+test: packages-test ## install what tests need, build, run all of them
+	$(Q)$(MAKE) --no-print-directory test-run
+
+test-run: headers unit fuzz-replay integration
+
+$(UNIT): $(BUILD)/%: $(BUILD)/%.o $(LIBMODUS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+unit: $(UNIT)
+	$(Q)sh tests/unit.sh '$(T)' $(UNIT)
+
+# A fuzz target is one function; outside of the fuzz variant a plain main replays its corpus.
+ifeq ($(VARIANT),fuzz)
+$(FUZZ): $(BUILD)/%: $(BUILD)/%.o $(LIBMODUS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+else
+$(FUZZ): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/replay.o $(LIBMODUS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+endif
+
+fuzz-replay: $(FUZZ)
+	$(Q)for f in $(FUZZ); do $$f tests/fuzz/corpus/$${f##*/fuzz_} || exit 1; done
+
+integration: $(MODUS)
+	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) tests/integration $(if $(T),-k '$(T)')
+
+asan: packages-test ## all tests under the address and undefined-behaviour sanitizers
+	$(Q)$(MAKE) --no-print-directory VARIANT=asan unit fuzz-replay
+	$(Q)MODUS_TEST_SLOW=3 $(MAKE) --no-print-directory VARIANT=asan integration
+
+tsan: packages-test ## unit tests and the models under the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory VARIANT=tsan unit
+	$(Q)MODUS_TEST_SLOW=5 $(MAKE) --no-print-directory VARIANT=tsan integration
+
+fuzz: packages-test ## fuzz each target for FUZZ_SECONDS (60)
+	$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-run
+
+.PHONY: fuzz-run
+fuzz-run: $(FUZZ)
+	$(Q)for f in $(FUZZ); do name=$${f##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$name; \
+	    echo "fuzz: $$name, $(FUZZ_SECONDS) s"; \
+	    $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 \
+	        -artifact_prefix=$(BUILD)/ $(BUILD)/corpus/$$name tests/fuzz/corpus/$$name || exit 1; done

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the tests of the toolbox share: threads and children with a watchdog, and waiting for a
+ * condition instead of for a time.
+ *
+ * cmocka's assertions work only in the main thread of the test's own process; CHECK works anywhere,
+ * and ends the process (a child's end is seen by reap_ok).
+ */
+#ifndef TESTS_UNIT_TEST_CONCURRENCY_H
+#define TESTS_UNIT_TEST_CONCURRENCY_H
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "concurrency/arena.h"
+#include "concurrency/participant.h"
+#include "concurrency/result.h"
+#include "concurrency/self.h"
+
+enum { WATCHDOG_SECONDS = 30 };
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SLOW 1
+#else
+#define SLOW 0
+#endif
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+#define CHECK_INT(got, expected)                                                                   \
+    do {                                                                                           \
+        long long got_ = (got), expected_ = (expected);                                            \
+        if (got_ != expected_) {                                                                   \
+            fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #got, got_,       \
+                    expected_);                                                                    \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* Look until it is so; the watchdog ends what never is. */
+#define AWAIT(condition)                                                                           \
+    do {                                                                                           \
+        while (!(condition))                                                                       \
+            usleep(200);                                                                           \
+    } while (0)
+
+/* A hang ends the program with SIGALRM. Use as the setup of every test. */
+static inline int watchdog(void **state)
+{
+    (void)state;
+    alarm(WATCHDOG_SECONDS);
+    return 0;
+}
+
+static inline pthread_t start_thread(void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+
+    CHECK_INT(pthread_create(&thread, NULL, run, argument), 0);
+    return thread;
+}
+
+static inline void join_thread(pthread_t thread)
+{
+    CHECK_INT(pthread_join(thread, NULL), 0);
+}
+
+/* Fork a child that runs the function and ends with its result; it ends with us, and on a hang. */
+static inline pid_t start_child(int (*run)(void *), void *argument)
+{
+    pid_t parent = getpid(), pid;
+
+    fflush(NULL);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid != 0)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(99);
+    alarm(WATCHDOG_SECONDS);
+    _exit(run(argument));
+}
+
+/* Wait for a child; returns its exit code, or minus the signal that ended it. */
+static inline int reap(pid_t pid)
+{
+    int status = 0;
+
+    while (waitpid(pid, &status, 0) < 0)
+        CHECK(errno == EINTR);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/* The state letter of a thread (R running, S asleep, T stopped, Z zombie); 0 if there is none. */
+static inline char state_of(int tid)
+{
+    char path[64], line[512], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", tid);
+    FILE *file = fopen(path, "r");
+
+    if (!file)
+        return 0;
+    if (fgets(line, sizeof line, file) && strrchr(line, ')'))
+        state = strrchr(line, ')')[2];
+    fclose(file);
+    return state;
+}
+
+/* Wait until the thread (or single-threaded child) sleeps. It says its tid itself, first. */
+#define AWAIT_ASLEEP(tid) AWAIT(state_of((int)(tid)) == 'S')
+
+/* Kill a child and reap it. */
+static inline void kill_child(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    CHECK_INT(reap(pid), -SIGKILL);
+}
+
+#endif

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: MIT */
+/* The lock: ownership errors, times, mutual exclusion, hand-over, and owners that die. */
+#include "test_concurrency.h"
+
+#include "concurrency/lock.h"
+
+static enum modus_scope both_scopes[] = {MODUS_THREAD, MODUS_PROCESS};
+static struct modus_arena *arena;
+
+static struct modus_lock *new_lock(enum modus_scope scope)
+{
+    struct modus_lock *lock = modus_arena_alloc(arena, sizeof *lock, 0);
+
+    CHECK(lock);
+    CHECK_INT(modus_lock_init(lock, scope), 0);
+    return lock;
+}
+
+static void end_lock(struct modus_lock *lock)
+{
+    modus_lock_fini(lock);
+    CHECK_INT(modus_arena_free(arena, lock, sizeof *lock), 0);
+}
+
+static void test_not_started(void **state)
+{
+    struct modus_lock lock = {0};
+    (void)state;
+
+    assert_int_equal(modus_lock_acquire(&lock, MODUS_FOREVER), -EINVAL);
+    assert_int_equal(modus_lock_try(&lock), -EINVAL);
+    assert_int_equal(modus_lock_release(&lock), -EINVAL);
+    assert_false(modus_lock_mine(&lock));
+    modus_lock_fini(&lock);
+    assert_int_equal(modus_lock_init(&lock, (enum modus_scope)7), -EINVAL);
+    assert_int_equal(modus_lock_init(&lock, MODUS_THREAD), 0);
+    assert_int_equal(modus_lock_set_repair(&lock, NULL, NULL), -EINVAL);
+    assert_int_equal(modus_lock_consistent(&lock), -EINVAL);
+    assert_false(modus_lock_poisoned(&lock));
+    modus_lock_fini(&lock);
+}
+
+static void test_owned(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct modus_lock *lock = new_lock(both_scopes[i]);
+
+        assert_int_equal(modus_lock_release(lock), -EPERM);
+        assert_int_equal(modus_lock_acquire(lock, -2), -EINVAL);
+        assert_int_equal(modus_lock_acquire_until(lock, -2), -EINVAL);
+        assert_int_equal(modus_lock_acquire(lock, MODUS_FOREVER), 0);
+        assert_true(modus_lock_mine(lock));
+        assert_int_equal(modus_lock_acquire(lock, MODUS_FOREVER), -EDEADLK);
+        assert_int_equal(modus_lock_acquire(lock, modus_ms(1)), -EDEADLK);
+        assert_int_equal(modus_lock_try(lock), -EDEADLK);
+        assert_int_equal(modus_lock_release(lock), 0);
+        assert_false(modus_lock_mine(lock));
+        assert_int_equal(modus_lock_release(lock), -EPERM);
+        assert_int_equal(modus_lock_acquire_until(lock, 0), 0);
+        assert_int_equal(modus_lock_release(lock), 0);
+        end_lock(lock);
+    }
+}
+
+static struct modus_lock static_lock = MODUS_LOCK_INIT;
+
+static int hold_and_leave(bool early)
+{
+    MODUS_HOLD(held, &static_lock, MODUS_FOREVER);
+    if (held.result < 0)
+        return held.result;
+    if (early)
+        return 1;
+    return modus_lock_mine(&static_lock) ? 2 : 3;
+}
+
+static void test_hold_releases_on_every_path(void **state)
+{
+    (void)state;
+    assert_int_equal(hold_and_leave(true), 1);
+    assert_false(modus_lock_mine(&static_lock));
+    assert_int_equal(hold_and_leave(false), 2);
+    assert_false(modus_lock_mine(&static_lock));
+    assert_int_equal(modus_lock_acquire(&static_lock, 0), 0);
+    assert_int_equal(hold_and_leave(false), -EDEADLK);
+    assert_true(modus_lock_mine(&static_lock)); /* a failed hold releases nothing */
+    assert_int_equal(modus_lock_release(&static_lock), 0);
+}
+
+/* Another thread's view of a held lock. */
+static void *try_foreign(void *argument)
+{
+    struct modus_lock *lock = argument;
+    int64_t start = modus_now_ns();
+
+    CHECK_INT(modus_lock_try(lock), -EAGAIN);
+    CHECK_INT(modus_lock_release(lock), -EPERM);
+    CHECK(!modus_lock_mine(lock));
+    CHECK_INT(modus_lock_acquire(lock, modus_ms(20)), -ETIMEDOUT);
+    CHECK(modus_now_ns() - start >= modus_ms(20));
+    CHECK_INT(modus_lock_acquire_until(lock, modus_now_ns() - 1), -ETIMEDOUT);
+    return NULL;
+}
+
+static void test_foreign(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct modus_lock *lock = new_lock(both_scopes[i]);
+
+        assert_int_equal(modus_lock_acquire(lock, MODUS_FOREVER), 0);
+        join_thread(start_thread(try_foreign, lock));
+        assert_true(modus_lock_mine(lock));
+        assert_int_equal(modus_lock_release(lock), 0);
+        end_lock(lock);
+    }
+}
+
+struct counting {
+    struct modus_lock *lock;
+    long balance, rounds;
+};
+
+static void *count(void *argument)
+{
+    struct counting *counting = argument;
+
+    for (long i = 0; i < counting->rounds; i++) {
+        /* Times mixed in: the paths of sleepers and heirs that give up. */
+        int64_t ns = i % 3 == 0 ? modus_us(50) : MODUS_FOREVER;
+        int rc;
+
+        while ((rc = modus_lock_acquire(counting->lock, ns)) == -ETIMEDOUT)
+            ;
+        CHECK_INT(rc, 0);
+        counting->balance += 5;
+        if (i % 1000 == 0)
+            sched_yield();
+        counting->balance -= 4;
+        CHECK_INT(modus_lock_release(counting->lock), 0);
+    }
+    return NULL;
+}
+
+/* Provokes: all interleavings of acquire, timed acquire and release by 4 threads on 2 CPUs. Must
+ * hold: no update is lost. */
+static void test_excludes(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct counting counting = {new_lock(both_scopes[i]), 0, SLOW ? 5000 : 100000};
+        pthread_t threads[4];
+
+        for (int t = 0; t < 4; t++)
+            threads[t] = start_thread(count, &counting);
+        for (int t = 0; t < 4; t++)
+            join_thread(threads[t]);
+        assert_int_equal(counting.balance, 4 * counting.rounds);
+        assert_int_equal(modus_lock_try(counting.lock), 0);
+        assert_int_equal(modus_lock_release(counting.lock), 0);
+        end_lock(counting.lock);
+    }
+}
+
+struct starving {
+    struct modus_lock *lock;
+    _Atomic bool stop;
+    _Atomic long waited;
+};
+
+/* Releases and takes again at once, so a woken sleeper is nearly always too late. */
+static void *hog(void *argument)
+{
+    struct starving *starving = argument;
+
+    while (!atomic_load(&starving->stop)) {
+        CHECK_INT(modus_lock_acquire(starving->lock, MODUS_FOREVER), 0);
+        for (int64_t until = modus_now_ns() + modus_us(200); modus_now_ns() < until;)
+            ;
+        CHECK_INT(modus_lock_release(starving->lock), 0);
+    }
+    return NULL;
+}
+
+/* Provokes: overtaking by two hogs. Must hold: a sleeper gets the lock 50 times, by hand-over; a lock
+ * without it waits for luck, hundreds of holds each time. */
+static void test_hand_over(void **state)
+{
+    struct starving starving = {.lock = new_lock(MODUS_THREAD)};
+    int64_t worst = 0;
+    (void)state;
+
+    pthread_t hogs[2] = {start_thread(hog, &starving), start_thread(hog, &starving)};
+    for (int i = 0; i < 50; i++) {
+        int64_t start = modus_now_ns();
+
+        assert_int_equal(modus_lock_acquire(starving.lock, MODUS_FOREVER), 0);
+        assert_int_equal(modus_lock_release(starving.lock), 0);
+        if (modus_now_ns() - start > worst)
+            worst = modus_now_ns() - start;
+    }
+    atomic_store(&starving.stop, true);
+    join_thread(hogs[0]);
+    join_thread(hogs[1]);
+    assert_true(worst < modus_ms(1000));
+    end_lock(starving.lock);
+}
+
+/* Heirs that give up while a release hands over to them: a lock handed to one that has gone would
+ * stay locked for ever. */
+static void *give_up(void *argument)
+{
+    struct starving *starving = argument;
+
+    while (!atomic_load(&starving->stop)) {
+        int rc = modus_lock_acquire(starving->lock, modus_us(1000 + modus_now_ns() % 400));
+
+        CHECK(rc == 0 || rc == -ETIMEDOUT);
+        if (rc == 0)
+            CHECK_INT(modus_lock_release(starving->lock), 0);
+        else
+            atomic_fetch_add(&starving->waited, 1);
+    }
+    return NULL;
+}
+
+static void test_heirs_give_up(void **state)
+{
+    struct starving starving = {.lock = new_lock(MODUS_THREAD)};
+    (void)state;
+
+    pthread_t threads[5] = {start_thread(hog, &starving), start_thread(hog, &starving),
+                            start_thread(give_up, &starving), start_thread(give_up, &starving),
+                            start_thread(give_up, &starving)};
+    AWAIT(atomic_load(&starving.waited) > 300);
+    atomic_store(&starving.stop, true);
+    for (int i = 0; i < 5; i++)
+        join_thread(threads[i]);
+    assert_int_equal(modus_lock_acquire(starving.lock, 0), 0);
+    assert_int_equal(modus_lock_release(starving.lock), 0);
+    end_lock(starving.lock);
+}
+
+/* --- between processes ----------------------------------------------------------------------- */
+
+struct shared {
+    struct modus_lock lock;
+    long balance;
+    _Atomic int ready;
+};
+
+static struct shared *new_shared(void)
+{
+    struct shared *shared = modus_arena_alloc(arena, sizeof *shared, 0);
+
+    CHECK(shared);
+    CHECK_INT(modus_lock_init(&shared->lock, MODUS_PROCESS), 0);
+    return shared;
+}
+
+static int count_in_child(void *argument)
+{
+    struct shared *shared = argument;
+
+    for (int i = 0; i < 20000; i++) {
+        CHECK_INT(modus_lock_acquire(&shared->lock, MODUS_FOREVER), 0);
+        shared->balance++;
+        CHECK_INT(modus_lock_release(&shared->lock), 0);
+    }
+    return 0;
+}
+
+static void test_excludes_processes(void **state)
+{
+    struct shared *shared = new_shared();
+    pid_t pids[3];
+    (void)state;
+
+    for (int i = 0; i < 3; i++)
+        pids[i] = start_child(count_in_child, shared);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(reap(pids[i]), 0);
+    assert_int_equal(shared->balance, 60000);
+}
+
+static int hold_for_ever(void *argument)
+{
+    struct shared *shared = argument;
+    int rc = modus_lock_acquire(&shared->lock, MODUS_FOREVER);
+
+    CHECK(rc >= 0);
+    shared->balance = -1; /* half a change */
+    atomic_store(&shared->ready, 1);
+    for (;;)
+        pause();
+}
+
+static void kill_holder(struct shared *shared)
+{
+    atomic_store(&shared->ready, 0);
+    pid_t pid = start_child(hold_for_ever, shared);
+    AWAIT(atomic_load(&shared->ready));
+    assert_int_equal(modus_lock_try(&shared->lock), -EAGAIN);
+    kill_child(pid);
+}
+
+static void test_owner_dies(void **state)
+{
+    struct shared *shared = new_shared();
+    (void)state;
+
+    kill_holder(shared);
+    assert_int_equal(modus_lock_acquire(&shared->lock, MODUS_FOREVER), MODUS_OWNERDEAD);
+    shared->balance = 0;
+    assert_int_equal(modus_lock_consistent(&shared->lock), 0);
+    assert_int_equal(modus_lock_release(&shared->lock), 0);
+    assert_int_equal(modus_lock_acquire(&shared->lock, MODUS_FOREVER), 0);
+    assert_int_equal(modus_lock_consistent(&shared->lock), -EINVAL);
+    assert_int_equal(modus_lock_release(&shared->lock), 0);
+    assert_int_equal(modus_lock_consistent(&shared->lock), -EPERM);
+    /* Not mended: poisoned for everybody. */
+    kill_holder(shared);
+    assert_int_equal(modus_lock_try(&shared->lock), MODUS_OWNERDEAD);
+    assert_false(modus_lock_poisoned(&shared->lock));
+    assert_int_equal(modus_lock_release(&shared->lock), 0);
+    assert_int_equal(modus_lock_acquire(&shared->lock, MODUS_FOREVER), MODUS_NOTRECOVERABLE);
+    assert_int_equal(modus_lock_try(&shared->lock), MODUS_NOTRECOVERABLE);
+    assert_true(modus_lock_poisoned(&shared->lock));
+}
+
+static int repaired;
+
+static int repair_balance(void *context)
+{
+    struct shared *shared = context;
+
+    CHECK(modus_lock_mine(&shared->lock));
+    shared->balance = 0;
+    return repaired++ < 2 ? 0 : -1;
+}
+
+static void test_repair(void **state)
+{
+    struct shared *shared = new_shared();
+    (void)state;
+
+    assert_int_equal(modus_lock_set_repair(&shared->lock, repair_balance, shared), 0);
+    for (int i = 0; i < 2; i++) {
+        kill_holder(shared);
+        assert_int_equal(modus_lock_acquire(&shared->lock, modus_ms(500)), MODUS_OWNERDEAD);
+        assert_int_equal(shared->balance, 0);
+        assert_int_equal(modus_lock_release(&shared->lock), 0);
+    }
+    kill_holder(shared);
+    assert_int_equal(modus_lock_acquire(&shared->lock, MODUS_FOREVER), MODUS_NOTRECOVERABLE);
+    assert_true(modus_lock_poisoned(&shared->lock));
+}
+
+static int wait_to_inherit(void *argument)
+{
+    struct shared *shared = argument;
+    int rc = modus_lock_acquire(&shared->lock, MODUS_FOREVER);
+
+    CHECK(rc == MODUS_OWNERDEAD || rc == 0);
+    if (rc == MODUS_OWNERDEAD)
+        CHECK_INT(modus_lock_consistent(&shared->lock), 0);
+    CHECK_INT(modus_lock_release(&shared->lock), 0);
+    return rc == MODUS_OWNERDEAD;
+}
+
+/* Sleepers, one of which is killed too: the others get the lock; exactly one is told of the death. */
+static void test_sleepers_inherit(void **state)
+{
+    struct shared *shared = new_shared();
+    pid_t pids[4];
+    (void)state;
+
+    pid_t holder = start_child(hold_for_ever, shared);
+    AWAIT(atomic_load(&shared->ready));
+    for (int i = 0; i < 4; i++) {
+        pids[i] = start_child(wait_to_inherit, shared);
+        AWAIT_ASLEEP(pids[i]);
+    }
+    kill_child(pids[0]);
+    kill_child(holder);
+    int told = 0;
+    for (int i = 1; i < 4; i++)
+        told += reap(pids[i]);
+    assert_int_equal(told, 1);
+    assert_int_equal(modus_lock_acquire(&shared->lock, 0), 0);
+    assert_int_equal(modus_lock_release(&shared->lock), 0);
+}
+
+static int use_parents_lock(void *argument)
+{
+    struct shared *shared = argument;
+
+    CHECK(!modus_lock_mine(&shared->lock));
+    CHECK_INT(modus_lock_release(&shared->lock), -EPERM);
+    CHECK_INT(modus_lock_try(&shared->lock), -EAGAIN);
+    CHECK(!modus_lock_mine(&static_lock));
+    CHECK_INT(modus_lock_release(&static_lock), -EPERM);
+    return 0;
+}
+
+static void test_child_does_not_own(void **state)
+{
+    struct shared *shared = new_shared();
+    (void)state;
+
+    assert_int_equal(modus_lock_acquire(&shared->lock, MODUS_FOREVER), 0);
+    assert_int_equal(modus_lock_acquire(&static_lock, MODUS_FOREVER), 0);
+    assert_int_equal(reap(start_child(use_parents_lock, shared)), 0);
+    assert_int_equal(modus_lock_release(&static_lock), 0);
+    assert_int_equal(modus_lock_release(&shared->lock), 0);
+}
+
+static int open_arena(void **state)
+{
+    (void)state;
+    return modus_arena_open(&arena, (size_t)16 << 20, 8);
+}
+
+static int close_arena(void **state)
+{
+    (void)state;
+    return modus_arena_close(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_not_started, watchdog),
+        cmocka_unit_test_setup(test_owned, watchdog),
+        cmocka_unit_test_setup(test_hold_releases_on_every_path, watchdog),
+        cmocka_unit_test_setup(test_excludes_processes, watchdog),
+        cmocka_unit_test_setup(test_owner_dies, watchdog),
+        cmocka_unit_test_setup(test_repair, watchdog),
+        cmocka_unit_test_setup(test_sleepers_inherit, watchdog),
+        cmocka_unit_test_setup(test_child_does_not_own, watchdog),
+        cmocka_unit_test_setup(test_foreign, watchdog),
+        cmocka_unit_test_setup(test_excludes, watchdog),
+        cmocka_unit_test_setup(test_hand_over, watchdog),
+        cmocka_unit_test_setup(test_heirs_give_up, watchdog),
+    };
+    return cmocka_run_group_tests(tests, open_arena, close_arena);
+}

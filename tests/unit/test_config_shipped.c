@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* The files of conf/ against the real handlers and models: what we ship is what we take. Run from
+ * the top of the tree. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "server/config.h"
+#include "server/models.h"
+
+static struct config *read_file(const char *file)
+{
+    char why[512];
+    struct config *c = config_read(file, why, sizeof why);
+    if (!c)
+        fail_msg("%s", why);
+    return c;
+}
+
+static const struct config_listener *listener_of(const struct config *c, int port)
+{
+    for (size_t i = 0; i < c->listener_count; i++)
+        if (c->listeners[i].addresses[0].port == port)
+            return &c->listeners[i];
+    fail_msg("no listener on port %d", port);
+    return NULL;
+}
+
+static void route_is(const struct config_route *route, const char *prefix, const char *handler)
+{
+    assert_string_equal(route->prefix, prefix);
+    assert_string_equal(route->handler->name, handler);
+}
+
+/* Every model of this build has a listener, on 127.0.0.1 only, with the same routes. */
+static void tour(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"process", "prefork", "thread-pool", "event-loop"};
+    struct config *c = read_file("conf/modus.conf");
+    for (int i = 0; i < 4; i++) {
+        const struct config_listener *l = listener_of(c, 8081 + i);
+        assert_string_equal(l->model, models[i]);
+        assert_string_equal(l->addresses[0].host, "127.0.0.1");
+        assert_int_equal(l->route_count, 5);
+        route_is(&l->routes[0], "/", "static");
+        route_is(&l->routes[1], "/hello", "text");
+        route_is(&l->routes[2], "/echo", "echo");
+        route_is(&l->routes[3], "/sleep", "sleep");
+        route_is(&l->routes[4], "/spin", "spin");
+    }
+    assert_int_equal(listener_of(c, 8085)->protocol, PROTOCOL_TCP);
+    route_is(&listener_of(c, 8085)->routes[0], "", "echo");
+    route_is(&listener_of(c, 8080)->routes[0], "/", "status");
+    for (size_t i = 0; models_at(i); i++) {
+        size_t users = 0;
+        for (size_t j = 0; j < c->listener_count; j++)
+            users += strcmp(c->listeners[j].model, model_name(models_at(i))) == 0;
+        assert_true(users > 0);
+    }
+    config_free(c);
+    assert_int_equal(access("conf/www/index.html", R_OK), 0);
+}
+
+static void production(void **state)
+{
+    (void)state;
+    struct config *c = read_file("conf/production.conf");
+    const struct config_listener *l = listener_of(c, 443);
+    assert_string_equal(c->user, "www-data");
+    assert_int_equal(l->tls_count, 1);
+    assert_non_null(l->access_log);
+    route_is(&l->routes[0], "/", "static");
+    config_free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tour), cmocka_unit_test(production)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
