@@ -16,8 +16,9 @@
  *     waitpid(pid, &status, 0);
  *     modus_participant_bury(arena, pid);      // mend what it left, wake who waits for it
  *
- * States of a slot: free -> live -> (leaving or dead) -> free, with the generation counted up. Liveness is a robust mutex that the thread holds from join to leave: the kernel marks it when
- * the thread ends in any way, and no reuse of a pid can make the dead look alive.
+ * States of a slot: free -> live -> (leaving or dead) -> free, with the generation counted up.
+ * Liveness is a robust mutex that the thread holds from join to leave: the kernel marks it when the
+ * thread ends in any way, and no reuse of a pid can make the dead look alive.
  *
  * Burying a dead slot scrubs its claims out of every object of the arena (unfinished puts are
  * dropped, taken items lost or given again, permits refunded), then moves the death epoch, which

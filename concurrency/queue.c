@@ -333,11 +333,11 @@ int modus_queue_try_get(struct modus_queue *queue, void *item)
 long modus_queue_put_n(struct modus_queue *queue, const void *items, size_t n, int64_t ns)
 {
     struct range range = {.from = items, .n = n};
-    int64_t deadline = ns > 0 ? modus_deadline(ns) : ns;
-    long rc = n == 0 || n > LONG_MAX ? -EINVAL : operate(queue, &putting, range, 0);
 
-    if (ns < MODUS_FOREVER)
+    if (n == 0 || n > LONG_MAX || ns < MODUS_FOREVER)
         return -EINVAL;
+    long rc = operate(queue, &putting, range, 0);
+    int64_t deadline = rc == (long)n || ns <= 0 ? ns : modus_deadline(ns);
     for (;;) {
         if (rc > 0) {
             range.n -= (size_t)rc;

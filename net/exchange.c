@@ -384,15 +384,6 @@ void exchange_timer(struct exchange *x, int64_t ms)
 
 /* --- the answer ------------------------------------------------------------------------------ */
 
-static bool is_token(struct str s)
-{
-    for (size_t i = 0; i < s.len; i++)
-        if (!strchr("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", s.at[i]) ||
-            s.at[i] == '\0')
-            return false;
-    return s.len > 0;
-}
-
 static bool is_value(struct str s)
 {
     for (size_t i = 0; i < s.len; i++)
@@ -426,7 +417,7 @@ int exchange_add(struct exchange *x, const char *name, struct str value)
     struct str n = str_of(name);
     if (x->begun)
         return -EALREADY;
-    if (!is_token(n) || !is_value(value))
+    if (!http1_is_token(n) || !is_value(value))
         return -EINVAL;
     return append_field(x, n, value);
 }

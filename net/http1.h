@@ -72,6 +72,8 @@ long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, bo
 int http1_body(struct http1_request *r, const char *bytes, size_t len,
                int (*sink)(void *arg, const char *at, size_t len), void *arg);
 
+/* May it stand as a header's name? */
+bool http1_is_token(struct str s);
 /* The guard, for http1_parse. Returns 0 or an HTTP status. */
 int http1_guard(const char *head, size_t len);
 

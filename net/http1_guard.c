@@ -50,6 +50,11 @@ static const char *skip(const char *at, const char *end, int class)
     return at;
 }
 
+bool http1_is_token(struct str s)
+{
+    return s.len && skip(s.at, s.at + s.len, TOKEN) == s.at + s.len;
+}
+
 static struct str trim(const char *at, const char *end)
 {
     while (at < end && (*at == ' ' || *at == '\t'))

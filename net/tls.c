@@ -173,14 +173,8 @@ static int ticket_key_named(struct tls_shared *keys, const unsigned char *name,
 
 /* --- the context --------------------------------------------------------------------------- */
 
-/* Certificates of different kinds can serve one name: OpenSSL takes the one that the client knows.
- */
+/* Certificates of different kinds can serve one name: OpenSSL takes what the client can check. */
 enum kind { KIND_EC, KIND_RSA, KIND_RSA_PSS, KIND_ED25519, KIND_ED448, KIND_COUNT };
-
-#define NO_CERTIFICATES                                                                            \
-    {                                                                                              \
-        -1, -1, -1, -1, -1                                                                         \
-    }
 
 /* Certificates that serve the same names: one of each kind at most. */
 struct tls_set {
@@ -188,6 +182,8 @@ struct tls_set {
     int min_version;
     SSL_CTX *ssl_ctx;
 };
+
+static const struct tls_set no_set = {.certificate = {-1, -1, -1, -1, -1}};
 
 struct tls_name {
     char *text; /* lower case; "*.rest" is a wildcard */
@@ -485,7 +481,7 @@ static void set_collect(struct tls_set *set, const struct loaded *all, size_t co
 /* The certificates for a name: those that carry it, then wildcards for the kinds still missing. */
 static struct tls_set set_for(const struct loaded *all, size_t count, const char *name)
 {
-    struct tls_set set = {.certificate = NO_CERTIFICATES};
+    struct tls_set set = no_set;
     const char *dot = strchr(name, '.');
     char wildcard[NAME_BYTES_MAX + 2];
     set_collect(&set, all, count, name);
@@ -541,7 +537,7 @@ static bool plan_sets(struct tls_context *context, const struct loaded *all, siz
     context->names = calloc(names + 1, sizeof(*context->names));
     if (context->sets == NULL || context->names == NULL)
         return false;
-    struct tls_set first = {.certificate = NO_CERTIFICATES};
+    struct tls_set first = no_set;
     if (all[0].name_count > 0)
         first = set_for(all, count, all[0].names[0]);
     first.certificate[all[0].kind] = 0;
@@ -909,8 +905,9 @@ static const BIO_METHOD *bio_method_of(struct tls_context *context)
     return method;
 }
 
-/* What became of a call that did not succeed: 0 at the peer's close_notify, a WANT or GONE. */
-static int tls_code(struct tls *s, int result)
+/* What became of a call that did not succeed: a WANT, GONE, or at_end, which says what the peer's
+ * close_notify means here: 0 to a read, GONE to everything else. */
+static int tls_code(struct tls *s, int result, int at_end)
 {
     switch (SSL_get_error(s->ssl, result)) {
     case SSL_ERROR_WANT_READ:
@@ -918,7 +915,8 @@ static int tls_code(struct tls *s, int result)
     case SSL_ERROR_WANT_WRITE:
         return TRANSPORT_WANT_WRITE;
     case SSL_ERROR_ZERO_RETURN:
-        return 0;
+        s->gone = at_end == TRANSPORT_GONE;
+        return at_end;
     default: /* an open set; whatever else there is, we can't go on */
         s->gone = true;
         s->failure = ERR_peek_error();
@@ -934,7 +932,7 @@ static int tls_handshake(struct transport *t)
         return TRANSPORT_GONE;
     ERR_clear_error();
     int result = SSL_do_handshake(s->ssl);
-    return result == 1 ? 0 : tls_code(s, result);
+    return result == 1 ? 0 : tls_code(s, result, TRANSPORT_GONE);
 }
 
 /* One record at most; what lies decrypted or undecrypted behind it is pending. */
@@ -948,7 +946,7 @@ static ssize_t tls_read(struct transport *t, void *bytes, size_t len)
     ERR_clear_error();
     int result = SSL_read_ex(s->ssl, bytes, len, &n);
     s->starved = result != 1;
-    return result == 1 ? (ssize_t)n : tls_code(s, result);
+    return result == 1 ? (ssize_t)n : tls_code(s, result, 0);
 }
 
 /* Write one record of len bytes. Returns len or less, a WANT or GONE. */
@@ -960,10 +958,7 @@ static ssize_t write_record(struct tls *s, const void *bytes, size_t len, bool m
     int result = SSL_write_ex(s->ssl, bytes, len, &n);
     s->more = false;
     s->refused = result == 1 ? 0 : len;
-    if (result == 1)
-        return (ssize_t)n;
-    int code = tls_code(s, result);
-    return code != 0 ? code : TRANSPORT_GONE; /* no end of input here */
+    return result == 1 ? (ssize_t)n : tls_code(s, result, TRANSPORT_GONE);
 }
 
 /* A place in an array of iovecs, and how much lies behind it. */
@@ -1102,7 +1097,7 @@ static int say_goodbye(struct tls *s)
 {
     ERR_clear_error();
     int result = SSL_shutdown(s->ssl);
-    int code = result >= 0 ? 0 : tls_code(s, result);
+    int code = result >= 0 ? 0 : tls_code(s, result, TRANSPORT_GONE);
     s->said = code == 0;
     return code;
 }

@@ -31,8 +31,7 @@ struct key {
     int64_t min, max;
     const char *const *choices;
     const char *word; /* PATH: a value that is no path, such as "" or "stderr" */
-    bool optional; /* without a default the model decides, and unset is kept; else it must be given
-                    */
+    bool optional; /* no default here: unset is kept, and the model decides; else it must be given */
     int64_t unset;
 };
 

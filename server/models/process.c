@@ -10,6 +10,7 @@
  */
 #include "server/models/model.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -186,6 +187,8 @@ static void reap(struct acceptor *a, unsigned index)
     siginfo_t info = {0};
     if (waitid(P_PIDFD, (id_t)a->pidfds[index], &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
         return;
+    /* Younger children may hold a copy, so closing alone would not end the registration. */
+    epoll_ctl(a->set, EPOLL_CTL_DEL, a->pidfds[index], NULL);
     close(a->pidfds[index]);
     a->pidfds[index] = -1;
     atomic_store(&b->children[index].idle_ms, 0);
@@ -333,21 +336,20 @@ static void serve_turn(struct acceptor *a, int timeout_ms)
     atomic_store_explicit(&a->worker->slot->connections, a->live, memory_order_relaxed);
 }
 
-/* Descriptors that stay open in children are all below this; what comes later is the acceptor's. */
-static int lowest_free(void)
+/* One more than the highest open descriptor: what is opened later is the acceptor's alone. */
+static int after_highest_fd(void)
 {
-    int fd = dup(STDERR_FILENO), highest = fd;
-    for (int i = 0; fd >= 0 && i < 64; i++) { /* look past holes */
-        int above = fcntl(fd, F_DUPFD_CLOEXEC, highest + 1);
-        if (above < 0)
-            break;
-        close(above);
-        if (above == highest + 1)
-            break;
-        highest = above;
+    int highest = STDERR_FILENO;
+    DIR *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir)) != NULL) {
+        int fd = atoi(entry->d_name);
+        if (fd > highest && fd != dirfd(dir))
+            highest = fd;
     }
-    close(fd);
-    return highest;
+    if (dir)
+        closedir(dir);
+    return highest + 1;
 }
 
 static int open_acceptor(struct acceptor *a)
@@ -355,7 +357,7 @@ static int open_acceptor(struct acceptor *a)
     struct worker *w = a->worker;
     a->net = net_thread_new(worker_read_size(w), worker_stats(w, 0));
     a->pidfds = malloc(w->board->child_count * sizeof *a->pidfds);
-    a->first_fd = lowest_free();
+    a->first_fd = after_highest_fd();
     a->set = epoll_create1(EPOLL_CLOEXEC);
     if (!a->net || !a->pidfds || a->set < 0)
         return -1;

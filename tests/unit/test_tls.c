@@ -877,6 +877,27 @@ static void tickets_resume_and_rotate(void **state)
     }
 }
 
+/* However long nobody used the block, or however often it was turned, a new key begins. */
+static void keys_begin_after_any_number_of_turns(void **state)
+{
+    static const int turns[] = {2, 3, 20000, 32767, 32768, 40000, 65536, 65537, 1000000};
+    void *shared = shared_block();
+    struct tls_context *context = context_of("default", shared);
+    (void)state;
+    for (size_t i = 0; i < sizeof(turns) / sizeof(turns[0]); i++) {
+        SSL_SESSION *session = session_from(context, TLS1_3_VERSION);
+        for (int k = 0; k < turns[i]; k++)
+            tls_shared_rotate(shared);
+        SSL_SESSION *next = session_from(context, TLS1_3_VERSION);
+        assert_int_equal(resumes(context, session), 0);
+        assert_int_equal(resumes(context, next), 1);
+        SSL_SESSION_free(session);
+        SSL_SESSION_free(next);
+    }
+    tls_context_free(context);
+    munmap(shared, tls_shared_size());
+}
+
 /* A configuration that was read again, or another name of the listener, has the same keys. */
 static void tickets_outlive_their_context(void **state)
 {
@@ -1729,6 +1750,7 @@ int main(void)
         cmocka_unit_test(wildcard_fills_in_a_kind),
         cmocka_unit_test(alpn),
         cmocka_unit_test(tickets_resume_and_rotate),
+        cmocka_unit_test(keys_begin_after_any_number_of_turns),
         cmocka_unit_test(tickets_outlive_their_context),
         cmocka_unit_test(tickets_cross_processes),
         cmocka_unit_test(half_set_key_is_completed),
