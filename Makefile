@@ -134,6 +134,20 @@ headers: ## each header compiles alone, and includes point one way
 stats: ## medians and the longest functions; never fails
 	$(Q)sh tests/stats.sh $(ROOMS)
 
+install: all ## install the server below DESTDIR/PREFIX (/usr/local)
+	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus
+	$(Q)install -d $(DESTDIR)$(PREFIX)/etc/modus/www $(DESTDIR)$(PREFIX)/share/doc/modus
+	$(Q)test -e $(DESTDIR)$(PREFIX)/etc/modus/modus.conf || \
+	    install -m644 conf/modus.conf $(DESTDIR)$(PREFIX)/etc/modus/modus.conf
+	$(Q)install -m644 conf/production.conf $(DESTDIR)$(PREFIX)/share/doc/modus/production.conf
+	$(Q)install -m644 $(wildcard conf/www/*) $(DESTDIR)$(PREFIX)/etc/modus/www
+	$(Q)install -m644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/modus
+	$(Q)$(if $(DESTDIR),:,echo "installed; next: $(PREFIX)/sbin/modus -t")
+
+uninstall: ## remove what install put there; your configuration stays
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/modus
+	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/doc/modus
+
 clean: ## remove build/
 	$(Q)rm -rf build
 

@@ -140,7 +140,6 @@ static int plan_body(struct conn *c, struct exchange *x)
 {
     const struct http1_request *r = &x->request;
     x->body_left = r->content_length;
-    x->body_ms = 0;
     if (!r->chunked && r->content_length <= 0)
         exchange_body_end(x, false);
     if (r->content_length > 0 && (uint64_t)r->content_length > c->service->max_body_size)

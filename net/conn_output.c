@@ -136,7 +136,7 @@ static void decide_close(struct conn *c, struct exchange *x)
     const struct service *s = c->service;
     if (x->is_http && !x->request.keep_alive)
         c->close_after = c->peer_closes = true;
-    if (!x->is_http || !x->body_complete || atomic_load_explicit(s->draining, memory_order_relaxed) ||
+    if (!x->is_http || atomic_load_explicit(s->draining, memory_order_relaxed) ||
         (s->keepalive_requests && c->requests >= s->keepalive_requests))
         c->close_after = true;
     /* Nobody could tell such an answer's end otherwise. */

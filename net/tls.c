@@ -11,7 +11,7 @@
  *
  * Ticket keys live in memory that all processes of a listener share, and any of them may be killed
  * at any instruction. So there is no lock and no sequence count in it: a key is a row of 64-bit
- * words, each 48 random bits under a tag that says to which turn it belongs. Whoever needs the key
+ * words, each 40 random bits under a tag that says to which turn it belongs. Whoever needs the key
  * of this turn sets, by compare-and-swap, the words that don't bear its tag yet, and takes the
  * words that somebody else has set. All see the same key, whoever set which words; a half-set key
  * is completed by the next who needs it; nobody ever waits. The two rows serve odd and even turns,
@@ -50,7 +50,9 @@ enum {
     FILE_BYTES_MAX = 1024 * 1024,            /* a certificate or key file */
     NAME_BYTES_MAX = 255,
     TICKET_TURN_S = 8 * 3600, /* a ticket key is given out so long, and accepted as long again */
-    TICKET_WORDS = 14,        /* 14 x 48 bits hold a struct ticket_key */
+    TICKET_WORDS = 16,        /* 16 x 5 bytes hold a struct ticket_key */
+    TICKET_WORD_BYTES = 5,
+    TICKET_TAG_SHIFT = 8 * TICKET_WORD_BYTES,
     TICKET_TRIES = 4,
 };
 
@@ -63,7 +65,7 @@ struct ticket_key {
 };
 
 struct ticket_row {
-    _Alignas(64) _Atomic uint64_t words[TICKET_WORDS]; /* tag in the top 16 bits; 0: never set */
+    _Alignas(64) _Atomic uint64_t words[TICKET_WORDS]; /* tag above, 0: never set */
 };
 
 /* What tls_shared_size() speaks of. All zero: no key was needed yet. */
@@ -73,7 +75,8 @@ struct tls_shared {
 };
 
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "ticket keys need 64-bit atomics between processes");
-static_assert(sizeof(struct ticket_key) <= TICKET_WORDS * 6, "a row must hold a key");
+static_assert(sizeof(struct ticket_key) <= TICKET_WORDS * TICKET_WORD_BYTES,
+              "a row must hold a key");
 
 size_t tls_shared_size(void)
 {
@@ -94,31 +97,32 @@ static uint64_t ticket_turn(struct tls_shared *keys)
     return (uint64_t)now.tv_sec / TICKET_TURN_S + 1 + atomic_load(&keys->extra_turns);
 }
 
-/* 15 bits of the turn, and a bit that tells a set word from a zeroed one. */
+/* 23 bits of the turn, and a bit that tells a set word from a zeroed one. Turns are told apart
+ * while they are less than 2^22 apart: 3800 years, or as many calls of tls_shared_rotate(). */
 static uint64_t ticket_tag(uint64_t turn)
 {
-    return 0x8000 | (turn & 0x7fff);
+    return 0x800000 | (turn & 0x7fffff);
 }
 
 /* May a word with tag have give way to one with tag want? Only forwards: a process that slept
  * through a turn must not undo it. */
 static bool ticket_tag_is_older(uint64_t have, uint64_t want)
 {
-    uint64_t ahead = (want - have) & 0x7fff;
-    return have == 0 || (ahead != 0 && ahead < 0x4000);
+    uint64_t ahead = (want - have) & 0x7fffff;
+    return have == 0 || (ahead != 0 && ahead < 0x400000);
 }
 
 /* The key of a turn, if it is there whole. */
 static bool ticket_key_load(struct tls_shared *keys, uint64_t turn, struct ticket_key *key)
 {
     struct ticket_row *row = &keys->rows[turn & 1];
-    unsigned char bytes[TICKET_WORDS * 6];
+    unsigned char bytes[TICKET_WORDS * TICKET_WORD_BYTES];
     bool whole = true;
     for (int i = 0; i < TICKET_WORDS; i++) {
         uint64_t word = atomic_load_explicit(&row->words[i], memory_order_relaxed);
-        whole = whole && word >> 48 == ticket_tag(turn);
-        for (int b = 0; b < 6; b++)
-            bytes[i * 6 + b] = (unsigned char)(word >> 8 * b);
+        whole = whole && word >> TICKET_TAG_SHIFT == ticket_tag(turn);
+        for (int b = 0; b < TICKET_WORD_BYTES; b++)
+            bytes[i * TICKET_WORD_BYTES + b] = (unsigned char)(word >> 8 * b);
     }
     if (whole)
         memcpy(key, bytes, sizeof(*key));
@@ -133,8 +137,8 @@ static void ticket_key_fill(struct tls_shared *keys, uint64_t turn, const uint64
     uint64_t tag = ticket_tag(turn);
     for (int i = 0; i < TICKET_WORDS; i++) {
         uint64_t have = atomic_load_explicit(&row->words[i], memory_order_relaxed);
-        while (ticket_tag_is_older(have >> 48, tag)) {
-            uint64_t want = tag << 48 | (fresh[i] & UINT64_C(0xffffffffffff));
+        while (ticket_tag_is_older(have >> TICKET_TAG_SHIFT, tag)) {
+            uint64_t want = tag << TICKET_TAG_SHIFT | fresh[i] >> (64 - TICKET_TAG_SHIFT);
             if (atomic_compare_exchange_weak(&row->words[i], &have, want))
                 break;
         }

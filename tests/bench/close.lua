@@ -1,0 +1,3 @@
+-- A connection a request.
+dofile("report.lua")
+wrk.headers["Connection"] = "close"

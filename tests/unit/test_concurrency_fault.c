@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A process-scope queue whose users are killed, or stopped and then killed, at every point of its
+ * algorithms (fault.h), in every role, under every policy.
+ *
+ * Each case: a producer and a consumer that survive, and a victim beside them. The victim's end is
+ * buried; then all the survivor's items must come out (but for what the victim had in its hands),
+ * none twice (but for what is given again), join must return, the whole capacity must be there, and
+ * nobody may hang.
+ */
+#include "test_concurrency.h"
+
+#include "concurrency/fault.h"
+#include "concurrency/queue.h"
+
+enum { AFTERWARDS = 100, CAPACITY = 4, ITEMS_MAX = 1 << 19 };
+
+struct item {
+    int victims;
+    int number;
+};
+
+struct scene {
+    struct modus_queue queue;
+    bool joinable;
+    enum modus_queue_death on_death;
+    enum modus_fault_point point;
+    enum modus_fault_action action;
+    unsigned passing;
+    _Atomic bool over;
+    _Atomic bool dead;               /* the victim is gone; survivors may finish */
+    _Atomic int puts, victims_puts;  /* returned */
+    _Atomic unsigned char seen[ITEMS_MAX];
+    _Atomic unsigned char seen_of_victim[ITEMS_MAX];
+};
+
+static struct modus_arena *arena;
+
+/* Put while the victim lives, and then some. Now and then let the consumers go to sleep. */
+static int produce(void *argument)
+{
+    struct scene *scene = argument;
+
+    CHECK(modus_participant_join(arena) > 0);
+    for (int left = AFTERWARDS, i = 0; left > 0; i++, left -= atomic_load(&scene->dead)) {
+        struct item item = {0, i};
+
+        CHECK(i < ITEMS_MAX);
+        CHECK_INT(modus_queue_put(&scene->queue, &item, MODUS_FOREVER), 0);
+        atomic_store(&scene->puts, i + 1);
+        if (i % 8 == 7)
+            usleep(100);
+    }
+    return 0;
+}
+
+static int consume(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item;
+
+    CHECK(modus_participant_join(arena) > 0);
+    while (!atomic_load(&scene->over)) {
+        int rc = modus_queue_get(&scene->queue, &item, MODUS_FOREVER);
+
+        if (rc == MODUS_CANCELED)
+            continue;
+        CHECK_INT(rc, 0);
+        if (item.victims)
+            atomic_fetch_add(&scene->seen_of_victim[item.number], 1);
+        else
+            atomic_fetch_add(&scene->seen[item.number], 1);
+        if (scene->joinable)
+            CHECK_INT(modus_queue_task_done(&scene->queue), 0);
+    }
+    return 0;
+}
+
+static int be_victim_producer(void *argument)
+{
+    struct scene *scene = argument;
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(scene->point, scene->action, scene->passing);
+    for (int i = 0; i < ITEMS_MAX; i++) {
+        struct item item = {1, i};
+
+        CHECK_INT(modus_queue_put(&scene->queue, &item, MODUS_FOREVER), 0);
+        atomic_store(&scene->victims_puts, i + 1);
+        if (i % 8 == 7)
+            usleep(100); /* let the consumer go to sleep */
+    }
+    return 1;
+}
+
+static int be_victim_consumer(void *argument)
+{
+    struct scene *scene = argument;
+
+    modus_fault_plan(scene->point, scene->action, scene->passing);
+    return consume(argument);
+}
+
+static void start_scene(struct scene *scene)
+{
+    struct modus_queue_attr attr = {.scope = MODUS_PROCESS,
+                                    .arena = arena,
+                                    .capacity = CAPACITY,
+                                    .item_size = sizeof(struct item),
+                                    .joinable = scene->joinable,
+                                    .on_death = scene->on_death};
+
+    CHECK_INT(modus_queue_init(&scene->queue, &attr), 0);
+}
+
+/* A stopped one holds its claim and lives: whoever only tries must come back at once. */
+static void look_at_stopped(struct scene *scene, pid_t victim)
+{
+    struct modus_queue *queue = &scene->queue;
+
+    AWAIT(state_of(victim) == 'T');
+    CHECK(modus_queue_join(queue, 0) == (scene->joinable ? -EAGAIN : -EINVAL) ||
+          modus_queue_join(queue, 0) == 0);
+    modus_queue_len(queue);
+    kill(victim, SIGKILL);
+}
+
+static void check_seen(struct scene *scene, bool consumer)
+{
+    int lost = 0, twice = 0, puts = atomic_load(&scene->victims_puts);
+    bool kept = scene->on_death == MODUS_QUEUE_REDELIVER &&
+                (scene->joinable || scene->point != MODUS_FAULT_GET_FREED);
+
+    for (int i = 0; i < atomic_load(&scene->puts); i++) {
+        lost += scene->seen[i] == 0;
+        twice += scene->seen[i] > 1;
+    }
+    for (int i = 0; i < puts; i++) {
+        lost += scene->seen_of_victim[i] == 0;
+        twice += scene->seen_of_victim[i] > 1;
+    }
+    CHECK(scene->seen_of_victim[puts] <= 1); /* its last words: said or not */
+    CHECK(scene->seen_of_victim[puts + 1] == 0);
+    CHECK(lost <= (consumer && !kept));
+    CHECK(twice <= (consumer && scene->joinable && kept));
+}
+
+static void check_capacity(struct modus_queue *queue, bool joinable)
+{
+    struct item item = {0};
+
+    for (int round = 0; round < 3; round++) {
+        CHECK_INT(modus_queue_get(queue, &item, 0), MODUS_EMPTY);
+        for (int i = 0; i < CAPACITY; i++)
+            CHECK_INT(modus_queue_put(queue, &item, 0), 0);
+        CHECK_INT(modus_queue_put(queue, &item, 0), MODUS_FULL);
+        for (int i = 0; i < CAPACITY; i++) {
+            CHECK_INT(modus_queue_get(queue, &item, 0), 0);
+            if (joinable)
+                CHECK_INT(modus_queue_task_done(queue), 0);
+        }
+    }
+}
+
+static void play(struct scene *scene, bool consumer)
+{
+    start_scene(scene);
+    pid_t producer = start_child(produce, scene), eater = start_child(consume, scene);
+    pid_t victim = start_child(consumer ? be_victim_consumer : be_victim_producer, scene);
+    if (scene->action == MODUS_FAULT_STOP)
+        look_at_stopped(scene, victim);
+    CHECK_INT(reap(victim), -SIGKILL);
+    modus_participant_bury(arena, victim);
+    atomic_store(&scene->dead, true);
+    CHECK_INT(reap(producer), 0);
+    modus_participant_bury(arena, producer);
+    if (scene->joinable)
+        CHECK_INT(modus_queue_join(&scene->queue, modus_seconds(20)), 0);
+    AWAIT(modus_queue_len(&scene->queue) == 0);
+    atomic_store(&scene->over, true);
+    AWAIT_ASLEEP(eater);
+    modus_queue_interrupt(&scene->queue);
+    CHECK_INT(reap(eater), 0);
+    modus_participant_bury(arena, eater);
+    check_seen(scene, consumer);
+    check_capacity(&scene->queue, scene->joinable);
+    if (scene->joinable)
+        CHECK_INT(modus_queue_join(&scene->queue, 0), 0);
+    modus_queue_fini(&scene->queue);
+}
+
+static void sweep(const enum modus_fault_point *points, size_t n, bool consumer)
+{
+    for (size_t i = 0; i < n; i++)
+        for (unsigned policy = 0; policy < 4; policy++)
+            for (unsigned way = 0; way < 3; way++) {
+                struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+
+                alarm(WATCHDOG_SECONDS);
+                scene->joinable = policy & 1;
+                scene->on_death = policy & 2 ? MODUS_QUEUE_REDELIVER : MODUS_QUEUE_LOST;
+                scene->point = points[i];
+                scene->action = way == 2 ? MODUS_FAULT_STOP : MODUS_FAULT_DIE;
+                scene->passing = way == 1 ? 7 : 1;
+                if (points[i] == MODUS_FAULT_DONE_NOTED && !scene->joinable)
+                    continue;
+                if (getenv("MODUS_FAULT_TELL"))
+                    fprintf(stderr, "%s, policy %u, way %u\n", modus_fault_name(points[i]), policy,
+                            way);
+                play(scene, consumer);
+                modus_arena_free(arena, scene, sizeof *scene);
+            }
+}
+
+static void test_producer_dies(void **state)
+{
+    static const enum modus_fault_point points[] = {
+        MODUS_FAULT_PUT_CLAIMED,   MODUS_FAULT_PUT_HELPED,   MODUS_FAULT_PUT_COPIED,
+        MODUS_FAULT_PUT_PUBLISHED, MODUS_FAULT_WAKE_CLAIMED, MODUS_FAULT_WAKE_PASSED,
+        MODUS_FAULT_PARK_MARKED};
+    (void)state;
+    sweep(points, sizeof points / sizeof *points, false);
+}
+
+static void test_consumer_dies(void **state)
+{
+    static const enum modus_fault_point points[] = {
+        MODUS_FAULT_GET_CLAIMED, MODUS_FAULT_GET_HELPED,  MODUS_FAULT_GET_COPIED,
+        MODUS_FAULT_GET_NOTED,   MODUS_FAULT_GET_FREED,   MODUS_FAULT_DONE_NOTED,
+        MODUS_FAULT_WAKE_CLAIMED, MODUS_FAULT_WAKE_PASSED, MODUS_FAULT_PARK_MARKED};
+    (void)state;
+    sweep(points, sizeof points / sizeof *points, true);
+}
+
+/* --- without a burial ------------------------------------------------------------------------ */
+
+static int die_putting(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item = {1, 0};
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(scene->point, MODUS_FAULT_DIE, 1);
+    return modus_queue_put(&scene->queue, &item, 0);
+}
+
+static int die_getting(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item;
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(scene->point, MODUS_FAULT_DIE, 1);
+    return modus_queue_get(&scene->queue, &item, 0);
+}
+
+/* Nobody buries: whoever is stopped by the dead one's claim finds out by itself. */
+static void test_found_by_looking(void **state)
+{
+    static const enum modus_fault_point puts[] = {MODUS_FAULT_PUT_CLAIMED, MODUS_FAULT_PUT_HELPED,
+                                                  MODUS_FAULT_PUT_COPIED};
+    static const enum modus_fault_point gets[] = {MODUS_FAULT_GET_CLAIMED, MODUS_FAULT_GET_HELPED,
+                                                  MODUS_FAULT_GET_COPIED, MODUS_FAULT_GET_NOTED};
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct item item = {0, 5};
+    (void)state;
+
+    for (size_t i = 0; i < 3; i++) {
+        start_scene(scene);
+        scene->point = puts[i];
+        assert_int_equal(reap(start_child(die_putting, scene)), -SIGKILL);
+        assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0);
+        assert_int_equal(modus_queue_get(&scene->queue, &item, 0), 0);
+        assert_int_equal(item.number, 5);
+        check_capacity(&scene->queue, false);
+        modus_queue_fini(&scene->queue);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        start_scene(scene);
+        scene->point = gets[i];
+        for (int k = 0; k < CAPACITY; k++)
+            assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0);
+        assert_int_equal(reap(start_child(die_getting, scene)), -SIGKILL);
+        assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0); /* in the dead one's place */
+        for (int k = 0; k < CAPACITY; k++)
+            assert_int_equal(modus_queue_get(&scene->queue, &item, 0), 0);
+        check_capacity(&scene->queue, false);
+        modus_queue_fini(&scene->queue);
+    }
+    assert_int_equal(modus_participant_bury(arena, 0), 0); /* all found and buried */
+}
+
+static int die_burying(void *argument)
+{
+    struct scene *scene = argument;
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(scene->point, MODUS_FAULT_DIE, 1);
+    return modus_participant_bury(arena, 0);
+}
+
+/* Whoever buries dies burying. */
+static void test_burier_dies(void **state)
+{
+    static const enum modus_fault_point points[] = {
+        MODUS_FAULT_BURY_MARKED, MODUS_FAULT_BURY_SCRUBBED, MODUS_FAULT_BURY_MOVED};
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    (void)state;
+
+    for (size_t i = 0; i < 3; i++) {
+        start_scene(scene);
+        scene->point = MODUS_FAULT_PUT_HELPED;
+        assert_int_equal(reap(start_child(die_putting, scene)), -SIGKILL);
+        scene->point = points[i];
+        assert_int_equal(reap(start_child(die_burying, scene)), -SIGKILL);
+        assert_in_range(modus_participant_bury(arena, 0), 1, 2);
+        check_capacity(&scene->queue, false);
+        modus_queue_fini(&scene->queue);
+    }
+}
+
+/* --- closing and identity -------------------------------------------------------------------- */
+
+static int die_closing(void *argument)
+{
+    struct scene *scene = argument;
+
+    modus_fault_plan(MODUS_FAULT_CLOSE_MARKED, MODUS_FAULT_DIE, 1);
+    return modus_queue_close(&scene->queue, MODUS_CLOSE_DRAIN);
+}
+
+static int get_until_closed(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item;
+
+    CHECK(modus_participant_join(arena) > 0);
+    while (modus_queue_get(&scene->queue, &item, modus_seconds(20)) == 0)
+        ;
+    return modus_queue_get(&scene->queue, &item, 0) == MODUS_CLOSED ? 0 : 1;
+}
+
+static void test_closer_dies(void **state)
+{
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct item item = {0};
+    (void)state;
+
+    start_scene(scene);
+    pid_t sleeper = start_child(get_until_closed, scene);
+    AWAIT_ASLEEP(sleeper);
+    pid_t closer = start_child(die_closing, scene);
+    assert_int_equal(reap(closer), -SIGKILL);
+    modus_participant_bury(arena, closer);
+    assert_int_equal(reap(sleeper), 0);
+    assert_int_equal(modus_queue_put(&scene->queue, &item, 0), MODUS_CLOSED);
+    modus_queue_fini(&scene->queue);
+}
+
+static int use_parents_identity(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item = {0};
+
+    CHECK_INT(modus_queue_put(&scene->queue, &item, MODUS_FOREVER), -ECHILD);
+    CHECK_INT(modus_queue_get(&scene->queue, &item, MODUS_FOREVER), -ECHILD);
+    CHECK_INT(modus_queue_task_done(&scene->queue), -ECHILD);
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_queue_task_done(&scene->queue), -EOVERFLOW); /* the parent got it, not we */
+    CHECK_INT(modus_queue_put(&scene->queue, &item, 0), 0);
+    CHECK_INT(modus_participant_leave(arena), 0);
+    CHECK_INT(modus_queue_put(&scene->queue, &item, 0), -EPERM);
+    CHECK_INT(modus_queue_get(&scene->queue, &item, 0), -EPERM);
+    return 0;
+}
+
+static void test_child_is_not_parent(void **state)
+{
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct item item = {0};
+    (void)state;
+
+    scene->joinable = true;
+    start_scene(scene);
+    assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0);
+    assert_int_equal(modus_queue_get(&scene->queue, &item, 0), 0);
+    assert_int_equal(reap(start_child(use_parents_identity, scene)), 0);
+    assert_int_equal(modus_queue_task_done(&scene->queue), 0);
+    assert_int_equal(modus_queue_get(&scene->queue, &item, 0), 0);
+    assert_int_equal(modus_queue_task_done(&scene->queue), 0);
+    assert_int_equal(modus_queue_join(&scene->queue, 0), 0);
+    modus_queue_fini(&scene->queue);
+}
+
+/* --- delays ---------------------------------------------------------------------------------- */
+
+/* Dawdling at a point hurts nobody: no item is lost or comes twice. */
+static int put_slowly(void *argument)
+{
+    struct scene *scene = argument;
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(scene->point, MODUS_FAULT_DELAY, scene->passing);
+    for (int i = 0; i < 50; i++) {
+        struct item item = {1, i};
+
+        CHECK_INT(modus_queue_put(&scene->queue, &item, MODUS_FOREVER), 0);
+        atomic_store(&scene->victims_puts, i + 1);
+    }
+    return 0;
+}
+
+static void test_delays(void **state)
+{
+    (void)state;
+    for (int point = MODUS_FAULT_PUT_CLAIMED; point <= MODUS_FAULT_PARK_MARKED; point++) {
+        struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+
+        scene->joinable = true;
+        scene->dead = true;
+        scene->point = (enum modus_fault_point)point;
+        scene->passing = 2;
+        start_scene(scene);
+        modus_fault_plan(scene->point, MODUS_FAULT_DELAY, 2); /* the consumer's too */
+        pid_t eater = start_child(consume, scene);
+        modus_fault_plan(MODUS_FAULT_NONE, MODUS_FAULT_DELAY, 0);
+        pid_t slow = start_child(put_slowly, scene), producer = start_child(produce, scene);
+        assert_int_equal(reap(slow), 0);
+        assert_int_equal(reap(producer), 0);
+        assert_int_equal(modus_queue_join(&scene->queue, modus_seconds(20)), 0);
+        atomic_store(&scene->over, true);
+        AWAIT_ASLEEP(eater);
+        modus_queue_interrupt(&scene->queue);
+        assert_int_equal(reap(eater), 0);
+        modus_participant_bury(arena, 0);
+        check_seen(scene, false);
+        check_capacity(&scene->queue, true);
+        modus_queue_fini(&scene->queue);
+        modus_arena_free(arena, scene, sizeof *scene);
+    }
+}
+
+static int open_arena(void **state)
+{
+    (void)state;
+    if (modus_arena_open(&arena, (size_t)1 << 30, 8) < 0)
+        return -1;
+    return modus_participant_join(arena) > 0 ? 0 : -1;
+}
+
+static int close_arena(void **state)
+{
+    (void)state;
+    return modus_arena_close(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_found_by_looking, watchdog),
+        cmocka_unit_test_setup(test_burier_dies, watchdog),
+        cmocka_unit_test_setup(test_closer_dies, watchdog),
+        cmocka_unit_test_setup(test_child_is_not_parent, watchdog),
+        cmocka_unit_test_setup(test_producer_dies, watchdog),
+        cmocka_unit_test_setup(test_consumer_dies, watchdog),
+        cmocka_unit_test_setup(test_delays, watchdog),
+    };
+    return cmocka_run_group_tests(tests, open_arena, close_arena);
+}
