@@ -480,6 +480,10 @@ static enum turn turn_linger(struct conn *c, struct net_thread *t)
     int r = c->transport.ops->shutdown(&c->transport);
     bool unread = t->window_len || c->in.len;
     t->window_len = 0;
+    if (r == TRANSPORT_WANT_WRITE) {
+        c->wants |= CONN_WANT_WRITE;
+        return TURN_WAIT;
+    }
     if (r == TRANSPORT_GONE || (c->peer_closes && !unread)) {
         end(c, t);
         return TURN_ON;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The event driver: see server/poller.h. A turn of the loop is: fetch events and serve them
- * (on_set), then what is left over, what is due, accept, bury (on_check), then wait. */
+/* The event driver: see server/poller.h. A turn is: wait, serve the events, then what is left over,
+ * what is due, accept, bury. */
 #include "server/poller.h"
 
 #include <errno.h>
@@ -341,18 +341,44 @@ static void finish_drain(struct poller *p)
             p->listeners[i].fd = -1;
         }
     p->drained = true;
-    if (atomic_load(&p->connections) == 0)
-        uv_stop(&p->loop);
+    p->done = atomic_load(&p->connections) == 0;
 }
 
-/* --- the loop -------------------------------------------------------------------------------- */
+/* --- turns ----------------------------------------------------------------------------------- */
 
-static void on_set(uv_poll_t *watch, int status, int flags)
+static void on_bell(struct poller *p, struct poller_source *source, uint32_t events)
 {
-    struct poller *p = watch->data;
+    (void)source, (void)events;
+    modus_doorbell_hear(p->bell);
+    p->ops->bell(p);
+}
+
+static void on_life(struct poller *p, struct poller_source *source, uint32_t events)
+{
+    (void)p, (void)source, (void)events;
+    _exit(0); /* the master is gone */
+}
+
+static bool has_more(const struct poller *p)
+{
+    return p->again || (may_accept(p) && p->accept_at_ms <= p->net->now_ms);
+}
+
+/* How long the next wait may take: until the wheel turns, or accepting may go on. -1: for ever. */
+static int wait_ms(const struct poller *p)
+{
+    if (has_more(p))
+        return 0;
+    int64_t wait = wheel_wait(&p->wheel, p->net->now_ms);
+    if (p->accept_at_ms && may_accept(p) && (wait < 0 || wait > PAUSE_MS))
+        wait = PAUSE_MS;
+    return (int)wait;
+}
+
+static void serve_events(struct poller *p)
+{
     struct epoll_event events[EVENTS];
-    (void)status, (void)flags;
-    int n = epoll_wait(p->set, events, EVENTS, 0);
+    int n = epoll_wait(p->set, events, EVENTS, wait_ms(p));
     net_thread_tick(p->net);
     for (int i = 0; i < n; i++) {
         struct poller_source *source = events[i].data.ptr;
@@ -360,63 +386,21 @@ static void on_set(uv_poll_t *watch, int status, int flags)
     }
 }
 
-static void on_bell(uv_poll_t *watch, int status, int flags)
+void poller_run(struct poller *p)
 {
-    struct poller *p = watch->data;
-    (void)status, (void)flags;
-    modus_doorbell_hear(p->bell);
-    net_thread_tick(p->net);
-    p->ops->bell(p);
-}
-
-static void on_life(uv_poll_t *watch, int status, int flags)
-{
-    (void)watch, (void)status, (void)flags;
-    _exit(0); /* the master is gone */
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    struct poller *p = timer->data;
-    p->timer_at_ms = 0;
-}
-
-static void on_idle(uv_idle_t *idle)
-{
-    (void)idle; /* while it is active, the loop does not wait */
-}
-
-/* Wake up for the wheel, and for accepting after a pause. */
-static void set_timer(struct poller *p)
-{
-    int64_t wait = wheel_wait(&p->wheel, p->net->now_ms);
-    if (p->accept_at_ms && (wait < 0 || wait > PAUSE_MS))
-        wait = PAUSE_MS;
-    int64_t at = p->net->now_ms + wait;
-    if (wait < 0 || (p->timer_at_ms && p->timer_at_ms <= at))
-        return;
-    p->timer_at_ms = at;
-    uv_timer_start(&p->timer, on_timer, (uint64_t)wait + 1, 0);
-}
-
-static void on_check(uv_check_t *check)
-{
-    struct poller *p = check->data;
-    net_thread_tick(p->net);
-    step_again(p);
-    serve_due(p);
-    if (may_accept(p))
-        accept_some(p);
-    p->ops->turn(p);
-    bury(p);
-    if (p->draining)
-        finish_drain(p);
-    set_timer(p);
-    bool busy = p->again || (may_accept(p) && p->accept_at_ms <= p->net->now_ms);
-    if (busy)
-        uv_idle_start(&p->idle, on_idle);
-    else
-        uv_idle_stop(&p->idle);
+    p->ops->bell(p); /* look at everything once */
+    while (!p->done) {
+        step_again(p);
+        serve_due(p);
+        if (may_accept(p))
+            accept_some(p);
+        p->ops->turn(p);
+        bury(p);
+        if (p->draining)
+            finish_drain(p);
+        if (!p->done)
+            serve_events(p);
+    }
 }
 
 /* --- making and ending ------------------------------------------------------------------------ */
@@ -426,10 +410,10 @@ void poller_no_turn(struct poller *p)
     (void)p;
 }
 
-static int watch(struct poller *p, uv_poll_t *handle, int fd, uv_poll_cb callback)
+static int watch(struct poller *p, struct poller_source *source, int fd, uint32_t events)
 {
-    handle->data = p;
-    return uv_poll_init(&p->loop, handle, fd) == 0 && uv_poll_start(handle, UV_READABLE, callback) == 0 ? 0 : -1;
+    struct epoll_event e = {.events = events, .data.ptr = source};
+    return epoll_ctl(p->set, EPOLL_CTL_ADD, fd, &e);
 }
 
 static int watch_listeners(struct poller *p)
@@ -441,8 +425,7 @@ static int watch_listeners(struct poller *p)
     for (size_t i = 0; i < l->fd_count; i++) {
         struct poller_listener *pl = &p->listeners[i];
         *pl = (struct poller_listener){{on_listener}, l->fds[i], true};
-        struct epoll_event e = {.events = EPOLLIN | EPOLLET | p->ops->listen_events, .data.ptr = &pl->source};
-        if (epoll_ctl(p->set, EPOLL_CTL_ADD, pl->fd, &e) != 0)
+        if (watch(p, &pl->source, pl->fd, EPOLLIN | EPOLLET | p->ops->listen_events) != 0)
             return -1;
         p->listener_count++;
     }
@@ -452,44 +435,29 @@ static int watch_listeners(struct poller *p)
 int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops, void *model,
                 struct modus_doorbell *bell, unsigned thread, bool listen, unsigned max)
 {
-    *p = (struct poller){.ops = ops, .model = model, .worker = w, .bell = bell, .max_connections = max, .set = -1};
-    if (uv_loop_init(&p->loop) != 0)
-        return -1;
-    p->net = net_thread_new(worker_read_size(w), worker_stats(w, thread));
-    p->set = epoll_create1(EPOLL_CLOEXEC);
+    *p = (struct poller){
+        .set = epoll_create1(EPOLL_CLOEXEC),
+        .bell_source = {on_bell},
+        .life_source = {on_life},
+        .ops = ops,
+        .model = model,
+        .worker = w,
+        .bell = bell,
+        .max_connections = max,
+        .net = net_thread_new(worker_read_size(w), worker_stats(w, thread)),
+    };
     if (!p->net || p->set < 0)
         return -1;
     wheel_init(&p->wheel, p->net->now_ms);
-    p->timer.data = p->check.data = p->idle.data = p;
-    uv_timer_init(&p->loop, &p->timer);
-    uv_check_init(&p->loop, &p->check);
-    uv_idle_init(&p->loop, &p->idle);
-    if (uv_check_start(&p->check, on_check) != 0 || watch(p, &p->set_watch, p->set, on_set) != 0 ||
-        watch(p, &p->bell_watch, modus_doorbell_fd(bell), on_bell) != 0)
+    if (watch(p, &p->bell_source, modus_doorbell_fd(bell), EPOLLIN) != 0)
         return -1;
-    if (listen && (watch(p, &p->life_watch, w->life_line, on_life) != 0 || watch_listeners(p) != 0))
+    if (listen && (watch(p, &p->life_source, w->life_line, EPOLLIN) != 0 || watch_listeners(p) != 0))
         return -1;
     return 0;
 }
 
-void poller_run(struct poller *p)
-{
-    modus_doorbell_ring(p->bell); /* the first turn looks at everything */
-    uv_run(&p->loop, UV_RUN_DEFAULT);
-}
-
-static void close_handle(uv_handle_t *handle, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(handle))
-        uv_close(handle, NULL);
-}
-
 void poller_close(struct poller *p)
 {
-    uv_walk(&p->loop, close_handle, NULL);
-    uv_run(&p->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&p->loop);
     close(p->set);
     free(p->listeners);
     while (p->chunks) {

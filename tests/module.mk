@@ -58,3 +58,17 @@ fuzz-run: $(FUZZ)
 	    echo "fuzz: $$name, $(FUZZ_SECONDS) s"; \
 	    $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 \
 	        -artifact_prefix=$(BUILD)/ $(BUILD)/corpus/$$name tests/fuzz/corpus/$$name || exit 1; done
+
+LIMITS := $(addprefix $(BUILD)/tests/bench/,limit_epoll limit_fork limit_sendfile)
+$(LIMITS): $(BUILD)/%: $(BUILD)/%.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(if $(findstring fork,$@),-Wl$(comma)--no-as-needed $(LIBS))
+
+comma := ,
+bench: packages-bench ## measure every model beside nginx, Apache and bare loops; QUICK=1, LOADS=, SERVERS=
+	$(Q)$(MAKE) --no-print-directory bench-run
+
+.PHONY: bench-run
+bench-run: $(MODUS) $(LIMITS)
+	$(Q)/usr/bin/python3 -B tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json \
+	    --markdown $(BUILD)/bench.md $(if $(QUICK),--quick) $(if $(LOADS),--loads $(LOADS)) $(if $(SERVERS),--servers $(SERVERS))

@@ -67,6 +67,7 @@ static struct model_plan loops_plan(const struct config_listener *conf)
         .helpers = (unsigned)conf->threads,
         .max_connections = model_max_connections(conf, 10000),
         .keepalive_timeout_ms = 60000,
+        .defer_accept = true,
     };
 }
 

@@ -50,6 +50,7 @@ static struct model_plan process_plan(const struct config_listener *conf)
         .children = children,
         .max_connections = children,
         .keepalive_timeout_ms = 5000,
+        .defer_accept = true,
     };
 }
 

@@ -50,6 +50,7 @@ static struct model_plan pool_plan(const struct config_listener *conf)
         .threads = 1 + (unsigned)conf->threads,
         .max_connections = model_max_connections(conf, 10000),
         .keepalive_timeout_ms = 60000,
+        .defer_accept = true,
     };
 }
 
