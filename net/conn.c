@@ -151,6 +151,12 @@ static int plan_body(struct conn *c, struct exchange *x)
     return 0;
 }
 
+/* What a 405 must name, and an OPTIONS wants to know. */
+static void add_allow_of(struct exchange *x)
+{
+    add_allow(x, x->route ? methods_of(x->route->entry) : 0x7f);
+}
+
 /* Answer with an error and close: the request can't be gone on with. */
 static void refuse(struct conn *c, struct exchange *x, int status)
 {
@@ -207,6 +213,8 @@ static void begin_request(struct conn *c, struct net_thread *t, size_t head_len)
     if (body) {
         refuse(c, x, body);
     } else if (refusal == 400 || refusal == 500 || (refusal && x->request.expect_continue)) {
+        if (refusal == 405)
+            add_allow_of(x);
         refuse(c, x, refusal);
     } else {
         x->refusal = 0;
@@ -238,7 +246,8 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
     for (;;) {
         if (c->state == CONN_IDLE)
             skip_empty_lines(t);
-        if (t->window_len) {
+        bool half_line = c->state == CONN_IDLE && t->window_len == 1 && t->window[0] == '\r';
+        if (t->window_len && !half_line) {
             if (c->state == CONN_IDLE) {
                 set_state(c, t, CONN_HEAD);
                 c->scanned = 0;
@@ -308,7 +317,7 @@ static void begin_serving(struct conn *c, struct net_thread *t, struct exchange 
     if (!x->entry) {
         x->stage = EXCHANGE_RETURNED;
         if (x->status == 405 || x->status == 204)
-            add_allow(x, x->route ? methods_of(x->route->entry) : 0x7f);
+            add_allow_of(x);
         if (x->status == 204)
             exchange_reply_static(x, 204, NULL, (struct str){0});
         else
@@ -534,6 +543,12 @@ static int64_t body_deadline(const struct conn *c, const struct exchange *x)
     return x->body_ms + limit;
 }
 
+/* Is the handler at it? Once it has given its whole answer, only sending is left. */
+static bool is_handled(const struct exchange *x)
+{
+    return x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && !(x->entry->step && x->ended));
+}
+
 static int64_t serving_deadline(const struct conn *c, const struct exchange *x)
 {
     int64_t deadline = INT64_MAX;
@@ -541,7 +556,7 @@ static int64_t serving_deadline(const struct conn *c, const struct exchange *x)
         return deadline;
     if (awaits_body(c, x))
         deadline = body_deadline(c, x);
-    if (x->stage == EXCHANGE_OPEN || x->stage == EXCHANGE_SERVED)
+    if (is_handled(x))
         deadline = earlier(deadline, x->deadline_ms);
     if (x->timer_ms)
         deadline = earlier(deadline, x->timer_ms);
@@ -576,7 +591,7 @@ static void serving_expired(struct conn *c, struct net_thread *t, struct exchang
 {
     if (x->timer_ms && t->now_ms >= x->timer_ms)
         return; /* step_events delivers it */
-    if (t->now_ms >= x->deadline_ms)
+    if (is_handled(x) && t->now_ms >= x->deadline_ms)
         x->timed_out = true;
     else if (!x->body_complete && t->now_ms >= body_deadline(c, x))
         x->body_late = true;

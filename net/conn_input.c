@@ -87,11 +87,12 @@ static int sink(void *arg, const char *at, size_t len)
     return exchange_body_append(x, at, len) == 0 ? 0 : (x->refusal = 500);
 }
 
-/* How many of the window's first n bytes are this body's; -1 for bad framing. */
-static long body_share(struct exchange *x, const char *at, size_t n, bool *last)
+/* How many of the window's first n bytes are this body's, and how many behind them to drop; -1 for
+ * bad framing. */
+static long body_share(struct exchange *x, const char *at, size_t n, size_t *skip, bool *last)
 {
     if (x->request.chunked)
-        return http1_chunks_take(&x->chunks, at, n, last);
+        return http1_chunks_take(&x->chunks, at, n, skip, last);
     if ((int64_t)n > x->body_left)
         n = (size_t)x->body_left;
     x->body_left -= (int64_t)n;
@@ -108,13 +109,14 @@ static void feed(struct net_thread *t, struct exchange *x, size_t n)
         conn_window_take(t, n);
         return;
     }
-    long share = body_share(x, t->window, n, &last);
+    size_t skip = 0;
+    long share = body_share(x, t->window, n, &skip, &last);
     if (share < 0) {
         x->refusal = 400;
         return;
     }
     int status = http1_body(&x->request, t->window, (size_t)share, sink, x);
-    conn_window_take(t, (size_t)share);
+    conn_window_take(t, (size_t)share + skip);
     if (status && !x->refusal)
         x->refusal = status;
     /* Guard and parser must agree on where the body ends. */

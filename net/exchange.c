@@ -278,13 +278,13 @@ bool exchange_cancelled(struct exchange *x)
 
 int exchange_sleep(struct exchange *x, int64_t ms)
 {
-    int64_t end_ms = net_clock_us() / 1000 + ms;
+    int64_t end_us = net_clock_us() + ms * 1000;
     for (;;) {
         if (atomic_load_explicit(&x->cancel, memory_order_acquire))
             return MODUS_CANCELED;
-        if (net_clock_us() / 1000 >= end_ms)
+        if (net_clock_us() >= end_us)
             return 0;
-        wait_for_news(x, end_ms);
+        wait_for_news(x, (end_us + 999) / 1000);
     }
 }
 
@@ -379,7 +379,7 @@ ssize_t exchange_read(struct exchange *x, void *bytes, size_t len)
 
 void exchange_timer(struct exchange *x, int64_t ms)
 {
-    x->timer_ms = net_clock_us() / 1000 + ms;
+    x->timer_ms = (net_clock_us() + 999) / 1000 + ms;
 }
 
 /* --- the answer ------------------------------------------------------------------------------ */

@@ -54,7 +54,8 @@ static int on_headers_complete(llhttp_t *p)
 {
     struct http1_request *r = request_of(p);
     r->minor = p->http_minor;
-    r->keep_alive = llhttp_should_keep_alive(p) != 0;
+    /* llhttp lets keep-alive win on HTTP/1.0; RFC 9112, 9.3 says close. */
+    r->keep_alive = llhttp_should_keep_alive(p) != 0 && !(p->flags & F_CONNECTION_CLOSE);
     r->chunked = (p->flags & F_CHUNKED) != 0;
     r->content_length = p->flags & F_CONTENT_LENGTH ? (int64_t)p->content_length : -1;
     return 0;

@@ -62,9 +62,11 @@ struct http1_chunks {
     uint8_t state, digits;
 };
 
-/* How many of these bytes belong to the chunked body (it may end within them). Returns a count, or
- * -1 when the framing is not strictly right. *ended is set once the body is complete. */
-long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, bool *ended);
+/* How many of these bytes belong to the chunked body (it may end within them). *skip bytes behind
+ * those are chunk extensions, to be dropped: llhttp knows only some of their forms, and RFC 9112
+ * wants all to be ignored. Returns a count, or -1 when the framing is not strictly right. *ended is
+ * set once the body is complete. */
+long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, size_t *skip, bool *ended);
 
 /* Feed len bytes of the message's body (framing included), never bytes beyond it. Decoded bytes go
  * to sink, whose non-zero return stops. r->complete is set at the end.

@@ -282,9 +282,15 @@ static int framing_byte(struct http1_chunks *g, char c)
     }
 }
 
-long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, bool *ended)
+static bool is_extension(const struct http1_chunks *g, char c)
+{
+    return g->state == SIZE ? c == ';' : g->state >= EXTENSION && g->state <= QUOTED_PAIR && c != '\r';
+}
+
+long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, size_t *skip, bool *ended)
 {
     size_t i = 0;
+    *skip = 0;
     while (i < len && g->state != ENDED) {
         if (g->state == DATA) {
             size_t n = len - i < g->left ? len - i : (size_t)g->left;
@@ -294,11 +300,15 @@ long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, bo
                 g->state = DATA_CR;
             continue;
         }
+        bool extension = is_extension(g, bytes[i]);
+        if (*skip && !extension)
+            break;
         int next = framing_byte(g, bytes[i++]);
         if (next < 0)
             return -1;
         g->state = (uint8_t)next;
+        *skip += extension;
     }
     *ended = g->state == ENDED;
-    return (long)i;
+    return (long)(i - *skip);
 }

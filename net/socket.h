@@ -25,6 +25,8 @@ int socket_listen(const struct socket_address *address, int backlog, char *why, 
 void socket_defer_accept(int fd);
 /* Take in no new connections: those that the kernel has completed stay acceptable. */
 void socket_drop_new(int fd);
+/* Does a connection wait to be accepted? */
+bool socket_has_waiting(int fd);
 /* Accept one. Returns its descriptor, or a negative errno: -EAGAIN none waits; -EMFILE, -ENFILE,
  * -ENOMEM, -ENOBUFS no room now. Failures of the one connection are passed over. */
 int socket_accept(int fd, struct conn_peer *peer);

@@ -116,8 +116,9 @@ struct wheel_item *wheel_earliest(struct wheel *w, bool (*wanted)(struct wheel_i
                                   void *arg, size_t limit)
 {
     int64_t last = w->tick + WHEEL_SLOTS;
+    struct wheel_item *best = NULL;
     for (int64_t tick = next_used(w, w->tick, last); tick <= last; tick = next_used(w, tick, last)) {
-        struct wheel_item *head = slot_of(w, tick), *best = NULL;
+        struct wheel_item *head = slot_of(w, tick);
         for (struct wheel_item *i = head->next, *next; i != head; i = next) {
             next = i->next; /* wanted() may move the item to where it belongs now */
             if (limit-- == 0)
@@ -125,8 +126,8 @@ struct wheel_item *wheel_earliest(struct wheel *w, bool (*wanted)(struct wheel_i
             if (wanted(i, arg) && (!best || i->at_ms < best->at_ms))
                 best = i;
         }
-        if (best)
+        if (best && tick_of(best->at_ms) <= tick) /* else it is of a later round: look on */
             return best;
     }
-    return NULL;
+    return best;
 }

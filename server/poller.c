@@ -267,9 +267,11 @@ int poller_accept(struct poller *p, int fd)
 static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigned budget)
 {
     while (budget && l->maybe) {
-        if (atomic_load_explicit(&p->connections, memory_order_relaxed) >= p->max_connections && !make_room(p)) {
-            p->accept_full = true;
-            break;
+        if (atomic_load_explicit(&p->connections, memory_order_relaxed) >= p->max_connections) {
+            l->maybe = socket_has_waiting(l->fd);
+            p->accept_full = l->maybe && !make_room(p);
+            if (!l->maybe || p->accept_full)
+                break;
         }
         int r = p->ops->accept(p, l->fd);
         if (r == 0) {

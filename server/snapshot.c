@@ -97,11 +97,18 @@ struct block {
     char (*notes)[NOTE_SIZE];
 };
 
+/* As the file has it; where the kernel chose the port, as it is bound. */
+static const char *name_of(const struct listener *l)
+{
+    const struct config_address *a = &l->conf->addresses[0];
+    return !a->is_unix && a->port == 0 ? l->names[0] : a->text;
+}
+
 static void fill_listener(const struct listener *l, struct status_listener *to, struct block *at)
 {
     struct net_stats *sum = calloc(1, sizeof *sum);
     *to = (struct status_listener){
-        .name = l->conf->addresses[0].text,
+        .name = name_of(l),
         .addresses = at->addresses,
         .address_count = l->conf->address_count,
         .protocol = l->service.duplex ? "tcp" : "http",

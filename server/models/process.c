@@ -237,7 +237,7 @@ static int accept_one(struct acceptor *a, int fd)
     struct board *b = a->worker->board;
     struct conn_peer peer;
     if (modus_sem_try(&b->permits) != 0)
-        return -EBUSY;
+        return socket_has_waiting(fd) ? -EBUSY : -EAGAIN;
     int got = socket_accept(fd, &peer);
     if (got >= 0) {
         start_child(a, got, &peer);

@@ -191,7 +191,7 @@ static void take_returns(struct pool *pool)
             if (atomic_load(&pcs[i]->state) == ENDED)
                 poller_forget(p, pcs[i]);
             else
-                poller_time(p, pcs[i], pool_deadline(pcs[i]));
+                poller_time(p, pcs[i], poller_deadline(pcs[i]));
         }
     }
 }
