@@ -44,12 +44,31 @@ int conn_open(struct conn *c, const struct service *service, struct transport tr
     return 0;
 }
 
+/* For the access log; an answer that was cut before it began has status 0. */
+static void note(struct net_thread *t, struct conn *c, const struct exchange *x)
+{
+    struct exchange_record record = {
+        .peer = exchange_peer(x),
+        .method = x->is_http ? x->request.method_text : STR("-"),
+        .target = x->is_http ? x->target : STR("-"),
+        .referer = exchange_header(x, "referer"),
+        .user_agent = exchange_header(x, "user-agent"),
+        .minor = x->is_http ? x->request.minor : 1,
+        .status = x->begun ? x->status : 0,
+        .body_bytes = x->body_bytes,
+        .duration_us = t->clock_us() - x->begun_us,
+    };
+    c->service->note(c->service->note_arg, &record);
+}
+
 /* Release all. The exchange is not being served. */
 static void end(struct conn *c, struct net_thread *t)
 {
     if (c->exchange) {
         if (c->exchange->held)
             net_count(&t->stats->ended, 1);
+        if (c->service->note && c->exchange->is_http)
+            note(t, c, c->exchange);
         exchange_put(t, c->exchange);
         c->exchange = NULL;
         net_count(&t->stats->answers[0], 1);
@@ -275,6 +294,7 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
         if (c->state == CONN_IDLE &&
             (c->retire || atomic_load_explicit(c->service->draining, memory_order_relaxed))) {
             set_state(c, t, CONN_LINGER);
+            c->peer_closes = true; /* nothing is under way either way */
             return TURN_ON;
         }
         return TURN_WAIT;
@@ -390,22 +410,6 @@ static bool take_body(struct conn *c, struct net_thread *t, struct exchange *x)
     return progress;
 }
 
-static void note(struct net_thread *t, struct conn *c, const struct exchange *x)
-{
-    struct exchange_record record = {
-        .peer = exchange_peer(x),
-        .method = x->is_http ? x->request.method_text : STR("-"),
-        .target = x->is_http ? x->target : STR("-"),
-        .referer = exchange_header(x, "referer"),
-        .user_agent = exchange_header(x, "user-agent"),
-        .minor = x->is_http ? x->request.minor : 1,
-        .status = x->failed && !x->begun ? 0 : x->status,
-        .body_bytes = x->body_bytes,
-        .duration_us = t->clock_us() - x->begun_us,
-    };
-    c->service->note(c->service->note_arg, &record);
-}
-
 /* The answer is out (or gathered): what comes after it? */
 static void finish(struct conn *c, struct net_thread *t, struct exchange *x)
 {
@@ -418,13 +422,14 @@ static void finish(struct conn *c, struct net_thread *t, struct exchange *x)
     t->gathered[x->status / 100]++;
     if (c->service->note)
         note(t, c, x);
-    if (x->failed) {
+    c->exchange = NULL;
+    bool failed = x->failed;
+    exchange_put(t, x);
+    if (failed) {
         conn_flush(c, t, false);
         cut(c, t);
         return;
     }
-    c->exchange = NULL;
-    exchange_put(t, x);
     set_state(c, t, c->close_after ? CONN_LINGER : CONN_IDLE);
 }
 

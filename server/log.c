@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { LINE_SIZE = 1024 };
+
 static struct {
     int fd;
     const char *path; /* NULL: standard error */
@@ -76,20 +78,41 @@ static size_t write_prefix(char *line, size_t size, enum config_level level)
                                 level_names[level], getpid());
 }
 
-void log_line(enum config_level level, const char *format, ...)
+static void write_line(int fd, char *line, size_t size, size_t n, const char *format, va_list args)
 {
-    if (level < the_log.level)
-        return;
-    char line[1024];
-    size_t n = write_prefix(line, sizeof line, level);
-    va_list args;
-    va_start(args, format);
-    int more = vsnprintf(line + n, sizeof line - n - 1, format, args);
-    va_end(args);
+    int more = vsnprintf(line + n, size - n - 1, format, args);
     if (more > 0)
-        n += (size_t)more < sizeof line - n - 1 ? (size_t)more : sizeof line - n - 2;
+        n += (size_t)more < size - n - 1 ? (size_t)more : size - n - 2;
     line[n++] = '\n';
     /* A full disk or a closed terminal loses the line, never the server. */
-    ssize_t ignored = write(the_log.fd, line, n);
+    ssize_t ignored = write(fd, line, n);
     (void)ignored;
+}
+
+void log_line(enum config_level level, const char *format, ...)
+{
+    char line[LINE_SIZE];
+    va_list args;
+    if (level < the_log.level)
+        return;
+    size_t n = write_prefix(line, sizeof line, level);
+    va_start(args, format);
+    write_line(the_log.fd, line, sizeof line, n, format, args);
+    va_end(args);
+}
+
+void log_announce(const char *format, ...)
+{
+    char line[LINE_SIZE];
+    va_list args;
+    size_t n = (size_t)snprintf(line, sizeof line, "modus: ");
+    va_start(args, format);
+    write_line(STDERR_FILENO, line, sizeof line, n, format, args);
+    va_end(args);
+    if (!the_log.path || the_log.level > LEVEL_INFO)
+        return;
+    n = write_prefix(line, sizeof line, LEVEL_INFO);
+    va_start(args, format);
+    write_line(the_log.fd, line, sizeof line, n, format, args);
+    va_end(args);
 }

@@ -21,6 +21,9 @@ void log_give(const char *path, unsigned uid, unsigned gid);
 
 __attribute__((format(printf, 2, 3))) void log_line(enum config_level level, const char *format, ...);
 
+/* A line for who started the server: on standard error, and in the log if that is elsewhere. */
+__attribute__((format(printf, 1, 2))) void log_announce(const char *format, ...);
+
 #define log_debug(...) log_line(LEVEL_DEBUG, __VA_ARGS__)
 #define log_info(...)  log_line(LEVEL_INFO, __VA_ARGS__)
 #define log_warn(...)  log_line(LEVEL_WARN, __VA_ARGS__)

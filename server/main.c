@@ -43,7 +43,7 @@ static int print_models(void)
 {
     const struct model *m;
     for (size_t i = 0; (m = models_at(i)) != NULL; i++)
-        printf("%-12s %s\n", model_name(m), model_summary(m));
+        printf("%-12s %s\n             %s\n", model_name(m), model_summary(m), model_options(m));
     return EXIT_FINE;
 }
 

@@ -33,6 +33,11 @@ const char *model_summary(const struct model *m)
     return m->summary;
 }
 
+const char *model_options(const struct model *m)
+{
+    return m->options;
+}
+
 bool model_uses(const struct model *m, const char *key)
 {
     for (const char *const *k = m->uses; *k; k++)

@@ -21,6 +21,7 @@ const struct model *models_find(const char *name); /* NULL: no such model in thi
 const struct model *models_at(size_t index);       /* NULL past the last */
 const char *model_name(const struct model *m);
 const char *model_summary(const struct model *m); /* one line for `modus models` */
+const char *model_options(const struct model *m); /* its sizes and their defaults */
 /* Is this key of a listener ("processes", "loops", "threads", "queue", "queue_timeout") used? */
 bool model_uses(const struct model *m, const char *key);
 struct model_cost model_cost(const struct model *m, const struct config_listener *l);

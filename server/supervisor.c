@@ -147,7 +147,7 @@ static void say_listeners(const struct master *m)
         const struct listener *l = &m->listeners[i];
         const char *protocol = l->service.duplex ? "tcp" : l->tls ? "https" : "http";
         for (size_t j = 0; j < l->fd_count; j++)
-            log_info("serving %s on %s with %s", protocol, l->names[j], l->conf->model);
+            log_announce("serving %s on %s with %s", protocol, l->names[j], l->conf->model);
     }
 }
 
@@ -218,7 +218,7 @@ static void on_bell(uv_poll_t *watch, int status, int events)
     if (m->ready || m->stopping || !workers_all_ready(m))
         return;
     m->ready = true;
-    log_info("ready");
+    log_announce("ready");
 }
 
 static int open_loop(struct master *m)

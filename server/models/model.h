@@ -37,6 +37,7 @@ struct model_plan {
 struct model {
     const char *name;
     const char *summary;
+    const char *options; /* its sizes and their defaults, for `modus models` */
     const char *const *uses; /* which of the keys that differ between models it reads; ends in NULL */
     /* Called in the master, also for `modus -t`. */
     struct model_plan (*plan)(const struct config_listener *conf);
