@@ -6,7 +6,9 @@
 
 static int init_slot(struct board *b, struct modus_arena *arena, struct worker_slot *slot)
 {
-    slot->stats = modus_arena_alloc(arena, b->stats_count * sizeof *slot->stats, 64);
+    /* On a page's border: the first block's counters and latencies then lie in one page, which is
+     * what every child of the `process` model must map. */
+    slot->stats = modus_arena_alloc(arena, b->stats_count * sizeof *slot->stats, 4096);
     if (!slot->stats || modus_doorbell_init(&slot->bell) != 0)
         return -1;
     modus_event_init(&slot->ready, MODUS_PROCESS);

@@ -64,17 +64,18 @@ static void on_term(int signal)
     told_to_end = 1;
 }
 
-static void child_signals(void)
+/* Set in the acceptor, for its children to inherit: SIGTERM is delivered only while they wait. */
+static void set_child_signals(void)
 {
     static sigset_t open;
     sigset_t term;
     struct sigaction action = {.sa_handler = on_term};
-    sigaction(SIGTERM, &action, NULL);
     sigemptyset(&open);
     inline_wait_mask(&open);
     sigemptyset(&term);
     sigaddset(&term, SIGTERM);
-    sigprocmask(SIG_BLOCK, &term, NULL); /* delivered only while waiting */
+    sigprocmask(SIG_BLOCK, &term, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 /* Idle children can be asked to make room; one that becomes idle while others wait says so. */
@@ -111,7 +112,6 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
 
 static void child_main(struct acceptor *a, struct child_entry *entry, pid_t parent, int fd, const struct conn_peer *peer)
 {
-    child_signals();
     worker_bind_life(parent, SIGTERM);
     atomic_store(&entry->pid, getpid());
     if (fd > a->first_fd)
@@ -162,7 +162,9 @@ static void start_child(struct acceptor *a, int fd, const struct conn_peer *peer
 {
     struct board *b = a->worker->board;
     int index = free_entry(a);
-    pid_t parent = getpid(), pid = index >= 0 ? fork() : -1;
+    /* _Fork: nobody's fork handlers need to run, since the acceptor has one thread and keeps no
+     * loop; libuv's would open a pipe in every child. */
+    pid_t parent = getpid(), pid = index >= 0 ? _Fork() : -1;
     if (pid == 0)
         child_main(a, &b->children[index], parent, fd, peer);
     close(fd);
@@ -378,6 +380,7 @@ static int process_run(struct worker *w)
         log_error("the acceptor cannot start: no descriptors or memory");
         return 1;
     }
+    set_child_signals();
     worker_ready(w);
     serve_event(&a, ABOUT_BELL);
     while (!a.drained || a.live) {
