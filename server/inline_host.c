@@ -14,21 +14,20 @@ void inline_wait_mask(const sigset_t *mask)
     wait_mask = mask;
 }
 
-bool inline_wait(struct conn *c, unsigned wants, int other_fd, int64_t deadline_ms)
+void inline_wait(struct conn *c, unsigned wants, int64_t deadline_ms)
 {
-    struct pollfd fds[2] = {{.fd = conn_fd(c)}, {.fd = other_fd, .events = POLLIN}};
+    struct pollfd fd = {.fd = conn_fd(c)};
     if (wants & CONN_WANT_READ)
-        fds[0].events |= POLLIN;
+        fd.events |= POLLIN;
     if (wants & CONN_WANT_WRITE)
-        fds[0].events |= POLLOUT;
+        fd.events |= POLLOUT;
     int64_t us = deadline_ms == INT64_MAX ? 0 : deadline_ms * 1000 - net_clock_us();
     if (us < 0)
         us = 0;
     struct timespec wait = {us / 1000000, us % 1000000 * 1000};
-    int n = ppoll(fds, other_fd >= 0 ? 2 : 1, deadline_ms == INT64_MAX ? NULL : &wait, wait_mask);
-    if (n > 0 && (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)))
+    int n = ppoll(&fd, 1, deadline_ms == INT64_MAX ? NULL : &wait, wait_mask);
+    if (n > 0 && (fd.revents & (POLLERR | POLLHUP | POLLNVAL)))
         conn_hang_up(c, false);
-    return n > 0 && fds[1].revents != 0;
 }
 
 /* The thread drives the connection until the handler has something to look at. */
@@ -42,7 +41,7 @@ static void host_wait(void *host, struct exchange *x, int64_t deadline_ms)
     if (exchange_has_news(x) || (wants & CONN_WANT_AGAIN))
         return;
     int64_t until = conn_deadline(c) < deadline_ms ? conn_deadline(c) : deadline_ms;
-    inline_wait(c, wants, -1, until);
+    inline_wait(c, wants, until);
     net_thread_tick(t);
     conn_step(c, t);
 }

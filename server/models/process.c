@@ -12,6 +12,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,10 +58,16 @@ static struct model_plan process_plan(const struct config_listener *conf)
 /* --- a child --------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t told_to_end;
+static int life_line;
 
+/* Asked to end, or the acceptor is dead. If it died with the master, a request in progress is not
+ * finished either, whatever its handler waits for. */
 static void on_term(int signal)
 {
+    struct pollfd line = {.fd = life_line, .events = POLLIN};
     (void)signal;
+    if (poll(&line, 1, 0) == 1)
+        _exit(0);
     told_to_end = 1;
 }
 
@@ -94,6 +101,7 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
 {
     for (;;) {
         net_thread_tick(a->net);
+        worker_look(a->worker); /* logs may have to be opened again */
         if (told_to_end)
             conn_retire(c);
         unsigned wants = conn_step(c, a->net);
@@ -103,8 +111,7 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
             inline_serve(c, a->net);
         } else if (!(wants & CONN_WANT_AGAIN)) {
             say_idle(a, entry, conn_is_idle(c));
-            if (inline_wait(c, wants, a->worker->life_line, conn_deadline(c)))
-                return; /* the master is gone */
+            inline_wait(c, wants, conn_deadline(c));
             say_idle(a, entry, false);
         }
     }
@@ -380,6 +387,7 @@ static int process_run(struct worker *w)
         log_error("the acceptor cannot start: no descriptors or memory");
         return 1;
     }
+    life_line = w->life_line;
     set_child_signals();
     worker_ready(w);
     serve_event(&a, ABOUT_BELL);
