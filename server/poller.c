@@ -12,7 +12,7 @@
 #include "net/socket.h"
 #include "server/log.h"
 
-enum { EVENTS = 256, CHUNK = 64, PAUSE_MS = 100, LOOK_AT = 4096 };
+enum { EVENTS = 256, CHUNK = 64, PAUSE_MS = 100, QUIET_MS = 150, LOOK_AT = 4096 };
 
 struct poller_chunk {
     struct poller_chunk *next;
@@ -276,6 +276,7 @@ static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigne
         int r = p->ops->accept(p, l->fd);
         if (r == 0) {
             p->accept_at_ms = 0;
+            p->quiet_ms = p->net->now_ms;
             budget--;
         } else if (r == -EAGAIN) {
             l->maybe = false;
@@ -325,6 +326,7 @@ void poller_drain(struct poller *p)
     if (p->draining)
         return;
     p->draining = true;
+    p->quiet_ms = p->net->now_ms;
     poller_look_for_more(p);
     for (struct poller_chunk *c = p->chunks; c; c = c->next)
         for (size_t i = 0; i < CHUNK; i++)
@@ -332,10 +334,16 @@ void poller_drain(struct poller *p)
                 p->ops->ready(p, &c->conns[i], 0);
 }
 
-/* What the kernel had accepted is accepted: close, and when the last connection ends, stop. */
+/* Is what the kernel had begun to accept accepted? The last of it may take a moment to arrive. */
+static bool is_quiet(const struct poller *p)
+{
+    return !may_accept(p) && !p->accept_full && !p->accept_at_ms && p->net->now_ms >= p->quiet_ms + QUIET_MS;
+}
+
+/* Close the listening descriptors, and when the last connection has ended, stop. */
 static void finish_drain(struct poller *p)
 {
-    if (may_accept(p) || p->accept_full || p->accept_at_ms)
+    if (!p->drained && p->listener_count && !is_quiet(p))
         return;
     for (size_t i = 0; i < p->listener_count; i++)
         if (p->listeners[i].fd >= 0) {
@@ -372,7 +380,8 @@ static int wait_ms(const struct poller *p)
     if (has_more(p))
         return 0;
     int64_t wait = wheel_wait(&p->wheel, p->net->now_ms);
-    if (p->accept_at_ms && may_accept(p) && (wait < 0 || wait > PAUSE_MS))
+    bool soon = (p->accept_at_ms && may_accept(p)) || (p->draining && !p->drained);
+    if (soon && (wait < 0 || wait > PAUSE_MS))
         wait = PAUSE_MS;
     return (int)wait;
 }

@@ -96,6 +96,7 @@ struct poller {
     int64_t accept_at_ms; /* paused: no descriptors; go on then */
     bool draining, drained; /* told to finish; the listening descriptors are closed */
     bool done;
+    int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
     struct poller_conn *again; /* had their share of the turn */
     struct poller_conn *ended, *spare;
     struct poller_chunk *chunks;

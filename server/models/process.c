@@ -26,7 +26,7 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, ACCEPT_BATCH = 16 };
+enum { EVENTS = 64, PAUSE_MS = 100, QUIET_MS = 150, ACCEPT_BATCH = 16 };
 /* What an epoll event is about; further up: a child's entry. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
 
@@ -40,6 +40,7 @@ struct acceptor {
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
+    int64_t quiet_ms; /* draining: no connection has come since */
 };
 
 static struct model_plan process_plan(const struct config_listener *conf)
@@ -249,6 +250,7 @@ static int accept_one(struct acceptor *a, int fd)
         return socket_has_waiting(fd) ? -EBUSY : -EAGAIN;
     int got = socket_accept(fd, &peer);
     if (got >= 0) {
+        a->quiet_ms = a->net->now_ms;
         start_child(a, got, &peer);
         return 0;
     }
@@ -299,17 +301,18 @@ static void drain(struct acceptor *a)
     if (a->draining)
         return;
     a->draining = a->maybe = true;
+    a->quiet_ms = a->net->now_ms;
     worker_set_state(a->worker, WORKER_DRAINING);
     for (unsigned i = 0; i < b->child_count; i++)
         if (a->pidfds[i] >= 0)
             ask_to_end(a, i);
 }
 
-/* All that the kernel had accepted has a child. */
+/* All that the kernel had begun to accept has a child; the last may take a moment to arrive. */
 static void finish_drain(struct acceptor *a)
 {
     const struct listener *l = a->worker->listener;
-    if (a->drained || a->maybe)
+    if (a->drained || a->maybe || a->net->now_ms < a->quiet_ms + QUIET_MS)
         return;
     for (size_t i = 0; i < l->fd_count; i++)
         close(l->fds[i]);
@@ -380,6 +383,15 @@ static int open_acceptor(struct acceptor *a)
     return 0;
 }
 
+static int wait_ms(const struct acceptor *a)
+{
+    if (a->pause_until_ms > a->net->now_ms)
+        return PAUSE_MS;
+    if (a->maybe && a->listening)
+        return 0;
+    return a->draining && !a->drained ? PAUSE_MS : -1;
+}
+
 static int process_run(struct worker *w)
 {
     struct acceptor a = {.worker = w, .listening = true, .maybe = true};
@@ -392,9 +404,7 @@ static int process_run(struct worker *w)
     worker_ready(w);
     serve_event(&a, ABOUT_BELL);
     while (!a.drained || a.live) {
-        bool waiting = a.maybe && a.listening;
-        int timeout = a.pause_until_ms > a.net->now_ms ? PAUSE_MS : waiting ? 0 : -1;
-        serve_turn(&a, timeout);
+        serve_turn(&a, wait_ms(&a));
     }
     close(a.set);
     free(a.pidfds);
