@@ -1,0 +1,67 @@
+"""What /proc tells of processes."""
+import os
+import signal
+from pathlib import Path
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes with this NAME=VALUE in the environment that they were started with."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0") and state(int(entry.name)) != "Z":
+                found.append(int(entry.name))
+        except OSError:
+            pass  # ended meanwhile
+    return found
+
+
+def state(pid: int) -> str:
+    """R, S, Z ...; "" when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    return state(pid) not in ("", "Z")
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def users(pid: int) -> set[int]:
+    """Real, effective, saved and file system user."""
+    return {int(n) for n in _status(pid, "Uid").split()}
+
+
+def groups(pid: int) -> set[int]:
+    """Its group, in all four kinds, and the supplementary ones."""
+    return {int(n) for key in ("Gid", "Groups") for n in _status(pid, key).split()}
+
+
+def anonymous_bytes(pid: int) -> int:
+    return int(_status(pid, "RssAnon").split()[0]) * 1024
+
+
+def _status(pid: int, key: str) -> str:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return line.partition(":")[2]
+    raise KeyError(key)
+
+
+def end(pid: int) -> None:
+    """Kill a process of ours, if it is still there."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

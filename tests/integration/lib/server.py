@@ -1,0 +1,216 @@
+"""Real servers: started on a configuration of the test's own, in a folder of its own, on ports that
+the kernel chooses; stopped and looked after: exit code, processes left behind, what sanitizers say."""
+import ctypes
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import proc
+from lib.clock import PATIENCE, SLOW, eventually
+from lib.config import Listener, config_text
+from lib.raw import Answer, PlainLink, TlsLink, Wire
+
+ROOT = Path(__file__).resolve().parents[3]
+BINARY = Path(os.environ.get("MODUS", ROOT / "build/release/modus")).absolute()
+SANITIZED = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:")
+SERVING = re.compile(r": serving (?:http|https|tcp) on (\S+) with \S+")
+STARTING = 10 * SLOW  # seconds until a server is ready
+STOPPING = 10 * SLOW  # and until it has ended
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a listener is, and how to talk to it."""
+
+    text: str  # as the server says it
+    secure: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+    @property
+    def family(self) -> int:
+        if self.text.startswith("unix:"):
+            return socket.AF_UNIX
+        return socket.AF_INET6 if self.text.startswith("[") else socket.AF_INET
+
+    @property
+    def port(self) -> int:
+        return int(self.text.rpartition(":")[2])
+
+    @property
+    def address(self):
+        """For socket.connect."""
+        if self.family == socket.AF_UNIX:
+            return self.text.removeprefix("unix:")
+        host = self.text.rpartition(":")[0].strip("[]")
+        return (host.replace("0.0.0.0", "127.0.0.1") if host != "::" else "::1", self.port)
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self.secure else "http"
+        host = f"{self.server_name}:{self.port}" if self.server_name else self.text
+        return f"{scheme}://{host}"
+
+    def dial(self, buffers: int = 0) -> socket.socket:
+        """A connected socket. buffers: bytes that the kernel may keep for it in each direction."""
+        sock = socket.socket(self.family, socket.SOCK_STREAM)
+        sock.settimeout(PATIENCE)
+        if buffers:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+        if self.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.connect(self.address)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def connect(self, buffers: int = 0, session: ssl.SSLSession | None = None) -> Wire:
+        sock = self.dial(buffers)
+        if not self.secure:
+            return Wire(PlainLink(sock))
+        return Wire(TlsLink(sock, self.secure, self.server_name, session))
+
+    def ask(self, path: str, method: str = "GET", fields: dict | None = None, body: bytes = b"") -> Answer:
+        """One request on a connection of its own."""
+        with self.connect() as wire:
+            return wire.ask(path, method, {"Connection": "close", **(fields or {})}, body)
+
+
+def refuses(endpoint: Endpoint) -> bool:
+    """Nobody listens there any more."""
+    try:
+        endpoint.dial().close()
+    except OSError:
+        return True
+    return False
+
+
+class Server:
+    """A running server. Ask it for a listener's endpoint by name: server["main"]."""
+
+    def __init__(self, listeners: list[Listener], options: dict, trust: ssl.SSLContext, nofile: int = 0) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="modus-test-"))
+        self.folder.chmod(0o755)  # a server that drops its user must get in
+        self.config = self.folder / "modus.conf"
+        self.config.write_text(config_text(listeners, options))
+        self.mark = f"MODUS_TEST_RUN={uuid.uuid4()}"
+        self.deaths_expected = 0
+        self._listeners = listeners
+        self._trust = trust
+        self._error_path = self.folder / "stderr"
+        self._error_log = self.folder / options["error_log"] if "error_log" in options else self._error_path
+        self.process = self._launch(nofile)
+        self.endpoints: dict[str, list[Endpoint]] = {}
+        try:
+            eventually(self._is_ready, within=STARTING / SLOW, what="ready")
+            self._find_endpoints()
+        except BaseException:
+            self.kill()
+            raise
+
+    # --- life
+
+    def _launch(self, nofile: int) -> subprocess.Popen:
+        def in_child() -> None:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing outlives the tests
+            if nofile:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+
+        name, value = self.mark.split("=")
+        with open(self._error_path, "wb") as errors:
+            return subprocess.Popen(
+                [BINARY, "-c", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**os.environ, name: value},
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=in_child,
+            )
+
+    def _is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the server ended with {self.process.returncode} at its start:\n{self.errors}")
+        return ": ready\n" in self._said()
+
+    def _find_endpoints(self) -> None:
+        found = SERVING.findall(self._said())
+        for listener in self._listeners:
+            context = self._trust if listener.certificates else None
+            name = "one.test" if listener.certificates else None
+            self.endpoints[listener.name] = [Endpoint(found.pop(0), context, name) for _ in listener.addresses]
+        assert not found, f"serves more than it was told to: {found}"
+
+    def _said(self) -> str:
+        return self._error_log.read_text(errors="replace") if self._error_log.exists() else ""
+
+    @property
+    def errors(self) -> str:
+        """Its standard error."""
+        return self._error_path.read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = STOPPING / SLOW) -> int:
+        """Wait for the end. Returns the exit code."""
+        return self.process.wait(seconds * SLOW)
+
+    def processes(self) -> list[int]:
+        """Every living process that the server has started, itself included."""
+        return proc.marked(self.mark)
+
+    def stop(self) -> None:
+        """Stop it unless it has ended, and see that all is well."""
+        try:
+            if self.process.poll() is None:
+                deaths = self.status()["worker_deaths"] if "watch" in self.endpoints else self.deaths_expected
+                self.signal(signal.SIGTERM)
+                code = self.wait()
+                assert code == 0, f"exit code {code}:\n{self.errors}"
+                assert deaths == self.deaths_expected, f"{deaths} workers have died:\n{self.errors}"
+            eventually(lambda: not self.processes(), within=2, what="no process is left")
+            assert not SANITIZED.search(self.errors), self.errors
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End whatever is left of it, and remove its folder."""
+        for pid in self.processes():
+            proc.end(pid)
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # --- questions
+
+    def __getitem__(self, name: str) -> Endpoint:
+        return self.endpoints[name][0]
+
+    def status(self) -> dict:
+        """What the status listener says."""
+        return json.loads(self["watch"].ask("/?format=json").text)
+
+    def listener_status(self, name: str) -> dict:
+        address = self[name].text
+        return next(l for l in self.status()["listeners"] if address in l["addresses"])
+
+    def workers(self, name: str) -> list[int]:
+        return [w["pid"] for w in self.listener_status(name)["workers"]]

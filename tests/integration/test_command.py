@@ -1,0 +1,233 @@
+"""The command itself: checking a file, explaining it, and the ways to be refused."""
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lib.clock import PATIENCE
+from lib.config import Listener
+from lib.models import MODELS, Model
+from lib.server import BINARY, ROOT, refuses
+from lib.site import BASIC_ROUTES, SIZES
+
+
+def modus(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=PATIENCE, cwd=cwd)
+
+
+@pytest.fixture
+def config(tmp_path: Path):
+    def write(text: str) -> Path:
+        file = tmp_path / "modus.conf"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def good(model: Model | None = None, **options) -> str:
+    return Listener("main", (model or MODELS[0]).name, BASIC_ROUTES, options=options).text() + "\n"
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def test_version() -> None:
+    done = modus("--version")
+    assert done.returncode == 0
+    assert re.match(r"modus \d+\.\d+", done.stdout)
+    assert all(library in done.stdout for library in ("libuv", "OpenSSL", "llhttp", "libconfuse"))
+
+
+def test_help() -> None:
+    done = modus("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in ("-c FILE", "-t", "explain", "models", "handlers", "--version"))
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["--nonsense"], ["-c"], ["-t", "explain"], ["models", "handlers"]])
+def test_usage(words: list[str]) -> None:
+    done = modus(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["reload", "lab"])
+def test_words_of_later_builds_are_answered(word: str) -> None:
+    done = modus(word)
+    assert done.returncode != 0
+    assert "not in this build" in done.stderr
+
+
+def test_models() -> None:
+    done = modus("models")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if not line.startswith(" ")}
+    assert list(lines) == [m.name for m in MODELS]
+    for m in MODELS:
+        assert m.sized_by in done.stdout, "options and their defaults"
+
+
+def test_handlers() -> None:
+    done = modus("handlers")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert {"text", "static", "echo", "sleep", "spin", "status"} <= set(names)
+    for option in ("body", "root", "listing", "duration", "iterations", "max"):
+        assert re.search(rf"\b{option}\b", done.stdout)
+
+
+# --- checking ------------------------------------------------------------------------------------
+
+
+def test_good_files(config, model: Model) -> None:
+    done = modus("-t", "-c", config(good(model, **SIZES)))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["modus.conf", "production.conf"])
+def test_shipped_files(name: str) -> None:
+    file = ROOT / "conf" / name
+    if not file.exists():
+        pytest.skip(f"no {name}")
+    done = modus("explain", "-c", file)
+    assert done.returncode == 0, done.stderr
+    if name == "modus.conf":
+        assert all(m.name in done.stdout for m in MODELS), "the tour shows every model"
+
+
+BAD = {
+    "unknown key": ('listen "127.0.0.1:0" {\n  modell = prefork\n}', 2, "modell.*model"),
+    "unknown key on top": ('userr = "x"\n' + good(), 1, "userr.*user"),
+    "unknown section": ('listenn "127.0.0.1:0" {\n}', 1, "listenn.*listen"),
+    "unknown model": ('listen "127.0.0.1:0" {\n  model = preform\n}', 2, "preform.*prefork"),
+    "unknown handler": ('listen "127.0.0.1:0" {\n  route "/" {\n    texxt { }\n  }\n}', 3, "texxt.*text"),
+    "unknown option": ('listen "127.0.0.1:0" {\n  route "/" { text {\n    bodi = "x"\n  } }\n}', 3, "bodi.*body"),
+    "repeated key": ('listen "127.0.0.1:0" {\n  threads = 1\n  # once more\n  threads = 2\n}', 4, "threads"),
+    "repeated route": ('listen "127.0.0.1:0" {\n  route "/" { text { } }\n  route "/" { echo { } }\n}', 3, '"/"'),
+    "repeated address": ('listen "127.0.0.1:8" {\n}\nlisten "127.0.0.1:8" {\n}', 3, "127.0.0.1:8"),
+    "number out of range": ('listen "127.0.0.1:0" {\n  threads = 0\n}', 2, "threads"),
+    "duration without a unit": ('listen "127.0.0.1:0" {\n  header_timeout = 10\n}', 2, "header_timeout"),
+    "unknown unit": ('listen "127.0.0.1:0" {\n  max_body_size = 5x\n}', 2, "max_body_size"),
+    "bad port": ('listen "127.0.0.1:70000" {\n}', 1, "port"),
+    "bad address": ('listen "localhost:80" {\n}', 1, "localhost"),
+    "missing brace": ('listen "127.0.0.1:0" {\n  model = prefork\n', 1, "\\}"),
+    "brace too many": (good() + "}\n", good().count("\n") + 1, "\\}"),
+    "open string": ('listen "127.0.0.1:0 {\n}', 1, '"'),
+    "no listener": ("# nothing\n", 1, "listen"),
+    "two handlers": ('listen "127.0.0.1:0" {\n  route "/" {\n    text { }\n    echo { }\n  }\n}', 4, "second"),
+    "no handler": ('listen "127.0.0.1:0" {\n  route "/" { }\n}', 2, "handler"),
+    "route without a slash": ('listen "127.0.0.1:0" {\n  route "a" { text { } }\n}', 2, "/"),
+    "http handler for tcp": ('listen "127.0.0.1:0" {\n  protocol = tcp\n  text { }\n}', 3, "tcp"),
+    "routes for tcp": ('listen "127.0.0.1:0" {\n  protocol = tcp\n  route "/" { echo { } }\n}', 3, "tcp"),
+    "folder that is not there": ('listen "127.0.0.1:0" {\n  route "/" {\n    static { root = "nowhere" } } }', 3, "nowhere"),
+    "option that must be given": ('listen "127.0.0.1:0" {\n  route "/" {\n    static { } } }', 3, "root"),
+    "user that is not there": ('user = "nobody-of-that-name"\n' + good(), 1, "nobody-of-that-name"),
+    "hybrid": ('listen "127.0.0.1:0" {\n  model = hybrid\n}', 2, "not in this build"),
+    "coroutine": ('listen "127.0.0.1:0" {\n  model = coroutine\n}', 2, "not in this build"),
+    "gil": ('listen "127.0.0.1:0" {\n  gil = true\n}', 2, "not in this build"),
+    "reserved key": ('listen "127.0.0.1:0" {\n  worker_requests = 5\n}', 2, "not in this build"),
+}
+
+
+@pytest.mark.parametrize("text, line, words", BAD.values(), ids=BAD.keys())
+def test_bad_files(config, text: str, line: int, words: str) -> None:
+    """The same sentence for a check and for a start, on one line, with file and line."""
+    file = config(text)
+    for command in (["-t"], [], ["explain"]):
+        if command == ["explain"] and ("user" in words or "nowhere" in words or "nobody" in words):
+            continue  # it only reads the file
+        done = modus(*command, "-c", file)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{file}:{line}: "), done.stderr
+        assert re.search(words, done.stderr) and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("what", ["missing", "folder", "nul", "pipe"])
+def test_what_is_no_file(tmp_path: Path, what: str) -> None:
+    file = tmp_path / "modus.conf"
+    if what == "folder":
+        file.mkdir()
+    elif what == "nul":
+        file.write_bytes(good().encode() + b"\0")
+    elif what == "pipe":
+        os.mkfifo(file)
+    for command in (["-t"], []):
+        done = modus(*command, "-c", file)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{file}:") and done.stderr.count("\n") == 1
+
+
+def test_check_binds_nothing_and_opens_no_log(serve, model: Model, config, tmp_path: Path) -> None:
+    running = serve(model, Listener("main", model.name, BASIC_ROUTES))["main"]
+    text = Listener("main", model.name, BASIC_ROUTES, address=running.text, options={"access_log": "access.log"}).text()
+    file = config(f'error_log = "error.log"\npid_file = "modus.pid"\n{text}\n')
+    assert modus("-t", "-c", file).returncode == 0
+    assert [f.name for f in tmp_path.iterdir()] == ["modus.conf"]
+
+
+# --- explaining ----------------------------------------------------------------------------------
+
+
+def test_explain(config, model: Model) -> None:
+    done = modus("explain", "-c", config(good(model, threads=7, header_timeout="3s")))
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    threads = next(r for r in rows if r[:1] == ["threads"])
+    assert threads[1] == "7" and re.search(r"modus\.conf:\d+$", threads[2])
+    assert ("not used by" in " ".join(threads)) == (model.sized_by != "threads")
+    assert next(r for r in rows if r[:1] == ["body_timeout"])[1:3] == ["20s", "default"]
+    assert next(r for r in rows if r[:1] == ["header_timeout"])[1] == "3s"
+    for word in ("processes", "threads", "descriptors", "memory"):
+        assert word in done.stdout
+
+
+def test_explain_shows_no_values_of_its_own(config) -> None:
+    """Every key of the manual is there."""
+    done = modus("explain", "-c", config(good()))
+    for key in (
+        "user pid_file control error_log log_level drain_timeout model processes loops threads queue queue_timeout "
+        "max_connections backlog gil header_timeout body_timeout handler_timeout send_timeout keepalive_timeout "
+        "keepalive_requests max_header_size max_body_size access_log log_format"
+    ).split():
+        assert re.search(rf"^\s*{key}\s", done.stdout, re.MULTILINE), key
+
+
+# --- starting ------------------------------------------------------------------------------------
+
+
+def test_second_server_on_the_same_port(serve, model: Model, config) -> None:
+    first = serve(model, Listener("main", model.name, BASIC_ROUTES))
+    file = config(Listener("main", model.name, BASIC_ROUTES, address=first["main"].text).text())
+    done = modus("-c", file)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{file}:1: .*{first['main'].text}.*\n", done.stderr), done.stderr
+    assert first["main"].ask("/hello").status == 200
+
+
+def test_second_server_leaves_no_trace(serve, model: Model, config, tmp_path: Path) -> None:
+    """What it had bound before it failed is free again, and it has left no pid file."""
+    first = serve(model, Listener("main", model.name, BASIC_ROUTES))
+    free = Listener("free", model.name, BASIC_ROUTES, address="unix:free.sock").text()
+    taken = Listener("taken", model.name, BASIC_ROUTES, address=first["main"].text).text()
+    assert modus("-c", config(free + "\n" + taken)).returncode == 1
+    assert [f.name for f in tmp_path.iterdir()] == ["modus.conf"]
+
+
+def test_logs_that_can_not_be_opened(config) -> None:
+    for text in ('error_log = "no/such/folder.log"\n' + good(), good(access_log="no/such/folder.log")):
+        done = modus("-c", config(text))
+        assert done.returncode == 1
+        assert re.match(r"\S+modus\.conf:\d+: ", done.stderr) and "no/such/folder.log" in done.stderr
+
+
+def test_relative_paths_start_at_the_file(serve, model: Model) -> None:
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"access_log": "access.log"}), pid_file="the.pid")
+    assert (server.folder / "the.pid").read_text() == f"{server.pid}\n"
+    assert (server.folder / "access.log").exists()
+    server.signal(15)
+    assert server.wait() == 0
+    assert not (server.folder / "the.pid").exists()
+    assert refuses(server["main"])

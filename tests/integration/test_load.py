@@ -1,0 +1,222 @@
+"""Many at once: nobody starves, nothing is left behind, and models hold what they promise."""
+import os
+import re
+import resource
+import selectors
+import statistics
+import subprocess
+
+import pytest
+
+from lib import proc
+from lib.clock import PATIENCE, SLOW, Stopwatch, eventually
+from lib.config import Listener
+from lib.crowd import Crowd
+from lib.models import MODELS, Model
+from lib.raw import Wire, request
+from lib.server import Endpoint, Server
+from lib.site import SIZES, tight_routes
+
+ROUTES = """
+route "/hello" { text { body = "Hello, World!" } }
+route "/sleep" { sleep { duration = 50ms } }
+route "/spin"  { spin { max = 1000000000000 } }
+"""
+
+
+def listener(model: Model, name: str = "main", **options) -> Listener:
+    return Listener(name, model.name, ROUTES, options=SIZES | options)
+
+
+def wrk(endpoint: Endpoint, path: str, connections: int, seconds: int = 2, *options: str) -> str:
+    command = ["wrk", "-t2", f"-c{connections}", f"-d{seconds}s", *options, endpoint.url + path]
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds + PATIENCE, check=True).stdout
+
+
+def requests_done(report: str) -> int:
+    return int(re.search(r"(\d+) requests in", report)[1])
+
+
+# --- fairness ------------------------------------------------------------------------------------
+
+
+def answers_of_each(endpoint: Endpoint, connections: int, path: str, total: int) -> list[int]:
+    """Keep-alive connections that ask as fast as they are answered, until there are total answers."""
+    wires = [endpoint.connect() for _ in range(connections)]
+    counts = dict.fromkeys(wires, 0)
+    with selectors.DefaultSelector() as selector:
+        for wire in wires:
+            selector.register(wire.sock, selectors.EVENT_READ, wire)
+            wire.send(request(path))
+        while sum(counts.values()) < total:
+            for key, _ in selector.select(PATIENCE):
+                assert key.data.answer().status == 200
+                counts[key.data] += 1
+                key.data.send(request(path))
+    for wire in wires:
+        wire.close()
+    return list(counts.values())
+
+
+@pytest.mark.parametrize("path", ["/hello", "/sleep?ms=2"])
+def test_more_connections_than_workers_all_progress(serve, model: Model, path: str) -> None:
+    server = serve(model, listener(model, **model.sized(4) if model.shares_descriptors else {}))
+    counts = answers_of_each(server["main"], 64, path, 64 * 20)
+    assert min(counts) >= 5, sorted(counts)
+
+
+def test_connections_are_spread_over_workers(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    wires = [server["main"].connect() for _ in range(16)]
+    for wire in wires:
+        wire.ask("/hello")
+    if len(server.workers("main")) > 1:
+        held = [w["connections"] for w in server.listener_status("main")["workers"]]
+        assert held == [16 // len(held)] * len(held)
+    for wire in wires:
+        wire.close()
+
+
+def test_400_connections_on_a_sleep_see_no_503(serve, queued_model: Model) -> None:
+    server = serve(queued_model, listener(queued_model, threads=64))
+    report = wrk(server["main"], "/sleep", 400)
+    assert "Non-2xx" not in report and "Socket errors" not in report, report
+    assert requests_done(report) > 64 / 0.05 * 2 / 2 / SLOW, report
+    status = server.listener_status("main")
+    assert status["queue"]["rejected"] == 0
+    assert status["queue"]["waited_us"]["count"] > 0
+
+
+@pytest.mark.parametrize("size, rounds", [(8, 5), (40, 1)])
+def test_sleeps_at_once_take_the_right_number_of_rounds(serve, model: Model, size: int, rounds: int) -> None:
+    """40 requests of 300 ms on as many workers, threads or children as the file says."""
+    main = serve(model, listener(model, **model.sized(size)))["main"]
+    wires = [main.connect() for _ in range(40)]
+    watch = Stopwatch()
+    for wire in wires:
+        wire.send(request("/sleep?ms=300", fields={"Connection": "close"}))
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
+    assert 0.3 * rounds <= watch.seconds < 0.3 * (rounds + 1) + (SLOW - 1)
+
+
+def test_a_computation_delays_nobody_else(serve, model: Model) -> None:
+    server = serve(model, listener(model, loops=1, processes=2))
+    with server["main"].connect() as busy, server["main"].connect() as other:
+        other.ask("/hello")
+        busy.send(request("/spin?n=1000000000000"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        delays = []
+        for i in range(60):
+            watch = Stopwatch()
+            assert (other if i % 2 else server["main"]).ask("/hello").status == 200
+            delays.append(watch.seconds)
+        busy.reset()
+    assert statistics.median(delays) < 0.05 * SLOW and max(delays) < 0.5 * SLOW, sorted(delays)[-5:]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_computations_use_both_cpus(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    path = "/spin?n=200000000"
+    watch = Stopwatch()
+    for _ in range(4):
+        server["main"].ask(path)
+    serial = watch.seconds
+    wires = [server["main"].connect() for _ in range(4)]
+    watch = Stopwatch()
+    for wire in wires:
+        wire.send(request(path))
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
+    assert watch.seconds < 0.85 * serial
+
+
+# --- thousands -----------------------------------------------------------------------------------
+
+IDLE = 10_000
+BYTES_EACH = 600  # of user memory, for an idle connection
+
+
+@pytest.mark.slow
+@pytest.mark.limit(60)
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < IDLE + 1000, reason="too few descriptors")
+@pytest.mark.parametrize("model", [m for m in MODELS if m.idle_is_free], ids=str)
+def test_ten_thousand_idle_connections(serve, model: Model) -> None:
+    server = serve(model, listener(model, max_connections=IDLE + 1000), nofile=IDLE + 1000)
+    [worker] = server.workers("main")
+    wrk(server["main"], "/hello", 50, 1)  # every thread has its buffers now
+    threads, memory = proc.threads(worker), proc.anonymous_bytes(worker)
+    with Crowd(server["main"].port, IDLE) as crowd:
+        assert crowd.count == IDLE
+        connections = server.listener_status("main")["connections"]
+        assert (connections["open"], connections["idle"]) == (IDLE, IDLE)
+        assert proc.threads(worker) == threads
+        if SLOW == 1:
+            assert (proc.anonymous_bytes(worker) - memory) / IDLE <= BYTES_EACH
+        assert crowd.ask() == IDLE
+        assert server["main"].ask("/sleep?ms=1").status == 200
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+def footprint(server: Server) -> dict[int, int]:
+    """Descriptors of every process."""
+    return {pid: proc.descriptors(pid) for pid in server.processes()}
+
+
+@pytest.mark.slow
+@pytest.mark.limit(60)
+def test_connections_leave_nothing_behind(serve, model: Model) -> None:
+    """20,000 opened and closed: descriptors, processes and memory are what they were."""
+    server = serve(model, listener(model))
+    accepted = lambda: server.listener_status("main")["connections"]["accepted"]
+    memory = lambda: sum(proc.anonymous_bytes(pid) for pid in server.processes())
+    closing = ("-H", "Connection: close")
+    wrk(server["main"], "/hello", 64, 1, *closing)
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+    before, used, count = footprint(server), memory(), accepted()
+    while accepted() - count < 20_000:
+        report = wrk(server["main"], "/hello", 64, 1, *closing)
+        assert "Non-2xx" not in report, report
+    eventually(lambda: footprint(server) == before, what="the same processes and descriptors")
+    assert server.listener_status("main")["connections"]["open"] == 0
+    if SLOW == 1:
+        assert memory() - used < 1 << 20
+
+
+# --- the slow ------------------------------------------------------------------------------------
+
+
+def slow_crowd(endpoint: Endpoint, path: str, *options: str) -> subprocess.Popen:
+    command = ["slowhttptest", "-c", "50", "-r", "200", "-l", "2", "-i", "1", "-u", endpoint.url + path, *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_slow_clients_take_no_service_away(serve, model: Model, documents) -> None:
+    """Slow heads, slow bodies and slow readers at once, fewer than the process model's children."""
+    section = Listener("main", model.name, tight_routes(documents), options=SIZES)
+    server = serve(model, section)
+    main = server["main"]
+    crowds = [
+        slow_crowd(main, "/hello", "-H", "-x", "24"),
+        slow_crowd(main, "/echo", "-B", "-s", "8192", "-x", "10"),
+        slow_crowd(main, "/files/big.bin", "-X", "-w", "10", "-y", "20", "-n", "1", "-z", "32"),
+    ]
+    try:
+        eventually(lambda: server.listener_status("main")["connections"]["open"] >= 120, what="the slow are there")
+        delays = []
+        with main.connect() as customer:
+            while any(c.poll() is None for c in crowds):
+                for who in (customer, main):
+                    watch = Stopwatch()
+                    assert who.ask("/hello").status == 200
+                    assert who.ask("/sleep?ms=1").status == 200
+                    delays.append(watch.seconds)
+        assert max(delays) < 0.5 * SLOW, sorted(delays)[-5:]
+    finally:
+        for crowd in crowds:
+            crowd.kill()
+            crowd.wait()

@@ -1,0 +1,400 @@
+"""Starting, stopping and dying: what clients see when processes end, wanted or not."""
+import os
+import pwd
+import signal
+import socket
+import threading
+
+import pytest
+
+from lib import proc
+from lib.clock import SLOW, Stopwatch, eventually
+from lib.config import Listener
+from lib.models import Model
+from lib.raw import request
+from lib.server import Endpoint, Server, refuses
+from lib.site import BASIC_ROUTES, SIZES, tcp
+
+STOPS = [signal.SIGTERM, signal.SIGINT]
+
+
+def listener(model: Model, name: str = "main", **options) -> Listener:
+    return Listener(name, model.name, BASIC_ROUTES, options=SIZES | options)
+
+
+def in_progress(server: Server, n: int = 1, name: str = "main") -> None:
+    eventually(lambda: server.listener_status(name)["requests"]["active"] == n, what=f"{n} requests in progress")
+
+
+# --- stopping ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def secure_or_not(request, certificates) -> list:
+    return [certificates["one"]] if request.param else []
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_graceful_stop(serve, model: Model, secure_or_not, stop: signal.Signals) -> None:
+    main = Listener("main", model.name, BASIC_ROUTES, certificates=secure_or_not, options=SIZES)
+    server = serve(model, main)
+    main = server["main"]
+    with main.connect() as idle, main.connect() as busy, main.connect() as half:
+        idle.ask("/hello")
+        busy.ask("/hello")
+        half.ask("/hello")
+        busy.send(request("/sleep?ms=600"))
+        half.send(b"GET /hello HT")
+        in_progress(server)
+        watch = Stopwatch()
+        server.signal(stop)
+        idle.expect_end()
+        assert watch.seconds < 0.4 * SLOW, "an idle connection closes at once"
+        half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
+        a = half.answer()
+        assert (a.status, a.closes) == (200, True), "a request that had begun is answered"
+        a = busy.answer()
+        assert (a.status, a.text, a.closes) == (200, "slept 600 ms\n", True)
+        busy.expect_end()
+    assert server.wait() == 0
+    assert refuses(main)
+
+
+@pytest.mark.parametrize("path", ["/hello", "/sleep?ms=20"])
+def test_what_the_kernel_has_accepted_is_answered(serve, model: Model, path: str) -> None:
+    """All that can serve are busy, and connections wait with their requests: a stop answers them."""
+    server = serve(model, listener(model, **model.sized(1) | {"processes": 1, "loops": 1}))
+    main = server["main"]
+    with main.connect() as busy:
+        busy.send(request("/sleep?ms=500"))
+        in_progress(server)
+        wires = [main.connect() for _ in range(20)]
+        for wire in wires:
+            wire.send(request(path))
+        server.signal(signal.SIGTERM)
+        assert busy.answer().status == 200
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.expect_end()
+        wire.close()
+    assert server.wait() == 0
+
+
+def test_stop_under_load_resets_nobody(serve, model: Model) -> None:
+    """Clients that open a connection a request: each gets an answer, or is not let in."""
+    server = serve(model, listener(model))
+    main = server["main"]
+    bad: list[BaseException] = []
+    answered = [0]
+
+    def client() -> None:
+        while not bad:
+            try:
+                wire = main.connect()
+            except OSError:
+                return
+            with wire:
+                try:
+                    wire.sock.settimeout(2 * SLOW)
+                    wire.send(request("/hello", fields={"Connection": "close"}))
+                    assert wire.answer().status == 200
+                    answered[0] += 1
+                except (OSError, AssertionError) as e:
+                    bad.append(e)
+
+    clients = [threading.Thread(target=client) for _ in range(8)]
+    for c in clients:
+        c.start()
+    eventually(lambda: answered[0] > 200)
+    server.signal(signal.SIGTERM)
+    for c in clients:
+        c.join()
+    assert server.wait() == 0
+    assert not bad, bad
+
+
+def test_tcp_connections_end_at_a_stop(serve, model: Model) -> None:
+    server = serve(model, tcp("main", model, [], **SIZES), drain_timeout="500ms")
+    with server["main"].connect() as wire:
+        wire.send(b"hello")
+        assert wire.read_exactly(5) == b"hello"
+        watch = Stopwatch()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert watch.seconds < 0.5 + SLOW
+
+
+def test_drain_timeout_cuts(serve, model: Model) -> None:
+    server = serve(model, listener(model), drain_timeout="500ms")
+    with server["main"].connect() as wire:
+        wire.send(request("/sleep?ms=9000"))
+        in_progress(server)
+        watch = Stopwatch()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert 0.48 < watch.seconds < 0.5 + SLOW
+        with pytest.raises((ConnectionError, AssertionError)):
+            assert wire.answer().status == 200
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_second_signal_stops_at_once(serve, model: Model, stop: signal.Signals) -> None:
+    server = serve(model, listener(model))
+    with server["main"].connect() as busy, server["main"].connect() as idle:
+        idle.ask("/hello")
+        busy.send(request("/sleep?ms=9000"))
+        in_progress(server)
+        server.signal(stop)
+        idle.expect_end()  # so that the two signals do not become one
+        watch = Stopwatch()
+        server.signal(stop)
+        server.wait()
+        assert watch.seconds < SLOW
+
+
+def test_interrupt_from_a_terminal(serve, model: Model) -> None:
+    """It goes to the whole process group: workers leave it to the master."""
+    server = serve(model, listener(model))
+    with server["main"].connect() as wire:
+        wire.send(request("/sleep?ms=500"))
+        in_progress(server)
+        os.killpg(server.pid, signal.SIGINT)
+        a = wire.answer()
+        assert (a.status, a.closes) == (200, True)
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP])
+def test_other_signals_of_a_terminal_hurt_no_worker(serve, model: Model, number: signal.Signals) -> None:
+    server = serve(model, listener(model))
+    for pid in server.workers("main"):
+        os.kill(pid, number)
+    with server["main"].connect() as wire:
+        assert wire.ask("/sleep?ms=50").status == 200
+        assert wire.ask("/hello").status == 200
+    assert server.status()["worker_deaths"] == 0
+
+
+def test_reload_that_is_not_in_this_build_hurts_nobody(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        server.signal(number)
+    assert server["main"].ask("/hello").status == 200
+    assert server.process.poll() is None
+
+
+# --- workers that die ----------------------------------------------------------------------------
+
+
+class Customer(threading.Thread):
+    """Asks an endpoint again and again on a connection of its own, and keeps what went wrong."""
+
+    def __init__(self, endpoint: Endpoint, path: str = "/hello") -> None:
+        super().__init__()
+        self.endpoint, self.path = endpoint, path
+        self.answered, self.trouble, self.done = 0, "", threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with self.endpoint.connect() as wire:
+                while not self.done.is_set():
+                    assert wire.ask(self.path).status == 200
+                    self.answered += 1
+        except (OSError, AssertionError) as e:
+            self.trouble = repr(e)
+
+    def leave(self) -> None:
+        self.done.set()
+        self.join()
+        assert not self.trouble
+        assert self.answered > 0
+
+
+def test_worker_is_killed(serve, model: Model) -> None:
+    """Its listener answers again within a second, other listeners lose nothing, the death is told."""
+    server = serve(model, listener(model), listener(model, "other"))
+    server.deaths_expected = 1
+    other = [Customer(server["other"]), Customer(server["other"], "/sleep?ms=20")]
+    accepted = server.listener_status("main")["connections"]["accepted"]
+    for _ in range(5):
+        server["main"].ask("/hello")
+    victim = server.workers("main")[0]
+    watch = Stopwatch()
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: server["main"].ask("/hello").status == 200, within=1)
+    assert watch.seconds < SLOW
+    for customer in other:
+        customer.leave()
+
+    def all_is_well() -> bool:
+        status = server.listener_status("main")
+        pids = [w["pid"] for w in status["workers"] if w["state"] in ("waiting", "busy")]
+        assert len(pids) == len(status["workers"]) and victim not in pids
+        assert status["worker_deaths"] == 1
+        assert status["connections"]["accepted"] >= accepted + 6, "totals outlive workers"
+        assert status["connections"]["open"] == 0
+        return True
+
+    eventually(all_is_well)
+
+
+def test_every_worker_is_killed_at_once(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    pids = server.workers("main")
+    server.deaths_expected = len(pids)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: server["main"].ask("/hello").status == 200, within=2)
+    eventually(lambda: server.listener_status("main")["worker_deaths"] == len(pids))
+
+
+@pytest.mark.limit(40)
+def test_worker_is_killed_again_and_again(serve, model: Model) -> None:
+    """At whatever point it is: nobody else may hang on what it held."""
+    server = serve(model, listener(model, processes=2))
+    main = server["main"]
+    customers: list[threading.Thread] = []
+    stop = threading.Event()
+
+    def customer() -> None:
+        while not stop.is_set():
+            try:
+                with main.connect() as wire:
+                    wire.sock.settimeout(2 * SLOW)
+                    for path in ("/hello", "/sleep?ms=1", "/hello"):
+                        wire.ask(path)
+            except (OSError, AssertionError):
+                pass
+
+    for _ in range(4):
+        customers.append(threading.Thread(target=customer))
+        customers[-1].start()
+    try:
+        for _ in range(4):
+            alive = [w["pid"] for w in server.listener_status("main")["workers"] if w["state"] != "dead" and proc.is_alive(w["pid"])]
+            os.kill(alive[0], signal.SIGKILL)
+            server.deaths_expected += 1
+            eventually(lambda: server.listener_status("main")["worker_deaths"] == server.deaths_expected)
+            eventually(lambda: main.ask("/sleep?ms=1").status == 200, within=3)
+    finally:
+        stop.set()
+        for c in customers:
+            c.join()
+    for _ in range(20):
+        assert main.ask("/sleep?ms=1").status == 200
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0, what="nothing is left open")
+
+
+def test_acceptor_is_killed_and_its_children_finish(serve) -> None:
+    model = Model("process", sized_by="max_connections")
+    server = serve(model, listener(model))
+    server.deaths_expected = 1
+    main = server["main"]
+    with main.connect() as busy, main.connect() as idle:
+        idle.ask("/hello")
+        busy.send(request("/sleep?ms=600"))
+        in_progress(server)
+        [acceptor] = server.workers("main")
+        os.kill(acceptor, signal.SIGKILL)
+        eventually(lambda: main.ask("/hello").status == 200, within=1)
+        assert busy.answer().text == "slept 600 ms\n"
+        idle.finish()
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+def test_child_is_killed(serve) -> None:
+    model = Model("process", sized_by="max_connections")
+    server = serve(model, listener(model, max_connections=2))
+    main = server["main"]
+    others = set(server.processes())
+    for _ in range(5):
+        with main.connect() as wire:
+            wire.ask("/hello")
+            [child] = set(server.processes()) - others
+            os.kill(child, signal.SIGKILL)
+            server.deaths_expected += 1
+            eventually(lambda: not proc.is_alive(child))
+    with main.connect() as a, main.connect() as b:
+        assert (a.ask("/hello").status, b.ask("/hello").status) == (200, 200), "no permit is lost"
+    assert server.listener_status("main")["worker_deaths"] == 5
+
+
+# --- the master ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("user", ["", "nobody"])
+def test_master_is_killed(serve, model: Model, user: str) -> None:
+    """Nothing of it is left within a second, and its address is free."""
+    if user and os.geteuid() != 0:
+        pytest.skip("only root can change the user")
+    server = serve(model, listener(model), user=user)
+    main = server["main"]
+    with main.connect() as busy, main.connect() as idle:
+        idle.ask("/hello")
+        busy.send(request("/sleep?ms=9000"))
+        in_progress(server)
+        server.signal(signal.SIGKILL)
+        server.process.wait()
+        eventually(lambda: not server.processes(), within=1, what="no process is left")
+    eventually(lambda: can_bind(main), within=1)
+
+
+def can_bind(endpoint: Endpoint) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(endpoint.address)
+        sock.listen()
+        return True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_user_is_dropped(serve, model: Model, documents) -> None:
+    routes = BASIC_ROUTES + f'route "/files" {{ static {{ root = "{documents}" }} }}'
+    section = Listener("main", model.name, routes, options=SIZES | {"access_log": "access.log"})
+    server = serve(model, section, user="nobody")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with server["main"].connect() as wire:
+        assert wire.ask("/files/a.txt").status == 200
+        pids = set(server.processes()) - {server.pid}
+        assert {frozenset(proc.users(pid)) for pid in pids} == {frozenset({nobody})}
+        assert all(proc.groups(pid) <= {pwd.getpwnam("nobody").pw_gid} for pid in pids)
+        assert proc.users(server.pid) == {0}
+        (server.folder / "access.log").rename(server.folder / "access.log.old")
+        server.signal(signal.SIGUSR1)
+        log = server.folder / "access.log"
+        eventually(lambda: wire.ask("/hello").status == 200 and log.exists() and log.read_text(), what="workers write to a new log")
+
+
+def test_pid_file(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    pid_file = server.folder / "modus.pid"
+    assert pid_file.read_text() == f"{server.pid}\n"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not pid_file.exists()
+
+
+# --- descriptors ---------------------------------------------------------------------------------
+
+
+def test_running_out_of_descriptors(serve, model: Model) -> None:
+    """Accepting pauses, is told once, and goes on when descriptors come free. Nobody dies."""
+    server = serve(model, listener(model, processes=1, loops=1, threads=4), nofile=64)
+    main = server["main"]
+    connections = lambda: server.listener_status("main")["connections"]
+    wires = []
+    for _ in range(100):
+        wires.append(main.connect())
+        wires[-1].send(request("/hello"))
+    eventually(lambda: connections()["open"] >= 20)
+    if model.shares_descriptors:
+        eventually(lambda: connections()["accept_pauses"] >= 3, what="paused again and again")
+        assert server.errors.count("cannot accept") == 1, server.errors
+    assert wires[0].answer().status == 200
+    for wire in wires:
+        wire.close()
+    eventually(lambda: main.ask("/hello").status == 200)
+    eventually(lambda: connections()["open"] == 0)
+    for _ in range(5):
+        assert main.ask("/sleep?ms=1").status == 200

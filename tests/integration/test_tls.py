@@ -1,0 +1,214 @@
+"""TLS: certificates by name, versions, ALPN, resumption in whichever process answers."""
+import os
+import signal
+import socket
+import ssl
+import subprocess
+
+import pytest
+
+from lib.clock import PATIENCE, eventually
+from lib.config import Certificate, Listener
+from lib.models import Model
+from lib.raw import TlsLink, Wire, request
+from lib.server import BINARY, Endpoint
+from lib.site import BASIC_ROUTES, SIZES
+
+TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def listener(model: Model, certificates: dict[str, Certificate], *names: str, min_version: str = "1.2", **options) -> Listener:
+    used = [certificates[n] for n in names or ("one",)]
+    return Listener("main", model.name, BASIC_ROUTES, certificates=used, min_version=min_version, options=SIZES | options)
+
+
+def client(version: ssl.TLSVersion | None = None, alpn: list[str] | None = None) -> ssl.SSLContext:
+    """One that believes everybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if version:
+        context.minimum_version = context.maximum_version = version
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context
+
+
+def connect(endpoint: Endpoint, context: ssl.SSLContext, name: str | None = "one.test", session=None) -> Wire:
+    return Wire(TlsLink(endpoint.dial(), context, name, session))
+
+
+def certificate_shown(endpoint: Endpoint, name: str | None) -> bytes:
+    with connect(endpoint, client(), name) as wire:
+        assert wire.ask("/hello").status == 200
+        return wire.link.tls.getpeercert(binary_form=True)
+
+
+def test_certificate_is_chosen_by_name(serve, model: Model, certificates) -> None:
+    main = serve(model, listener(model, certificates, "one", "two"))["main"]
+    one, two = (ssl.PEM_cert_to_DER_cert(certificates[n].certificate.read_text()) for n in ("one", "two"))
+    assert one != two
+    for name in ("one.test", "ONE.test", "localhost", "unknown.test", "a.b.wild.test", "wild.test", None):
+        assert certificate_shown(main, name) == one, name
+    for name in ("two.test", "Two.Test", "a.wild.test", "B.WILD.test"):
+        assert certificate_shown(main, name) == two, name
+
+
+@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
+def test_versions(serve, model: Model, certificates, version) -> None:
+    main = serve(model, listener(model, certificates))["main"]
+    with connect(main, client(version)) as wire:
+        assert wire.link.tls.version() == version.name.replace("_", ".")
+        assert wire.ask("/hello").status == 200
+
+
+def test_newest_version_is_preferred(serve, model: Model, certificates) -> None:
+    with connect(serve(model, listener(model, certificates))["main"], client()) as wire:
+        assert wire.link.tls.version() == "TLSv1.3"
+
+
+def test_min_version(serve, model: Model, certificates) -> None:
+    main = serve(model, listener(model, certificates, min_version="1.3"))["main"]
+    with pytest.raises(ssl.SSLError):
+        connect(main, client(TLS_1_2))
+    with connect(main, client(TLS_1_3)) as wire:
+        assert wire.ask("/hello").status == 200
+
+
+@pytest.mark.parametrize("version", ["tls1", "tls1_1"])
+def test_old_versions_are_refused(serve, model: Model, certificates, version: str) -> None:
+    main = serve(model, listener(model, certificates))["main"]
+    done = s_client(main, f"-{version}", "-cipher", "ALL:@SECLEVEL=0")
+    assert "Cipher is (NONE)" in done or "alert protocol version" in done, done
+    assert main.ask("/hello").status == 200
+
+
+def test_alpn(serve, model: Model, certificates) -> None:
+    main = serve(model, listener(model, certificates))["main"]
+    for offered, chosen in ((None, None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1")):
+        with connect(main, client(alpn=offered)) as wire:
+            assert wire.link.tls.selected_alpn_protocol() == chosen
+            assert wire.ask("/hello").status == 200
+    with pytest.raises(ssl.SSLError):
+        connect(main, client(alpn=["h2"]))
+
+
+def s_client(endpoint: Endpoint, *options: str, say: str = "") -> str:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{endpoint.port}", "-servername", "one.test", *options]
+    done = subprocess.run(command, input=say, capture_output=True, text=True, timeout=PATIENCE)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
+def test_session_resumes_with_s_client(serve, model: Model, certificates, tmp_path, version: str) -> None:
+    main = serve(model, listener(model, certificates))["main"]
+    say = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    kept = str(tmp_path / "session")
+    first = s_client(main, f"-{version}", "-ign_eof", "-sess_out", kept, say=say)
+    assert "New, TLS" in first and "Hello, World!" in first, first
+    for _ in range(4):
+        again = s_client(main, f"-{version}", "-ign_eof", "-sess_in", kept, say=say)
+        assert "Reused, TLS" in again and "Hello, World!" in again, again
+
+
+@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
+def test_session_resumes_in_whichever_process_answers(serve, model: Model, certificates, version) -> None:
+    """Connections are held open, so that later ones go to other workers where there are some."""
+    server = serve(model, listener(model, certificates))
+    main, context = server["main"], client(version)
+    with connect(main, context) as wire:
+        wire.ask("/hello")
+        session = wire.link.tls.session
+    wires = [connect(main, context, session=session) for _ in range(12)]
+    for wire in wires:
+        assert wire.ask("/hello").status == 200
+        assert wire.link.tls.session_reused
+    holding = [w for w in server.listener_status("main")["workers"] if w["connections"]]
+    if model.sized_by == "processes":
+        assert len(holding) == SIZES["processes"]
+    for wire in wires:
+        wire.close()
+
+
+def test_sessions_outlive_a_worker(serve, model: Model, certificates) -> None:
+    server = serve(model, listener(model, certificates, processes=1))
+    main, context = server["main"], client(TLS_1_3)
+    with connect(main, context) as wire:
+        wire.ask("/hello")
+        session = wire.link.tls.session
+    [worker] = server.workers("main")
+    server.deaths_expected = 1
+    os.kill(worker, signal.SIGKILL)
+
+    def resumes() -> bool:
+        with connect(main, context, session=session) as wire:
+            assert wire.ask("/hello").status == 200
+            return wire.link.tls.session_reused
+
+    eventually(resumes)
+
+
+def test_client_without_a_handshake_hurts_nobody(serve, model: Model, certificates) -> None:
+    server = serve(model, listener(model, certificates))
+    main = server["main"]
+    for junk in (b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", bytes(100), b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01"):
+        with main.dial() as sock:
+            sock.sendall(junk)
+            sock.shutdown(socket.SHUT_WR)
+            answer = b""
+            try:
+                while data := sock.recv(4096):
+                    answer += data
+            except ConnectionResetError:
+                pass
+            assert b"Hello" not in answer
+    assert main.ask("/hello").status == 200
+    eventually(lambda: server.listener_status("main")["connections"]["handshakes_failed"] == 4)
+    assert server.listener_status("main")["connections"]["open"] == 0
+
+
+def test_ending_without_close_notify_is_an_end(serve, model: Model, certificates) -> None:
+    server = serve(model, listener(model, certificates))
+    with connect(server["main"], client()) as wire:
+        assert wire.ask("/hello").status == 200
+        wire.sock.shutdown(socket.SHUT_WR)
+        eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+def test_rsa_and_ecdsa(serve, model: Model, certificates) -> None:
+    for name in ("one", "two"):
+        main = serve(model, listener(model, certificates, name))["main"]
+        for version in (TLS_1_2, TLS_1_3):
+            with connect(main, client(version), f"{name}.test") as wire:
+                assert wire.ask("/hello").status == 200
+
+
+# --- files that are wrong ------------------------------------------------------------------------
+
+
+def wrong_pairs(certificates: dict[str, Certificate], tmp_path) -> dict[str, Certificate]:
+    one, two = certificates["one"], certificates["two"]
+    garbage, empty = tmp_path / "garbage.pem", tmp_path / "empty.pem"
+    garbage.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+    empty.write_text("")
+    return {
+        "another's key": Certificate(one.certificate, two.key),
+        "a key as certificate": Certificate(one.key, one.key),
+        "a certificate as key": Certificate(one.certificate, one.certificate),
+        "garbage": Certificate(garbage, one.key),
+        "nothing": Certificate(empty, one.key),
+        "a missing certificate": Certificate(tmp_path / "missing.pem", one.key),
+        "a missing key": Certificate(one.certificate, tmp_path / "missing.key"),
+        "a folder": Certificate(tmp_path, one.key),
+    }
+
+
+def test_wrong_files_are_refused(model: Model, certificates, tmp_path) -> None:
+    for what, pair in wrong_pairs(certificates, tmp_path).items():
+        config = tmp_path / "modus.conf"
+        config.write_text(listener(model, {"one": pair}).text() + "\n")
+        line = next(i for i, l in enumerate(config.read_text().splitlines(), 1) if "tls {" in l)
+        for command in ([BINARY, "-t", "-c", config], [BINARY, "-c", config]):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            assert done.returncode == 1, what
+            assert done.stderr.startswith(f"{config}:{line}: ") and done.stderr.count("\n") == 1, (what, done.stderr)
