@@ -63,14 +63,6 @@ size_t worker_read_size(const struct worker *w)
     return w->listener->service.max_header_size + READ_ROOM;
 }
 
-unsigned worker_queue_capacity(int items)
-{
-    unsigned capacity = 2;
-    while (capacity < (unsigned)items)
-        capacity *= 2;
-    return capacity;
-}
-
 int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*main)(void *), void *arg)
 {
     pthread_attr_t attr;

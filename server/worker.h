@@ -38,8 +38,6 @@ bool worker_look(struct worker *w);
 struct net_stats *worker_stats(const struct worker *w, unsigned thread);
 /* Room for a thread's reads: its largest head and then some. */
 size_t worker_read_size(const struct worker *w);
-/* A queue's capacity for that many items: the next power of two. */
-unsigned worker_queue_capacity(int items);
 /* Threads of a worker: small stacks, signals blocked, a name that tools show. Returns 0 or an error
  * number. */
 int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*main)(void *), void *arg);

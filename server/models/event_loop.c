@@ -17,10 +17,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "concurrency/queue.h"
 #include "net/socket.h"
 #include "server/log.h"
 #include "server/poller.h"
+#include "server/work.h"
 
 enum { NONE, OFFERED, SERVED };
 enum { MAIL_BATCH = 128, ACCEPT_BATCH = 32 };
@@ -40,8 +40,7 @@ struct loop {
     struct loops *all;
     struct modus_queue mail;
     struct modus_doorbell own_bell;
-    struct poller_conn *waiting, **waiting_end; /* OFFERED, but the queue is full */
-    size_t waiting_count;
+    struct work work; /* the queue to the helpers, and what it has no room for */
     pthread_t thread;
 };
 
@@ -121,41 +120,13 @@ static void *helper(void *arg)
     return NULL;
 }
 
-static size_t queue_room(const struct loops *all)
-{
-    size_t limit = (size_t)all->worker->listener->conf->queue, len = modus_queue_len(&all->ready);
-    return len < limit ? limit - len : 0;
-}
-
 static void loop_serve(struct poller *p, struct poller_conn *pc)
 {
     struct loop *loop = p->model;
     pc->since_ms = p->net->now_ms;
     atomic_store(&pc->state, OFFERED);
     poller_time(p, pc, pc->since_ms + p->worker->listener->conf->queue_timeout_ms);
-    if (loop->waiting_count == 0 && queue_room(loop->all) && modus_queue_put(&loop->all->ready, &pc, 0) == 0)
-        return;
-    pc->next = NULL;
-    *loop->waiting_end = pc;
-    loop->waiting_end = &pc->next;
-    if (loop->waiting_count++ == 0)
-        modus_queue_arm_put(&loop->all->ready, p->bell);
-}
-
-/* The queue has room again for some of those that wait. */
-static void send_waiting(struct loop *loop)
-{
-    while (loop->waiting_count) {
-        struct poller_conn *pc = loop->waiting, *next = pc->next;
-        if (atomic_load(&pc->state) == OFFERED &&
-            (queue_room(loop->all) == 0 || modus_queue_put(&loop->all->ready, &pc, 0) != 0))
-            return;
-        loop->waiting = next;
-        if (--loop->waiting_count == 0) {
-            loop->waiting_end = &loop->waiting;
-            modus_queue_disarm_put(&loop->all->ready, loop->poller.bell);
-        }
-    }
+    work_put(&loop->work, &pc, 1);
 }
 
 /* --- loops ----------------------------------------------------------------------------------- */
@@ -228,7 +199,7 @@ static void loop_bell(struct poller *p)
     bool first = loop == all->loops;
     bool drain = first ? worker_look(p->worker) : atomic_load(&all->draining);
     read_mail(loop);
-    send_waiting(loop);
+    work_go_on(&loop->work);
     if (!drain || p->draining)
         return;
     poller_drain(p);
@@ -243,11 +214,9 @@ static void loop_bell(struct poller *p)
 static void loop_turn(struct poller *p)
 {
     struct loop *loop = p->model;
-    if (loop->waiting_count)
-        send_waiting(loop);
+    work_go_on(&loop->work);
     if (loop == loop->all->loops)
-        atomic_store_explicit(&p->worker->board->queue_depth, modus_queue_len(&loop->all->ready) + loop->waiting_count,
-                              memory_order_relaxed);
+        atomic_store_explicit(&p->worker->board->queue_depth, work_depth(&loop->work), memory_order_relaxed);
 }
 
 static const struct poller_ops ops = {
@@ -271,7 +240,6 @@ static int open_loop(struct loops *all, unsigned index)
     struct modus_doorbell *bell = index ? &loop->own_bell : &w->slot->bell;
     struct modus_queue_attr attr = {.scope = MODUS_THREAD, .capacity = 4096, .item_size = sizeof(struct mail)};
     loop->all = all;
-    loop->waiting_end = &loop->waiting;
     if (index && modus_doorbell_init(&loop->own_bell) != 0)
         return -1;
     unsigned share = (w->listener->plan.max_connections + all->loop_count - 1) / all->loop_count;
@@ -279,6 +247,7 @@ static int open_loop(struct loops *all, unsigned index)
         return -1;
     if (modus_queue_init(&loop->mail, &attr) != 0)
         return -1;
+    work_init(&loop->work, &loop->poller, &all->ready, OFFERED);
     return modus_queue_arm_get(&loop->mail, bell);
 }
 
@@ -292,16 +261,12 @@ static void *loop_thread(void *arg)
 static int start(struct loops *all)
 {
     struct worker *w = all->worker;
-    struct modus_queue_attr attr = {.scope = MODUS_THREAD,
-                                    .capacity = worker_queue_capacity(w->listener->conf->queue),
-                                    .item_size = sizeof(struct poller_conn *)};
     unsigned wanted = w->listener->plan.helpers;
     all->loop_count = w->listener->plan.threads;
     all->loops = calloc(all->loop_count, sizeof *all->loops);
     all->helpers = calloc(wanted + 1, sizeof *all->helpers);
-    if (!all->loops || !all->helpers || modus_queue_init(&all->ready, &attr) != 0)
+    if (!all->loops || !all->helpers || work_queue_init(&all->ready, w) != 0)
         return -1;
-    atomic_store(&w->board->queue_capacity, (uint64_t)w->listener->conf->queue);
     for (unsigned i = 0; i < all->loop_count; i++)
         if (open_loop(all, i) != 0)
             return -1;

@@ -21,10 +21,10 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#include "concurrency/queue.h"
 #include "server/inline_host.h"
 #include "server/log.h"
 #include "server/poller.h"
+#include "server/work.h"
 
 enum { PARKED, QUEUED, RUNNING, DIRTY, ENDED };
 enum { BATCH = 256, RETURNS = 4096, RUNNING_LOOK_MS = 1000 };
@@ -36,8 +36,7 @@ struct pool {
     struct modus_queue returns; /* struct poller_conn *, back: ended, or to be looked at earlier */
     struct poller_conn *batch[BATCH];
     size_t batch_len;
-    struct poller_conn *waiting, **waiting_end; /* QUEUED, but the queue is full */
-    size_t waiting_count;
+    struct work work; /* ready, and what it has no room for */
     pthread_t *threads;
     unsigned thread_count;
     atomic_uint next_index;
@@ -56,52 +55,11 @@ static struct model_plan pool_plan(const struct config_listener *conf)
 
 /* --- poller ---------------------------------------------------------------------------------- */
 
-static void wait_in_list(struct pool *pool, struct poller_conn *pc)
-{
-    pc->next = NULL;
-    *pool->waiting_end = pc;
-    pool->waiting_end = &pc->next;
-    if (pool->waiting_count++ == 0)
-        modus_queue_arm_put(&pool->ready, pool->poller.bell);
-}
-
-/* The queue's capacity is a power of two; what may wait in it is what the file says. */
-static size_t queue_room(const struct pool *pool)
-{
-    size_t limit = (size_t)pool->worker->listener->conf->queue, len = modus_queue_len(&pool->ready);
-    return len < limit ? limit - len : 0;
-}
-
 /* Give the threads what has gathered. */
 static void send_batch(struct pool *pool)
 {
-    size_t from = 0, room = pool->waiting_count ? 0 : queue_room(pool);
-    if (room > pool->batch_len)
-        room = pool->batch_len;
-    if (room) {
-        long put = modus_queue_put_n(&pool->ready, pool->batch, room, 0);
-        from = put > 0 ? (size_t)put : 0;
-    }
-    for (; from < pool->batch_len; from++)
-        wait_in_list(pool, pool->batch[from]);
+    work_put(&pool->work, pool->batch, pool->batch_len);
     pool->batch_len = 0;
-}
-
-/* The queue has room again for some of those that wait. */
-static void send_waiting(struct pool *pool)
-{
-    while (pool->waiting_count) {
-        struct poller_conn *pc = pool->waiting;
-        struct poller_conn *next = pc->next; /* pc may be gone once it is in the queue */
-        if (atomic_load(&pc->state) == QUEUED &&
-            (queue_room(pool) == 0 || modus_queue_put(&pool->ready, &pc, 0) != 0))
-            return;
-        pool->waiting = next;
-        if (--pool->waiting_count == 0) {
-            pool->waiting_end = &pool->waiting;
-            modus_queue_disarm_put(&pool->ready, pool->poller.bell);
-        }
-    }
 }
 
 static void enqueue(struct pool *pool, struct poller_conn *pc)
@@ -200,7 +158,7 @@ static void pool_bell(struct poller *p)
 {
     struct pool *pool = p->model;
     take_returns(pool);
-    send_waiting(pool);
+    work_go_on(&pool->work);
     if (worker_look(p->worker)) {
         worker_set_state(p->worker, WORKER_DRAINING);
         poller_drain(p);
@@ -210,10 +168,9 @@ static void pool_bell(struct poller *p)
 static void pool_turn(struct poller *p)
 {
     struct pool *pool = p->model;
-    send_waiting(pool);
+    work_go_on(&pool->work);
     send_batch(pool);
-    atomic_store_explicit(&p->worker->board->queue_depth,
-                          modus_queue_len(&pool->ready) + pool->waiting_count, memory_order_relaxed);
+    atomic_store_explicit(&p->worker->board->queue_depth, work_depth(&pool->work), memory_order_relaxed);
 }
 /* --- pool threads ---------------------------------------------------------------------------- */
 
@@ -297,12 +254,10 @@ static const struct poller_ops ops = {
 
 static int make_queues(struct pool *pool)
 {
-    const struct config_listener *conf = pool->worker->listener->conf;
-    struct modus_queue_attr ready = {.scope = MODUS_THREAD, .capacity = worker_queue_capacity(conf->queue), .item_size = sizeof(void *)};
     struct modus_queue_attr returns = {.scope = MODUS_THREAD, .capacity = RETURNS, .item_size = sizeof(void *)};
-    if (modus_queue_init(&pool->ready, &ready) != 0 || modus_queue_init(&pool->returns, &returns) != 0)
+    if (work_queue_init(&pool->ready, pool->worker) != 0 || modus_queue_init(&pool->returns, &returns) != 0)
         return -1;
-    atomic_store(&pool->worker->board->queue_capacity, (uint64_t)conf->queue);
+    work_init(&pool->work, &pool->poller, &pool->ready, QUEUED);
     return modus_queue_arm_get(&pool->returns, pool->poller.bell);
 }
 
@@ -327,7 +282,6 @@ static int pool_run(struct worker *w)
     if (!pool)
         return 1;
     pool->worker = w;
-    pool->waiting_end = &pool->waiting;
     if (poller_open(&pool->poller, w, &ops, pool, &w->slot->bell, 0, true, w->listener->plan.max_connections) != 0 ||
         make_queues(pool) != 0 || start_threads(pool) != 0)
         return 1;
