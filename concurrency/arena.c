@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define PAGE         ((size_t)4096)
-#define BYTES_MAX    ((size_t)128 << 30)
+#define BYTES_MAX    ((size_t)64 << 30) /* more, and a unit's number would not fit a link */
 #define RETURN_BYTES ((size_t)64 << 10) /* from here on pages go back when freed */
 #define USED         0x80000000u        /* in a link: allocated; the rest is the class */
 #define PAGE_CLASS   6u
@@ -95,6 +95,7 @@ static uint32_t pop(struct modus_arena *arena, unsigned number)
     while ((uint32_t)head != 0) {
         uint32_t next = atomic_load(&arena->links[(uint32_t)head]);
 
+        MODUS_FAULT(MODUS_FAULT_ALLOC_READ);
         if (atomic_compare_exchange_weak(&arena->classes[number], &head, head_after(head, next)))
             break;
     }

@@ -34,7 +34,7 @@
 
 struct modus_arena;
 
-/* Open an arena of at least bytes (up to 128 GiB) with a table of that many participants (1 to
+/* Open an arena of at least bytes (up to 64 GiB) with a table of that many participants (1 to
  * 32767) and store it in *arena. At most 16 arenas can be open in a process. Returns 0, -EINVAL or
  * -ENOMEM. Does not block.
  * Safe from: any thread; before the fork of those who shall share it. */

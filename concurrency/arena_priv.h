@@ -15,7 +15,7 @@
 
 enum {
     MODUS_ARENA_UNIT = 64,     /* smallest block, and what links are indexed by */
-    MODUS_ARENA_CLASSES = 112, /* enough for the class of 128 GiB */
+    MODUS_ARENA_CLASSES = 112, /* enough for the class of 64 GiB */
     MODUS_ARENAS_MAX = 16,
     MODUS_PARTICIPANTS_MAX = 32767,
 };
@@ -36,11 +36,11 @@ struct modus_arena {
     unsigned index; /* in the table of open arenas */
     unsigned participants;
     struct modus_slot *slots;
-    _Atomic uint32_t *links;                      /* one for each unit of the arena */
-    struct modus_lock registry;                   /* slots' states and the list below */
-    struct modus_registered *_Atomic objects;     /* changed under registry, by single stores */
-    _Alignas(128) _Atomic uint32_t epoch;         /* deaths buried; watched by all sleepers */
-    _Alignas(128) _Atomic uint64_t top;           /* first byte never allocated */
+    _Atomic uint32_t *links;                       /* one for each unit of the arena */
+    struct modus_lock registry;                    /* slots' states and the list below */
+    struct modus_registered *_Atomic objects;      /* changed under registry, by single stores */
+    _Alignas(128) _Atomic uint32_t epoch;          /* deaths buried; watched by all sleepers */
+    _Alignas(128) _Atomic uint64_t top;            /* first byte never allocated */
     _Atomic uint64_t classes[MODUS_ARENA_CLASSES]; /* free blocks: tag << 32 | unit */
 };
 

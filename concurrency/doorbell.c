@@ -81,6 +81,7 @@ void modus_doorbell_hear(struct modus_doorbell *bell)
         return;
     if (eventfd_read(bell->fd, &count) < 0)
         errno = saved; /* EAGAIN: it has not been rung */
+    MODUS_FAULT(MODUS_FAULT_BELL_READ);
     atomic_store(&bell->state, QUIET);
 }
 

@@ -15,7 +15,8 @@
  *         serve(item);
  *
  * States: not started -> quiet -> ringing -> rung -> (heard) quiet. "ringing" is the moment between
- * the claim to ring and the write; whoever meets it rings too, because a process may be killed there.
+ * the claim to ring and the write; whoever meets it rings too, because a process may be killed
+ * there.
  *
  * Between processes the doorbell lies in shared memory, and it must be initialised before the fork
  * of every process that rings it, so that the descriptor has the same number everywhere. A worker
@@ -49,8 +50,8 @@ int modus_doorbell_init(struct modus_doorbell *bell);
 
 /* Close the descriptor of this process. Disarm it everywhere first. Does nothing to a doorbell that
  * is not started.
- * Safe from: the one thread that owns it; in process scope each process may close its descriptor
- * with modus_doorbell_detach, and one calls this. */
+ * Safe from: the one thread that owns it. In process scope one process calls this; the others may
+ * close their descriptor, modus_doorbell_fd. */
 void modus_doorbell_fini(struct modus_doorbell *bell);
 
 /* Make the loop look again. No system call when it has been called already. Does not block; errno

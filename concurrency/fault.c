@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The one planned fault of a process. Apart from its hooks so that they stay a load and a branch. */
+/* The one planned fault of a process; its hooks stay a load and a branch. */
 #include "concurrency/fault.h"
 
 #include <signal.h>
@@ -25,20 +25,25 @@ unsigned modus_fault_passed(void)
 
 const char *modus_fault_name(enum modus_fault_point point)
 {
-    static const char *const names[] = {
-        [MODUS_FAULT_NONE] = "NONE",
-#define X(name, window) [MODUS_FAULT_##name] = #name ": " window,
+    switch (point) {
+    case MODUS_FAULT_NONE:
+    case MODUS_FAULT_COUNT:
+        break;
+#define X(name, window)                                                                            \
+    case MODUS_FAULT_##name:                                                                       \
+        return #name ": " window;
         MODUS_FAULTS(X)
 #undef X
-    };
-    return point < MODUS_FAULT_COUNT ? names[point] : "?";
+    }
+    return "NONE";
 }
 
 void modus_fault_strike(void)
 {
     struct timespec dawdle = {.tv_nsec = 2000000};
 
-    if (atomic_fetch_add(&passed, 1) + 1 != atomic_load(&planned_passing))
+    unsigned now = atomic_fetch_add(&passed, 1) + 1, planned = atomic_load(&planned_passing);
+    if (planned != 0 && now != planned)
         return;
     switch (planned_action) {
     case MODUS_FAULT_DIE:

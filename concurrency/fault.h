@@ -10,7 +10,7 @@
  *     modus_queue_put(&queue, &item, MODUS_FOREVER);
  *
  * The hooks are always compiled in: what is tested is what is shipped. Without a plan a hook is a
- * load and a branch that is never taken; the lock and the ring between threads have none. Only
+ * load and a branch that is never taken; the fast paths between threads have none. Only
  * modus_fault_plan arms them, never the environment.
  */
 #ifndef CONCURRENCY_FAULT_H
@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #define MODUS_FAULTS(X)                                                                            \
+    X(ALLOC_READ, "top of the free list and its link read")                                        \
     X(ALLOC_POPPED, "block off the free list, not yet marked")                                     \
     X(ALLOC_CARVED, "page taken, blocks not yet on the free list")                                 \
     X(FREE_MARKED, "block marked free, not yet on the list")                                       \
@@ -29,12 +30,17 @@
     X(BURY_MARKED, "slot marked dead, claims not yet scrubbed")                                    \
     X(BURY_SCRUBBED, "claims scrubbed, epoch not yet moved")                                       \
     X(BURY_MOVED, "epoch moved, slot not yet free")                                                \
+    X(LOCK_PASSED, "about to give the lock up: no heir seen")                                      \
+    X(LOCK_GRANTING, "heir's name taken, lock not yet its own")                                    \
     X(BELL_CLAIMED, "doorbell marked ringing, not yet written")                                    \
+    X(BELL_READ, "descriptor read, doorbell not yet quiet")                                        \
     X(SEM_TAKEN, "permit taken")                                                                   \
     X(SEM_LOCKED, "holding the lock of an accounted semaphore")                                    \
     X(SEM_NOTED, "held count changed, value not yet")                                              \
     X(SEM_RELEASED, "value raised, nobody woken yet")                                              \
     X(EVENT_SET, "flag set, nobody woken yet")                                                     \
+    X(PUT_AIMED, "tail read, slot not yet")                                                        \
+    X(PUT_LOOKED, "slot seen empty, not yet claimed")                                              \
     X(PUT_CLAIMED, "slot claimed, tail not yet moved")                                             \
     X(PUT_HELPED, "tail moved, nothing copied")                                                    \
     X(PUT_COPIED, "copied, not yet published")                                                     \
@@ -45,7 +51,8 @@
     X(GET_NOTED, "noted as held, slot not yet free")                                               \
     X(GET_FREED, "slot freed, nobody woken yet")                                                   \
     X(DONE_NOTED, "task done, joiners not yet woken")                                              \
-    X(CLOSE_MARKED, "closed, ring not yet sealed")                                                 \
+    X(JOIN_SCANNED, "slots seen without items, held counts not yet")                               \
+    X(CLOSE_MARKED, "closed, nobody woken yet")                                                    \
     X(WAKE_CLAIMED, "about to wake a sleeper, mark set")                                           \
     X(WAKE_PASSED, "woken, before the wake is passed on")                                          \
     X(PARK_MARKED, "mark set, about to sleep")
@@ -67,7 +74,7 @@ enum modus_fault_action {
 extern _Atomic int modus_fault_planned; /* the point; MODUS_FAULT_NONE: nothing planned */
 
 /* Plan one fault for this process (and what it forks): action at the nth passing of point, n from
- * 1. MODUS_FAULT_NONE cancels. Safe from: one thread. */
+ * 1; 0: at every passing. MODUS_FAULT_NONE cancels. Safe from: one thread. */
 void modus_fault_plan(enum modus_fault_point point, enum modus_fault_action action, unsigned n);
 
 /* How often the planned point has been passed by this process. */
@@ -80,9 +87,9 @@ void modus_fault_strike(void); /* only MODUS_FAULT calls it */
 
 #define MODUS_FAULT(point)                                                                         \
     do {                                                                                           \
-        if (__builtin_expect(                                                                      \
-                atomic_load_explicit(&modus_fault_planned, memory_order_relaxed) == (int)(point),  \
-                0))                                                                                \
+        if (__builtin_expect(atomic_load_explicit(&modus_fault_planned, memory_order_relaxed) ==   \
+                                 (int)(point),                                                     \
+                             0))                                                                   \
             modus_fault_strike();                                                                  \
     } while (0)
 

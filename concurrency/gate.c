@@ -7,8 +7,8 @@
  * one on its way clears that mark after taking its item and before looking for more, so it sees
  * the nudger's change and nudges in its place.
  *
- * In process scope whoever enters clears ON_ITS_WAY: it cannot know whether the one on its way still
- * lives, and one wake too many is cheaper than a queue that sleeps.
+ * In process scope whoever enters clears ON_ITS_WAY: it cannot know whether the one on its way
+ * still lives, and one wake too many is cheaper than a queue that sleeps.
  */
 #include "concurrency/gate.h"
 #include "concurrency/fault.h"

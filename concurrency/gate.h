@@ -34,18 +34,18 @@
 #include "concurrency/park.h"
 
 enum {
-    MODUS_GATE_SLEEPERS = 1, /* somebody may sleep; wrong: a needless look */
-    MODUS_GATE_ON_ITS_WAY = 2, /* a woken one has not arrived yet; wrong: one wake too few or many */
-    MODUS_GATE_TURN = 4,     /* process scope: the rest of the word counts the nudges */
+    MODUS_GATE_SLEEPERS = 1,   /* somebody may sleep; wrongly set: a needless look */
+    MODUS_GATE_ON_ITS_WAY = 2, /* a woken one has not arrived yet; wrongly clear: one wake more */
+    MODUS_GATE_TURN = 4,       /* process scope: the rest of the word counts the nudges */
 };
 
 /* A sleeper; on its stack. */
 struct modus_gate_visit {
-    struct modus_watch watch;              /* process scope */
-    uint32_t seen;                         /* process scope: the word to sleep on */
-    bool called;                           /* this is the one on its way */
-    bool listed;                           /* thread scope: under the gate's lock */
-    _Atomic uint32_t word;                 /* thread scope: 0 until called */
+    struct modus_watch watch; /* process scope */
+    uint32_t seen;            /* process scope: the word to sleep on */
+    bool called;              /* this is the one on its way */
+    bool listed;              /* thread scope: under the gate's lock */
+    _Atomic uint32_t word;    /* thread scope: 0 until called */
     struct modus_gate_visit *next, *previous;
 };
 
@@ -59,8 +59,8 @@ struct modus_gate {
 
 void modus_gate_init(struct modus_gate *gate, bool first_come);
 
-/* Become a sleeper. Look at the condition after this, then sleep or exit; after a sleep that was for
- * nothing, enter again. */
+/* Become a sleeper. Look at the condition after this, then sleep or exit; after a sleep that was
+ * for nothing, enter again. */
 void modus_gate_enter(struct modus_gate *gate, enum modus_scope scope,
                       struct modus_gate_visit *visit);
 
@@ -79,15 +79,14 @@ void modus_gate_open(struct modus_gate *gate, enum modus_scope scope);
  * is about to sleep itself call it. */
 void modus_gate_call(struct modus_gate *gate, enum modus_scope scope, bool force);
 
-/* Wake one sleeper, unless one is on its way already. Call it after the change is visible (a seq_cst
- * operation). */
+/* Wake one sleeper, unless one is on its way already. Call it after the change is visible (a
+ * seq_cst operation). */
 static inline void modus_gate_nudge(struct modus_gate *gate, enum modus_scope scope)
 {
     uint32_t state = atomic_load(&gate->state);
 
-    if (__builtin_expect((state & (MODUS_GATE_SLEEPERS | MODUS_GATE_ON_ITS_WAY)) ==
-                             MODUS_GATE_SLEEPERS,
-                         0))
+    if (__builtin_expect(
+            (state & (MODUS_GATE_SLEEPERS | MODUS_GATE_ON_ITS_WAY)) == MODUS_GATE_SLEEPERS, 0))
         modus_gate_call(gate, scope, false);
 }
 

@@ -44,13 +44,13 @@
 
 /* All fields are private. */
 struct modus_lock {
-    uint32_t scope;                /* enum modus_scope; 0: not started */
-    _Atomic uint32_t word;         /* thread: owner's tid, and two marks; 0: free */
-    _Atomic uint32_t heir;         /* thread: tid of the sleeper that is next; 0: nobody */
-    _Atomic uint32_t damage;       /* process: what an owner's death has left */
-    _Atomic uint64_t owner;        /* process: tid and stamp of the owner; 0: nobody */
-    pthread_mutex_t robust;        /* process */
-    int (*repair)(void *context);  /* process; called by whoever inherits from the dead */
+    uint32_t scope;               /* enum modus_scope; 0: not started */
+    _Atomic uint32_t word;        /* thread: owner's tid, and two marks; 0: free */
+    _Atomic uint32_t heir;        /* thread: tid of the sleeper that is next; 0: nobody */
+    _Atomic uint32_t damage;      /* process: what an owner's death has left */
+    _Atomic uint64_t owner;       /* process: tid and stamp of the owner; 0: nobody */
+    pthread_mutex_t robust;       /* process */
+    int (*repair)(void *context); /* process; called by whoever inherits from the dead */
     void *context;
 };
 
@@ -78,8 +78,8 @@ int modus_lock_set_repair(struct modus_lock *lock, int (*repair)(void *context),
 
 /* Own the lock, waiting up to ns nanoseconds (MODUS_FOREVER: without end, 0: do not wait).
  * Returns 0; MODUS_OWNERDEAD (1): owned, but the last owner died; -EAGAIN (ns 0 and held),
- * -ETIMEDOUT, -EDEADLK (the caller owns it already), MODUS_NOTRECOVERABLE (poisoned) or -EINVAL (not
- * started, or a negative time). Blocks.
+ * -ETIMEDOUT, -EDEADLK (the caller owns it already), MODUS_NOTRECOVERABLE (poisoned) or -EINVAL
+ * (not started, or a negative time). Blocks.
  * Safe from: any thread, in process scope any process and a forked child; not signal handlers. */
 int modus_lock_acquire(struct modus_lock *lock, int64_t ns);
 

@@ -8,15 +8,15 @@
  *                      +----> DEAD <----+
  *                               +-- buried --> FREE
  *
- * Transitions happen under the registry lock, a robust lock of ours, except the one to DEAD, which is
- * an exchange by whoever learns of the death. A death under the lock needs no repair: a slot is LIVE
- * from a single store on, and before that a FREE one with a dead mutex is as good as any; one that
- * is LEAVING or DEAD and half scrubbed is buried (again), scrubbing being idempotent; the list of
- * objects changes by single stores and is always whole.
+ * Transitions happen under the registry lock, a robust lock of ours, except the one to DEAD, which
+ * is an exchange by whoever learns of the death. A death under the lock needs no repair: a slot is
+ * LIVE from a single store on, and before that a FREE one with a dead mutex is as good as any; one
+ * that is LEAVING or DEAD and half scrubbed is buried (again), scrubbing being idempotent; the list
+ * of objects changes by single stores and is always whole.
  *
  * Order of a burial: scrub, move the epoch, wake, free the slot. A sleeper that looked before the
- * scrub sees the epoch move; an id that is free has no claims; a burier that dies leaves a DEAD slot
- * for the next one.
+ * scrub sees the epoch move; an id that is free has no claims; a burier that dies leaves a DEAD
+ * slot for the next one.
  *
  * Liveness is asked of the slot's robust mutex by trying it: EBUSY, alive; EOWNERDEAD, dead, and we
  * hold it now. There is no window in which a pid could have been reused, as there would be with
@@ -162,8 +162,9 @@ int modus_participant_self(struct modus_arena *arena)
 
 static bool bury(struct modus_arena *arena, int id);
 
-/* Under the registry lock. Returns a free slot's id, its liveness mutex held, or 0. Trying is enough:
- * one that is busy, because somebody still asks after its last holder, is not worth the wait. */
+/* Under the registry lock. Returns a free slot's id, its liveness mutex held, or 0. Trying is
+ * enough: one that is busy, because somebody still asks after its last holder, is not worth the
+ * wait. */
 static int hold_free(struct modus_arena *arena)
 {
     for (unsigned i = 0; i < arena->participants; i++) {

@@ -48,14 +48,16 @@ int modus_participant_join(struct modus_arena *arena);
  * dead. */
 int modus_participant_leave(struct modus_arena *arena);
 
-/* The calling thread's id, or -EPERM when it has not joined, or -ECHILD when only its parent, before
- * the fork, has. Does not block.
+/* The calling thread's id, or -EPERM when it has not joined, or -ECHILD when only its parent,
+ * before the fork, has. Does not block.
  * Safe from: any thread, any process, a forked child, signal handlers. */
 int modus_participant_self(struct modus_arena *arena);
 
 /* Bury the dead participants of a process (pid 0: of all), and wake everybody who sleeps in the
- * arena. Call it after every wait for a child that used the arena, joined or not. Returns how many
- * were buried. May wait briefly.
+ * arena, and every armed loop, to look again. Call it after every wait for a child that was killed,
+ * whether it had joined or not, or that ended without leaving; one that left, or never joined, and
+ * then exited has nothing to bury. It looks at every slot of every process-scope queue of the arena
+ * for each that is buried. Returns how many were buried. May wait briefly.
  * Safe from: any thread and process; joined or not. */
 int modus_participant_bury(struct modus_arena *arena, pid_t pid);
 

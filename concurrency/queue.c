@@ -110,8 +110,7 @@ void modus_queue_fini(struct modus_queue *queue)
     modus_armed_fini(&ring->producers.armed, queue->scope);
     if (queue->scope == MODUS_PROCESS) {
         modus_registry_remove(queue->arena, &ring->registered);
-        modus_arena_free(queue->arena, ring,
-                         ring_bytes(ring->holders, ring->mask, ring->stride));
+        modus_arena_free(queue->arena, ring, ring_bytes(ring->holders, ring->mask, ring->stride));
     } else {
         modus_lock_fini(&ring->consumers.gate.lock);
         modus_lock_fini(&ring->producers.gate.lock);
@@ -133,12 +132,15 @@ static const struct direction getting = {.put = false, .nothing = MODUS_EMPTY};
 
 /* A range of items to be put or to be filled. */
 struct range {
-    const unsigned char *from; /* put */
-    unsigned char *to;         /* get */
+    union {
+        const unsigned char *from; /* put */
+        unsigned char *to;         /* get */
+    };
     size_t n;
 };
 
-static long move(struct modus_queue *queue, const struct direction *direction, struct range range)
+static inline long move(struct modus_queue *queue, const struct direction *direction,
+                        struct range range)
 {
     if (queue->scope == MODUS_THREAD)
         return direction->put ? modus_ring_thread_put(queue, range.from, range.n)
@@ -168,7 +170,7 @@ static inline void moved(struct modus_queue *queue, const struct direction *dire
 
     if (direction->put) {
         nudge(queue, &ring->consumers);
-        if (__builtin_expect(atomic_load(&ring->dropping), 0))
+        if (__builtin_expect(atomic_load(&ring->consumers.dropping), 0))
             drop_all(queue);
     } else {
         nudge(queue, &ring->producers);
@@ -243,7 +245,7 @@ static long visit_once(struct modus_queue *queue, const struct direction *direct
         return rc;
     if (atomic_load(&ring->interrupts) != interrupts)
         return MODUS_CANCELED;
-    /* The other side's one that is on its way may have been stopped (SIGSTOP): do not rely on it. */
+    /* The other side's one that is on its way may be stopped (SIGSTOP): do not rely on it. */
     if (queue->scope == MODUS_PROCESS)
         modus_gate_call(direction->put ? &ring->consumers.gate : &ring->producers.gate,
                         queue->scope, true);
@@ -281,16 +283,24 @@ static long operate_until(struct modus_queue *queue, const struct direction *dir
     return rc;
 }
 
-static long operate(struct modus_queue *queue, const struct direction *direction,
-                    struct range range, int64_t ns)
+/* The first try was in vain. */
+static __attribute__((noinline)) long operate_on(struct modus_queue *queue,
+                                                 const struct direction *direction,
+                                                 struct range range, int64_t ns)
 {
-    if (queue->scope == 0 || ns < MODUS_FOREVER)
+    return operate_until(queue, direction, range, modus_deadline(ns));
+}
+
+static inline long operate(struct modus_queue *queue, const struct direction *direction,
+                           struct range range, int64_t ns)
+{
+    if (__builtin_expect(queue->scope == 0 || ns < MODUS_FOREVER, 0))
         return -EINVAL;
     long rc = move(queue, direction, range);
-    if (rc == direction->nothing && ns != 0)
-        rc = wait_and_move(queue, direction, range, modus_deadline(ns));
-    if (rc > 0)
+    if (__builtin_expect(rc > 0, 1))
         moved(queue, direction);
+    else if (rc == direction->nothing && ns != 0)
+        return operate_on(queue, direction, range, ns);
     return rc;
 }
 
@@ -392,36 +402,35 @@ static bool count_done(struct modus_queue *queue, uint32_t n)
     return true;
 }
 
-/* The queue is closed now: drop what is inside. Called by who closes, and by a put that was under
+/* Thread scope, closed now: drop what is inside. Called by who closes, and by a put that was under
  * way then. */
 static void drop_all(struct modus_queue *queue)
 {
-    if (queue->scope == MODUS_PROCESS) {
-        modus_ring_process_drop(queue);
-        wake_joiners(queue);
-    } else {
-        unsigned n = modus_ring_thread_drop(queue);
+    unsigned n = modus_ring_thread_drop(queue);
 
-        if (queue->joinable && n > 0)
-            count_done(queue, n);
+    if (queue->joinable && n > 0)
+        count_done(queue, n);
+}
+
+static void close_now(struct modus_queue *queue)
+{
+    atomic_fetch_or(&queue->ring->head, RING_DROP);
+    if (queue->scope == MODUS_PROCESS) {
+        wake_joiners(queue);
+        return;
     }
+    atomic_store(&queue->ring->consumers.dropping, 1);
+    drop_all(queue);
 }
 
 int modus_queue_close(struct modus_queue *queue, enum modus_close how)
 {
-    struct modus_ring *ring = queue->ring;
-
     if (queue->scope == 0 || (how != MODUS_CLOSE_DRAIN && how != MODUS_CLOSE_NOW))
         return -EINVAL;
-    atomic_fetch_or(&ring->tail, RING_CLOSED);
+    atomic_fetch_or(&queue->ring->tail, RING_CLOSED);
     MODUS_FAULT(MODUS_FAULT_CLOSE_MARKED);
-    if (queue->scope == MODUS_PROCESS)
-        modus_ring_process_seal(queue);
-    if (how == MODUS_CLOSE_NOW) {
-        atomic_fetch_or(&ring->head, RING_DROP);
-        atomic_store(&ring->dropping, 1);
-        drop_all(queue);
-    }
+    if (how == MODUS_CLOSE_NOW)
+        close_now(queue);
     wake_all(queue);
     return 0;
 }

@@ -2,9 +2,10 @@
 /*
  * Queue: a bounded first-in-first-out of fixed-size items, between threads or between processes.
  *
- * States: not started (zeroed) -> open -> closed (drain: what is inside can still be got; now: it is
- * dropped). put copies an item in and waits for room, get copies one out and waits for an item; both
- * have a limit on the waiting, and when put has returned, the item is there for whoever gets next.
+ * States: not started (zeroed) -> open -> closed (drain: what is inside can still be got; now: it
+ * is dropped). put copies an item in and waits for room, get copies one out and waits for an item;
+ * both have a limit on the waiting, and when put has returned, the item is there for whoever gets
+ * next.
  *
  *     struct modus_queue queue;
  *     modus_queue_init(&queue, &(struct modus_queue_attr){.scope = MODUS_THREAD, .capacity = 1024,
@@ -63,9 +64,9 @@ enum modus_queue_death {
 
 struct modus_queue_attr {
     enum modus_scope scope;
-    struct modus_arena *arena;       /* process scope: where the storage goes */
-    unsigned capacity;               /* items; a power of two up to 2^24 */
-    unsigned item_size;              /* bytes, up to 65536; up to 56 fit in one cache line */
+    struct modus_arena *arena; /* process scope: where the storage goes */
+    unsigned capacity;         /* items; a power of two up to 2^24 */
+    unsigned item_size;        /* bytes, up to 65536; up to 56 fit in one cache line */
     bool joinable;
     enum modus_queue_death on_death; /* process scope */
     unsigned spin;                   /* looks before a sleep; 0, the default: none */
@@ -132,8 +133,8 @@ long modus_queue_get_n(struct modus_queue *queue, void *items, size_t n, int64_t
  * Safe from: any thread, in process scope any process, joined or not. */
 int modus_queue_close(struct modus_queue *queue, enum modus_close how);
 
-/* Everybody who sleeps in put or get (or join) of this queue returns MODUS_CANCELED, once. Returns 0
- * or -EINVAL. Does not block. Safe from: as modus_queue_close. */
+/* Everybody who sleeps in put or get (or join) of this queue returns MODUS_CANCELED, once. Returns
+ * 0 or -EINVAL. Does not block. Safe from: as modus_queue_close. */
 int modus_queue_interrupt(struct modus_queue *queue);
 
 /* One got item is done (with REDELIVER the oldest that the caller has). Returns 0; -EOVERFLOW when

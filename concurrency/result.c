@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Result codes to words, and the clock. Apart because every other file needs it and it needs none. */
+/* Result codes to words, and the clock: what every other file needs. */
 #include "concurrency/result.h"
 
 #include <time.h>

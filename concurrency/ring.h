@@ -13,7 +13,7 @@
  *     FULL@p --claim--> READING@p,me --free--> EMPTY@p+capacity
  *     WRITING@p,dead --> TOMB@p --> EMPTY@p+capacity
  *     READING@p,dead --> EMPTY@p+capacity (lost), or REDO@p --claim--> READING@p,other
- *     EMPTY@tail --> SEALED@tail when the queue is closed
+ *     EMPTY@tail --> SEALED@tail when a closed queue is found empty
  *
  * Sequences compare modulo 2^44: wrong only for a call that sleeps during 10^13 others.
  *
@@ -45,10 +45,12 @@ struct modus_ring_slot {
     unsigned char item[];
 };
 
-/* One side's sleepers and loops, on a cache line that is read after every operation of the other. */
+/* One side's sleepers and loops. What is read after every operation of the other side comes first,
+ * to be in one cache line. */
 struct modus_ring_side {
-    alignas(128) struct modus_gate gate;
-    struct modus_armed armed;
+    alignas(128) struct modus_armed armed;
+    _Atomic uint32_t dropping; /* consumers', thread scope: closed now; a late put drops its item */
+    struct modus_gate gate;
 };
 
 struct modus_ring {
@@ -57,17 +59,16 @@ struct modus_ring {
     uint32_t slots_at;                  /* bytes from here to the slots */
     alignas(128) _Atomic uint64_t tail;
     alignas(128) _Atomic uint64_t head;
-    _Atomic uint32_t redo;              /* process scope: a slot may be REDO */
+    _Atomic uint32_t redo; /* process scope: a slot may be REDO */
     struct modus_ring_side consumers;
-    _Atomic uint32_t dropping;          /* closed now: a late put drops its own item */
     struct modus_ring_side producers;
     alignas(128) _Atomic uint32_t unfinished; /* thread scope: put and not done */
-    _Atomic uint32_t joiners;           /* somebody may sleep on joins */
-    _Atomic uint32_t joins;             /* counts the moments when all may have been done */
+    _Atomic uint32_t joiners;                 /* somebody may sleep on joins */
+    _Atomic uint32_t joins;                   /* counts the moments when all may have been done */
     _Atomic uint32_t interrupts;
-    uint32_t holders;                   /* process scope: entries of held */
-    _Atomic uint64_t held[];            /* process scope, joinable, by participant id - 1: items got
-                                         * and not done; with redeliver also where the oldest is */
+    uint32_t holders;        /* process scope: entries of held */
+    _Atomic uint64_t held[]; /* process scope, joinable, by participant id - 1: items got
+                              * and not done; with redeliver also where the oldest is */
 };
 
 static inline uint64_t ring_state(uint64_t at, enum modus_slot_kind kind, int owner)
@@ -126,12 +127,9 @@ long modus_ring_process_get(struct modus_queue *queue, void *items, size_t n);
 bool modus_ring_has_item(const struct modus_queue *queue);
 bool modus_ring_has_room(const struct modus_queue *queue);
 
-/* Drop everything; the queue is closed now. Returns how many were dropped. */
+/* Thread scope: drop everything; the queue is closed now. Returns how many were dropped. In process
+ * scope what is inside just does not count any more. */
 unsigned modus_ring_thread_drop(struct modus_queue *queue);
-unsigned modus_ring_process_drop(struct modus_queue *queue);
-
-/* Process scope: after RING_CLOSED is set, make a put that has not seen it fail. */
-void modus_ring_process_seal(struct modus_queue *queue);
 
 /* Process scope: the caller's oldest item is done. Returns 0 or -EOVERFLOW, -EPERM, -ECHILD. */
 int modus_ring_process_done(struct modus_queue *queue);

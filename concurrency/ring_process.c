@@ -19,10 +19,10 @@
  * a claim signed with an id of the living is a claim of the living. A call that is stopped by
  * another's claim asks whether its owner lives, and buries it if not.
  *
- * Accounts of a joinable queue: there is no counter of unfinished items, because between any counter
- * and the slot there is room for a death. All is done when no slot holds an item and nobody's own
- * count of items got is above 0; a get raises its count before it frees the slot, so whoever reads
- * the slots first and the counts second misses nothing.
+ * Accounts of a joinable queue: there is no counter of unfinished items, because between any
+ * counter and the slot there is room for a death. All is done when no slot holds an item and
+ * nobody's own count of items got is above 0; a get raises its count before it frees the slot, so
+ * whoever reads the slots first and the counts second misses nothing.
  */
 #include "concurrency/fault.h"
 #include "concurrency/participant.h"
@@ -74,6 +74,7 @@ static int claim_put(struct modus_queue *queue, int me, uint64_t *at, int *block
 
     for (;;) {
         uint64_t tail = atomic_load(&ring->tail);
+        MODUS_FAULT(MODUS_FAULT_PUT_AIMED);
         struct modus_ring_slot *slot = ring_slot(queue, tail);
         uint64_t state = atomic_load(&slot->state);
 
@@ -81,6 +82,7 @@ static int claim_put(struct modus_queue *queue, int me, uint64_t *at, int *block
             return MODUS_CLOSED;
         if (atomic_load(&ring->tail) != tail)
             continue; /* what the slot said may be old, or the queue closed: see seal */
+        MODUS_FAULT(MODUS_FAULT_PUT_LOOKED);
         int64_t ahead = ring_ahead(state, tail);
         if (ahead == 0 && ring_kind(state) == EMPTY) {
             if (!change(slot, state, ring_state(tail, WRITING, me)))
@@ -91,6 +93,8 @@ static int claim_put(struct modus_queue *queue, int me, uint64_t *at, int *block
             *at = tail;
             return 0;
         }
+        if (ahead == 0 && ring_kind(state) == SEALED)
+            return MODUS_CLOSED;
         if (ahead >= 0) {
             move_past(&ring->tail, tail);
         } else if (ring_kind(state) == TOMB) {
@@ -132,26 +136,6 @@ long modus_ring_process_put(struct modus_queue *queue, const void *items, size_t
     return put > 0 ? (long)put : rc;
 }
 
-/* A put that claims the slot at the closed tail must have read it as EMPTY, and then tail as open,
- * before the close. So if it is EMPTY now, take it away; if it is claimed, that put was first, and the
- * next slot is the question; if it still serves the round before, nobody can have read that. */
-void modus_ring_process_seal(struct modus_queue *queue)
-{
-    for (;;) {
-        uint64_t tail = atomic_load(&queue->ring->tail);
-        struct modus_ring_slot *slot = ring_slot(queue, tail);
-        uint64_t state = atomic_load(&slot->state);
-        int64_t ahead = ring_ahead(state, tail);
-
-        if (ahead < 0 || (ahead == 0 && ring_kind(state) == SEALED))
-            return;
-        if (ahead > 0 || ring_kind(state) != EMPTY)
-            move_past(&queue->ring->tail, tail);
-        else if (change(slot, state, ring_state(tail, SEALED, 0)))
-            return;
-    }
-}
-
 /* --- get ------------------------------------------------------------------------------------- */
 
 /* Take over an item that a dead consumer had. The flag is cleared before the search and set after
@@ -174,6 +158,27 @@ static bool claim_redo(struct modus_queue *queue, int me, uint64_t *at)
     return false;
 }
 
+/* The queue is closed and looks empty; make sure that it stays so before anybody is told. A put
+ * that claims the slot at the closed tail must have read it as EMPTY, and then tail as open, before
+ * the close. So if it is EMPTY now, take it away; if it is claimed, that put was first, and the
+ * next slot is the question; if it still serves the round before, nobody can have read that. */
+static void seal(struct modus_queue *queue)
+{
+    for (;;) {
+        uint64_t tail = atomic_load(&queue->ring->tail);
+        struct modus_ring_slot *slot = ring_slot(queue, tail);
+        uint64_t state = atomic_load(&slot->state);
+        int64_t ahead = ring_ahead(state, tail);
+
+        if (ahead < 0 || (ahead == 0 && ring_kind(state) == SEALED))
+            return;
+        if (ahead > 0 || ring_kind(state) != EMPTY)
+            move_past(&queue->ring->tail, tail);
+        else if (change(slot, state, ring_state(tail, SEALED, 0)))
+            return;
+    }
+}
+
 /* The queue looks empty at head. */
 static int nothing_there(struct modus_queue *queue, uint64_t head)
 {
@@ -181,7 +186,7 @@ static int nothing_there(struct modus_queue *queue, uint64_t head)
 
     if (!(tail & RING_CLOSED) || !same_position(tail, head))
         return MODUS_EMPTY;
-    modus_ring_process_seal(queue); /* whoever closed may have died before */
+    seal(queue);
     return same_position(atomic_load(&queue->ring->tail), head) ? MODUS_CLOSED : MODUS_EMPTY;
 }
 
@@ -247,8 +252,8 @@ static int claim_get(struct modus_queue *queue, int me, uint64_t *at)
     }
 }
 
-/* The item is copied; give the slot back, or keep it until task_done. Returns false if the claim was
- * declared dead. */
+/* The item is copied; give the slot back, or keep it until task_done. Returns false if the claim
+ * was declared dead. */
 static bool finish_get(struct modus_queue *queue, int me, uint64_t at)
 {
     _Atomic uint64_t *held = &queue->ring->held[me - 1];
@@ -259,6 +264,7 @@ static bool finish_get(struct modus_queue *queue, int me, uint64_t at)
         if (kept >> SEQUENCE_BITS == 0 || ring_ahead(kept << SEQUENCE_SHIFT, at) > 0)
             kept = (kept & ~SEQUENCES) | (at & SEQUENCES);
         atomic_store(held, kept + ((uint64_t)1 << SEQUENCE_BITS));
+        MODUS_FAULT(MODUS_FAULT_GET_NOTED);
         return true;
     }
     if (queue->joinable)
@@ -297,29 +303,6 @@ long modus_ring_process_get(struct modus_queue *queue, void *items, size_t n)
     for (; rc == 0 && got < n; got += rc == 0, item += queue->item_size)
         rc = get_one(queue, me, item);
     return got > 0 ? (long)got : rc;
-}
-
-unsigned modus_ring_process_drop(struct modus_queue *queue)
-{
-    struct modus_ring *ring = queue->ring;
-    unsigned dropped = 0;
-
-    for (;;) {
-        uint64_t head = atomic_load(&ring->head);
-        struct modus_ring_slot *slot = ring_slot(queue, head);
-        uint64_t state = atomic_load(&slot->state);
-        int64_t ahead = ring_ahead(state, head);
-        enum modus_slot_kind kind = ring_kind(state);
-
-        if (ahead < 0 || (ahead == 0 && (kind == EMPTY || kind == SEALED || kind == WRITING)))
-            return dropped;
-        if (ahead == 0 && kind == TOMB)
-            skip_tomb(queue, head);
-        else if (ahead == 0 && kind == FULL)
-            dropped += change(slot, state, ring_state(head + round_of(queue), EMPTY, 0));
-        else
-            move_past(&ring->head, head);
-    }
 }
 
 /* --- joining --------------------------------------------------------------------------------- */
@@ -365,7 +348,7 @@ int modus_ring_process_done(struct modus_queue *queue)
     return queue->redeliver ? done_kept(queue, me) : done_counted(queue, me);
 }
 
-/* Does any slot hold an item, or (after a drop) an item in somebody's hands? */
+/* Does any slot hold an item, or (if the others are dropped) an item in somebody's hands? */
 static bool any_item(struct modus_queue *queue)
 {
     bool dropped = atomic_load(&queue->ring->head) & RING_DROP;
@@ -400,11 +383,14 @@ bool modus_ring_process_all_done(struct modus_queue *queue)
 {
     uint64_t tail;
 
-    /* An item that a consumer puts while it still holds another one may go into a slot that has been
-     * looked at already; then tail has moved before the other one is done. */
+    /* An item that a consumer puts while it still holds another one may go into a slot that has
+     * been looked at already; then tail has moved before the other one is done. */
     do {
         tail = atomic_load(&queue->ring->tail);
-        if (any_item(queue) || anybody_holds(queue))
+        if (any_item(queue))
+            return false;
+        MODUS_FAULT(MODUS_FAULT_JOIN_SCANNED);
+        if (anybody_holds(queue))
             return false;
     } while (atomic_load(&queue->ring->tail) != tail);
     return true;
@@ -419,7 +405,8 @@ bool modus_ring_process_idle(struct modus_queue *queue)
 
         if (ahead == 0 && ring_kind(state) == TOMB)
             skip_tomb(queue, head);
-        else if (ahead > 0 || (ahead == 0 && (ring_kind(state) == READING || ring_kind(state) == REDO)))
+        else if (ahead > 0 ||
+                 (ahead == 0 && (ring_kind(state) == READING || ring_kind(state) == REDO)))
             move_past(&queue->ring->head, head);
         else
             return (head & RING_DROP) || same_position(head, atomic_load(&queue->ring->tail));

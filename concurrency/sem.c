@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Plain semaphores are one 64-bit word: the value in the low half, on which sleepers park while it
- * is 0, and a mark in the high half, "somebody may sleep". A release clears the mark and wakes as
- * many as it gave. A sleeper that takes a permit sets the mark again, since others may still
- * sleep, and wakes one more if permits are left: the release that left them may have found the mark
- * clear. A sleeper sets the mark before every sleep, also before the one that times out.
+ * Plain semaphores are one word: the value, and a mark in the lowest bit, "somebody may sleep".
+ * Sleepers park on the word while it says value 0 and mark. A release clears the mark and wakes as
+ * many as it gave. A sleeper that takes a permit sets the mark again, since others may still sleep,
+ * and wakes one more if permits are left: the release that left them may have found the mark clear.
+ * A sleeper sets the mark before every sleep, also before the one that times out.
  *
- * Accounted semaphores change the same word under a robust lock, together with the number of permits
- * that the participant holds. What is held is the truth: the value is recomputed from it, total
- * minus all held, after every death, so there is no order of stores that a kill could make wrong.
+ * The mark must be in the word that is slept on. With the value alone there (and the mark beside
+ * it, in a wider word) a permit that comes and goes between a sleeper's mark and its sleep takes
+ * the mark away, and the sleep begins all the same. And it is a mark, not the number of sleepers as
+ * in glibc, because a number drifts when one who is counted is killed.
+ *
+ * Accounted semaphores change the same word under a robust lock, together with the number of
+ * permits that the participant holds. What is held is the truth: the value is recomputed from it,
+ * total minus all held, after every death, so there is no order of stores that a kill could make
+ * wrong.
  */
 #include "concurrency/sem.h"
 #include "concurrency/arena_priv.h"
@@ -19,7 +25,8 @@
 #include <limits.h>
 #include <string.h>
 
-#define MARK ((uint64_t)1 << 32)
+#define MARK   ((uint32_t)1)
+#define PERMIT ((uint32_t)2)
 
 /* The accounts of a semaphore, in the arena. */
 struct modus_sem_account {
@@ -31,38 +38,32 @@ struct modus_sem_account {
     _Atomic uint32_t held[]; /* by participant id - 1; under lock */
 };
 
-static uint32_t value_of(uint64_t word)
+static uint32_t value_of(uint32_t word)
 {
-    return (uint32_t)word;
-}
-
-/* The half of the word that is the value. */
-static _Atomic uint32_t *parking_word(struct modus_sem *sem)
-{
-    return &sem->half[__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__];
+    return word / PERMIT;
 }
 
 /* Wake n who sleep, and every armed loop. */
-static void wake(struct modus_sem *sem, uint64_t word, unsigned n)
+static void wake(struct modus_sem *sem, uint32_t word, unsigned n)
 {
     MODUS_FAULT(MODUS_FAULT_SEM_RELEASED);
     if (word & MARK)
-        modus_unpark(sem->scope, parking_word(sem), n > INT_MAX ? INT_MAX : (int)n);
+        modus_unpark(sem->scope, &sem->word, n > INT_MAX ? INT_MAX : (int)n);
     modus_armed_ring(&sem->armed);
 }
 
 /* --- plain ----------------------------------------------------------------------------------- */
 
 /* Take a permit; mark: leave the mark behind. Returns false if there is none. */
-static bool take(struct modus_sem *sem, uint64_t mark)
+static bool take(struct modus_sem *sem, uint32_t mark)
 {
-    uint64_t word = atomic_load_explicit(&sem->word, memory_order_relaxed);
+    uint32_t word = atomic_load_explicit(&sem->word, memory_order_relaxed);
 
     while (value_of(word) > 0)
-        if (atomic_compare_exchange_weak(&sem->word, &word, (word - 1) | mark)) {
+        if (atomic_compare_exchange_weak(&sem->word, &word, (word - PERMIT) | mark)) {
             MODUS_FAULT(MODUS_FAULT_SEM_TAKEN);
             if (mark && value_of(word) > 1)
-                modus_unpark(sem->scope, parking_word(sem), 1);
+                modus_unpark(sem->scope, &sem->word, 1);
             return true;
         }
     return false;
@@ -70,12 +71,12 @@ static bool take(struct modus_sem *sem, uint64_t mark)
 
 static int plain_release(struct modus_sem *sem, unsigned n)
 {
-    uint64_t word = atomic_load_explicit(&sem->word, memory_order_relaxed);
+    uint32_t word = atomic_load_explicit(&sem->word, memory_order_relaxed);
 
     do
         if (n > sem->max - value_of(word))
             return -EOVERFLOW;
-    while (!atomic_compare_exchange_weak(&sem->word, &word, (word & ~MARK) + n));
+    while (!atomic_compare_exchange_weak(&sem->word, &word, (word & ~MARK) + n * PERMIT));
     wake(sem, word, n);
     return 0;
 }
@@ -85,12 +86,12 @@ static int plain_release(struct modus_sem *sem, unsigned n)
 static void recompute(struct modus_sem_account *account)
 {
     uint32_t held = 0;
-    uint64_t word = atomic_load(&account->sem->word);
+    uint32_t word = atomic_load(&account->sem->word);
 
     for (unsigned i = 0; i < account->arena->participants; i++)
         held += atomic_load(&account->held[i]);
     while (!atomic_compare_exchange_weak(&account->sem->word, &word,
-                                         (word & MARK) | (account->total - held)))
+                                         (word & MARK) | (account->total - held) * PERMIT))
         ;
 }
 
@@ -100,11 +101,11 @@ static int repair(void *context)
     struct modus_sem_account *account = context;
 
     recompute(account);
-    modus_unpark(MODUS_PROCESS, parking_word(account->sem), INT_MAX);
+    modus_unpark(MODUS_PROCESS, &account->sem->word, INT_MAX);
     return 0;
 }
 
-static int accounted_take(struct modus_sem *sem, uint64_t mark)
+static int accounted_take(struct modus_sem *sem, uint32_t mark)
 {
     struct modus_sem_account *account = sem->account;
     int id = modus_participant_self(account->arena);
@@ -131,11 +132,11 @@ static int accounted_release(struct modus_sem *sem, unsigned n)
     if (id < 0)
         return id;
     modus_lock_acquire(&account->lock, MODUS_FOREVER);
-    uint64_t word = atomic_load(&sem->word);
+    uint32_t word = atomic_load(&sem->word);
     if (atomic_load(&account->held[id - 1]) >= n) {
         atomic_fetch_sub(&account->held[id - 1], n);
         MODUS_FAULT(MODUS_FAULT_SEM_NOTED);
-        while (!atomic_compare_exchange_weak(&sem->word, &word, (word & ~MARK) + n))
+        while (!atomic_compare_exchange_weak(&sem->word, &word, (word & ~MARK) + n * PERMIT))
             ;
         rc = 0;
     }
@@ -205,7 +206,7 @@ int modus_sem_init(struct modus_sem *sem, const struct modus_sem_attr *attr)
         attr->value > max || (attr->accounted && attr->scope == MODUS_THREAD))
         return -EINVAL;
     sem->max = max;
-    atomic_init(&sem->word, attr->value);
+    atomic_init(&sem->word, attr->value * PERMIT);
     if (attr->accounted)
         rc = account_new(sem, attr->arena ? attr->arena : modus_arena_of(sem), attr->value);
     if (rc == 0)
@@ -223,11 +224,19 @@ void modus_sem_fini(struct modus_sem *sem)
     memset(sem, 0, sizeof *sem);
 }
 
-static int try_take(struct modus_sem *sem, uint64_t mark)
+static int try_take(struct modus_sem *sem, uint32_t mark)
 {
     if (sem->account)
         return accounted_take(sem, mark);
     return take(sem, mark) ? 0 : -EAGAIN;
+}
+
+/* Set the mark if there is no permit. Returns false if there is one. */
+static bool mark_empty(struct modus_sem *sem)
+{
+    uint32_t word = 0;
+
+    return atomic_compare_exchange_strong(&sem->word, &word, MARK) || word == MARK;
 }
 
 static int wait_until(struct modus_sem *sem, int64_t deadline)
@@ -243,13 +252,10 @@ static int wait_until(struct modus_sem *sem, int64_t deadline)
             return rc;
         if (parked < 0)
             return parked;
-        uint64_t word = atomic_load(&sem->word);
-        while (value_of(word) == 0 && !(word & MARK))
-            if (atomic_compare_exchange_weak(&sem->word, &word, word | MARK))
-                break;
+        if (!mark_empty(sem))
+            continue;
         MODUS_FAULT(MODUS_FAULT_PARK_MARKED);
-        if (value_of(word) == 0)
-            parked = modus_park(sem->scope, parking_word(sem), 0, deadline, &watch);
+        parked = modus_park(sem->scope, &sem->word, MARK, deadline, &watch);
     }
 }
 

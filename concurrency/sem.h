@@ -6,21 +6,22 @@
  * States: not started (zeroed) -> started, with a value between 0 and max.
  *
  *     struct modus_sem slots;
- *     modus_sem_init(&slots, &(struct modus_sem_attr){.scope = MODUS_THREAD, .value = 3, .max = 3});
+ *     struct modus_sem_attr attr = {.scope = MODUS_THREAD, .value = 3, .max = 3};
+ *
+ *     modus_sem_init(&slots, &attr);
  *
  *     modus_sem_acquire(&slots, MODUS_FOREVER);
  *     work();                                   // at most three at a time
  *     modus_sem_release(&slots, 1);
  *
- * In process scope the semaphore lies in memory of an arena (other shared memory: sleepers look once
- * a second). A waiter or holder that is killed hangs nobody. A plain semaphore cannot know
- * who held what, so a dead holder's permits are gone; an *accounted* one notes how many each
- * participant holds and refunds them when the death is buried (participant.h). In return its permits
- * go back only by the participant that took them, and it costs a robust lock a call.
+ * In process scope the semaphore lies in memory of an arena (other shared memory: sleepers look
+ * once a second). A waiter or holder that is killed hangs nobody. A plain semaphore cannot know who
+ * held what, so a dead holder's permits are gone; an *accounted* one notes how many each
+ * participant holds and refunds them when the death is buried (participant.h). In return its
+ * permits go back only by the participant that took them, and it costs a robust lock a call.
  *
- * Algorithm: value and a sleepers' mark in one 64-bit word (glibc's semaphore since 2.21, with a mark
- * in place of its count, since counts drift when a counted sleeper is killed); a woken sleeper
- * that leaves permits behind wakes the next.
+ * Algorithm: value and a sleepers' mark in one futex word; a woken sleeper that leaves permits
+ * behind wakes the next.
  */
 #ifndef CONCURRENCY_SEM_H
 #define CONCURRENCY_SEM_H
@@ -38,26 +39,23 @@ struct modus_sem_account;
 
 struct modus_sem_attr {
     enum modus_scope scope;
-    unsigned value;             /* permits to begin with */
-    unsigned max;               /* releases beyond it fail; 0: 2^31 - 1 */
-    bool accounted;             /* process scope only; needs the arena */
-    struct modus_arena *arena;  /* where the accounts go; NULL: the one that holds the semaphore */
+    unsigned value;            /* permits to begin with */
+    unsigned max;              /* releases beyond it fail; 0: 2^31 - 1 */
+    bool accounted;            /* process scope only; needs the arena */
+    struct modus_arena *arena; /* where the accounts go; NULL: the one that holds the semaphore */
 };
 
 /* All fields are private. */
 struct modus_sem {
     uint32_t scope; /* enum modus_scope; 0: not started */
     uint32_t max;
-    union {
-        _Atomic uint64_t word; /* mark << 32 | value */
-        _Atomic uint32_t half[2];
-    };
+    _Atomic uint32_t word; /* value << 1 | mark */
     struct modus_sem_account *account;
     struct modus_armed armed;
 };
 
-/* Make a semaphore. Returns 0, -EINVAL (scope, value above max, accounted in thread scope or without
- * an arena) or -ENOMEM. Does not block.
+/* Make a semaphore. Returns 0, -EINVAL (scope, value above max, accounted in thread scope or
+ * without an arena) or -ENOMEM. Does not block.
  * Safe from: the one thread that makes the object. */
 int modus_sem_init(struct modus_sem *sem, const struct modus_sem_attr *attr);
 
@@ -77,8 +75,8 @@ int modus_sem_acquire_until(struct modus_sem *sem, int64_t deadline);
 /* modus_sem_acquire(sem, 0). Does not block. */
 int modus_sem_try(struct modus_sem *sem);
 
-/* Give n permits back (n >= 1), wake as many sleepers, ring armed doorbells. Returns 0, -EINVAL, or,
- * with nothing changed, -EOVERFLOW (the value would pass max) or, accounted, -EPERM (the caller
+/* Give n permits back (n >= 1), wake as many sleepers, ring armed doorbells. Returns 0, -EINVAL,
+ * or, with nothing changed, -EOVERFLOW (the value would pass max) or, accounted, -EPERM (the caller
  * holds fewer than n) and -ECHILD. Does not block.
  * Safe from: any thread, in process scope any process; signal handlers unless accounted. */
 int modus_sem_release(struct modus_sem *sem, unsigned n);

@@ -16,10 +16,11 @@ enum {
     LINGER_MS = 2000,
     LINGER_BYTES = 1024 * 1024, /* a peer that goes on sending more than this is cut */
     TURN_REQUESTS = 64,         /* pipelined requests answered in one step */
+    EMPTY_LINES = 16,           /* before a request that are passed over */
 };
 
 /* What a state's function has to say. */
-enum turn { TURN_ON, TURN_WAIT };
+enum turn { TURN_ON, TURN_WAIT, TURN_AGAIN };
 
 static void set_state(struct conn *c, struct net_thread *t, enum conn_state state)
 {
@@ -54,7 +55,7 @@ static void note(struct net_thread *t, struct conn *c, const struct exchange *x)
         .referer = exchange_header(x, "referer"),
         .user_agent = exchange_header(x, "user-agent"),
         .minor = x->is_http ? x->request.minor : 1,
-        .status = x->begun ? x->status : 0,
+        .status = x->head_sent ? x->status : 0,
         .body_bytes = x->body_bytes,
         .duration_us = t->clock_us() - x->begun_us,
     };
@@ -231,7 +232,7 @@ static void begin_request(struct conn *c, struct net_thread *t, size_t head_len)
     int body = plan_body(c, x);
     if (body) {
         refuse(c, x, body);
-    } else if (refusal == 400 || refusal == 500 || (refusal && x->request.expect_continue)) {
+    } else if (refusal == 400 || refusal == 500 || (refusal >= 400 && x->request.expect_continue && !x->body_complete)) {
         if (refusal == 405)
             add_allow_of(x);
         refuse(c, x, refusal);
@@ -250,10 +251,13 @@ static void refuse_head(struct conn *c, struct net_thread *t, int status)
         refuse(c, x, status);
 }
 
-static void skip_empty_lines(struct net_thread *t)
+/* RFC 9112, 2.2. More of them than anybody would send are no request. */
+static void skip_empty_lines(struct conn *c, struct net_thread *t)
 {
-    while (t->window_len >= 2 && t->window[0] == '\r' && t->window[1] == '\n')
+    while (t->window_len >= 2 && t->window[0] == '\r' && t->window[1] == '\n' && c->empty_lines < EMPTY_LINES) {
         conn_window_take(t, 2);
+        c->empty_lines++;
+    }
 }
 
 /* IDLE and HEAD: find the next request in what has come. */
@@ -264,12 +268,13 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
     conn_window_open(c, t);
     for (;;) {
         if (c->state == CONN_IDLE)
-            skip_empty_lines(t);
+            skip_empty_lines(c, t);
         bool half_line = c->state == CONN_IDLE && t->window_len == 1 && t->window[0] == '\r';
         if (t->window_len && !half_line) {
             if (c->state == CONN_IDLE) {
                 set_state(c, t, CONN_HEAD);
                 c->scanned = 0;
+                c->empty_lines = 0;
             }
             long n = http1_head_end(t->window, t->window_len, &c->scanned, c->service->max_header_size);
             if (n > 0)
@@ -303,25 +308,37 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
 
 /* --- serving --------------------------------------------------------------------------------- */
 
+/* One event. A handler that has given its whole answer, or gives up, gets no further ones. */
 static void call_step(struct exchange *x, enum exchange_event event)
 {
-    if (x->entry->step(x, event) != 0 && event != EXCHANGE_CANCELLED)
+    int r = x->entry->step(x, event);
+    if (r == 0 && !x->ended)
+        return;
+    x->stage = EXCHANGE_RETURNED;
+    if (r != 0)
         exchange_fail(x, 500);
 }
 
-/* The handler will not go on: tell it, and answer for it if it has not begun to. */
-static void cancel(struct exchange *x)
+/* The handler will not go on: tell it, and answer with that status if it has not begun to. */
+static void cancel(struct exchange *x, int status)
 {
     if (atomic_load_explicit(&x->cancel, memory_order_relaxed))
         return;
-    bool stepped = x->entry && x->entry->step && x->stage == EXCHANGE_OPEN;
+    bool stepped = x->stage == EXCHANGE_OPEN && x->entry->step;
+    x->cancel_status = status;
     exchange_cancel(x);
     if (stepped)
-        call_step(x, EXCHANGE_CANCELLED);
+        x->entry->step(x, EXCHANGE_CANCELLED);
     if (stepped || x->stage == EXCHANGE_READING) {
         x->stage = EXCHANGE_RETURNED;
-        exchange_fail(x, x->timed_out ? 504 : x->body_late ? 408 : 503);
+        exchange_fail(x, status);
     }
+}
+
+/* A run handler has the exchange, or is about to: nothing can be ended before it has returned. */
+static bool is_at_work(const struct exchange *x)
+{
+    return x && (x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && x->entry->run));
 }
 
 /* The body is as far as the handler needs it: begin. */
@@ -356,17 +373,17 @@ static void begin_serving(struct conn *c, struct net_thread *t, struct exchange 
 static bool step_events(struct net_thread *t, struct exchange *x)
 {
     bool called = false;
-    if (x->timer_ms && t->now_ms >= x->timer_ms && !x->ended) {
+    if (x->timer_ms && t->now_ms >= x->timer_ms) {
         x->timer_ms = 0;
         call_step(x, EXCHANGE_TIMER);
         called = true;
     }
-    if (x->entry->body == EXCHANGE_BODY_STREAM && !x->body_seen && !x->ended && (x->body.len || x->body_complete)) {
+    if (x->stage == EXCHANGE_OPEN && exchange_is_streamed(x) && !x->body_seen && (x->body.len || x->body_complete)) {
         x->body_seen = true;
         call_step(x, EXCHANGE_BYTES);
         called = true;
     }
-    if (x->write_short && x->unsent <= EXCHANGE_PIPE_SIZE / 2 && !x->ended) {
+    if (x->stage == EXCHANGE_OPEN && x->write_short && x->unsent <= EXCHANGE_PIPE_SIZE / 2) {
         x->write_short = false;
         call_step(x, EXCHANGE_ROOM);
         called = true;
@@ -374,40 +391,31 @@ static bool step_events(struct net_thread *t, struct exchange *x)
     return called;
 }
 
-static bool is_streamed(const struct exchange *x)
-{
-    return x->entry && x->entry->body == EXCHANGE_BODY_STREAM;
-}
-
 /* A body that can't be right, or never comes whole. */
-static void spoil(struct conn *c, struct exchange *x)
+static void spoil(struct conn *c, struct exchange *x, int status)
 {
-    int status = x->refusal ? x->refusal : 400;
     c->close_after = true;
     exchange_hold(x);
     exchange_body_end(x, true);
     exchange_let(x);
-    bool served = x->stage == EXCHANGE_SERVED || c->offered;
-    cancel(x);
-    if (!served && !x->begun)
-        exchange_fail(x, status);
-    x->refusal = 0;
+    cancel(x, status);
 }
 
 static bool take_body(struct conn *c, struct net_thread *t, struct exchange *x)
 {
-    if (x->body_complete || (x->stage != EXCHANGE_READING && !is_streamed(x)) || conn_answered(x))
+    bool wanted = x->stage == EXCHANGE_READING || (x->stage != EXCHANGE_RETURNED && exchange_is_streamed(x));
+    if (x->body_complete || !wanted || conn_answered(x))
         return false;
     bool progress = conn_take_body(c, t, x);
-    if (x->refusal || (x->body_complete && x->body_cut)) {
-        if (x->stage == EXCHANGE_READING)
-            refuse(c, x, x->refusal ? x->refusal : 400);
-        else
-            spoil(c, x);
-        x->refusal = 0;
-        return true;
-    }
-    return progress;
+    if (!x->refusal && !(x->body_complete && x->body_cut))
+        return progress;
+    int status = x->refusal ? x->refusal : 400;
+    x->refusal = 0;
+    if (x->stage == EXCHANGE_READING)
+        refuse(c, x, status);
+    else
+        spoil(c, x, status);
+    return true;
 }
 
 /* The answer is out (or gathered): what comes after it? */
@@ -419,11 +427,12 @@ static void finish(struct conn *c, struct net_thread *t, struct exchange *x)
     } else {
         t->gathered_now++;
     }
-    t->gathered[x->status / 100]++;
+    t->gathered[x->head_sent ? x->status / 100 : 0]++;
     if (c->service->note)
         note(t, c, x);
     c->exchange = NULL;
     bool failed = x->failed;
+    c->close_after |= !x->body_complete; /* what is left of it is no request */
     exchange_put(t, x);
     if (failed) {
         conn_flush(c, t, false);
@@ -440,18 +449,21 @@ static enum turn turn_serving(struct conn *c, struct net_thread *t)
     bool progress = true;
     while (progress && !atomic_load_explicit(&c->gone, memory_order_relaxed)) {
         progress = take_body(c, t, x);
-        if (x->stage == EXCHANGE_READING && (x->body_complete || is_streamed(x))) {
+        if (x->stage == EXCHANGE_READING && (x->body_complete || exchange_is_streamed(x))) {
             begin_serving(c, t, x);
             progress = true;
         }
         if (x->stage == EXCHANGE_OPEN && x->entry->step)
             progress |= step_events(t, x);
         progress |= conn_pump(c, t, x);
-        bool at_work = x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && x->entry->run);
-        if (conn_answered(x) && !at_work) {
+        if (x->failed)
+            cancel(x, 500); /* it may wait for room that never comes */
+        if (conn_answered(x) && !is_at_work(x)) {
             finish(c, t, x);
             return TURN_ON;
         }
+        if (conn_had_share(t))
+            return TURN_AGAIN;
     }
     return atomic_load_explicit(&c->gone, memory_order_relaxed) ? TURN_ON : TURN_WAIT;
 }
@@ -481,6 +493,7 @@ static enum turn turn_handshake(struct conn *c, struct net_thread *t)
     x->entry = x->route->entry;
     x->continued = true;
     x->body_ms = t->now_ms;
+    c->close_after = true;
     return TURN_ON;
 }
 
@@ -492,17 +505,15 @@ static enum turn turn_linger(struct conn *c, struct net_thread *t)
         return atomic_load_explicit(&c->gone, memory_order_relaxed) ? TURN_ON : TURN_WAIT;
     conn_window_open(c, t);
     int r = c->transport.ops->shutdown(&c->transport);
-    bool unread = t->window_len || c->in.len;
+    if (t->window_len)
+        c->peer_closes = false; /* it sent more than it should have: wait for its end after all */
     t->window_len = 0;
-    if (r == TRANSPORT_WANT_WRITE) {
-        c->wants |= CONN_WANT_WRITE;
-        return TURN_WAIT;
-    }
-    if (r == TRANSPORT_GONE || (c->peer_closes && !unread)) {
+    if (r == TRANSPORT_GONE || (r == 0 && c->peer_closes)) {
         end(c, t);
         return TURN_ON;
     }
-    c->peer_closes = false; /* it sent more than it should have: wait for its end after all */
+    if (r == TRANSPORT_WANT_WRITE)
+        c->wants |= CONN_WANT_WRITE;
     for (;;) {
         enum conn_read got = conn_read(c, t);
         c->scanned += (uint32_t)t->window_len;
@@ -521,12 +532,14 @@ static enum turn turn_gone(struct conn *c, struct net_thread *t)
 {
     struct exchange *x = c->exchange;
     if (x && x->entry) {
-        bool at_work = x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && x->entry->run);
-        cancel(x);
-        if (at_work)
+        cancel(x, 503);
+        if (is_at_work(x))
             return TURN_WAIT;
     }
-    end(c, t);
+    if (x || c->out.len)
+        cut(c, t);
+    else
+        end(c, t);
     return TURN_ON;
 }
 
@@ -539,7 +552,7 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static bool awaits_body(const struct conn *c, const struct exchange *x)
 {
-    return !x->body_complete && (c->wants & CONN_WANT_READ) != 0;
+    return !x->body_complete && c->reading;
 }
 
 static int64_t body_deadline(const struct conn *c, const struct exchange *x)
@@ -548,10 +561,9 @@ static int64_t body_deadline(const struct conn *c, const struct exchange *x)
     return x->body_ms + limit;
 }
 
-/* Is the handler at it? Once it has given its whole answer, only sending is left. */
 static bool is_handled(const struct exchange *x)
 {
-    return x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && !(x->entry->step && x->ended));
+    return x->stage == EXCHANGE_SERVED || x->stage == EXCHANGE_OPEN;
 }
 
 static int64_t serving_deadline(const struct conn *c, const struct exchange *x)
@@ -563,7 +575,7 @@ static int64_t serving_deadline(const struct conn *c, const struct exchange *x)
         deadline = body_deadline(c, x);
     if (is_handled(x))
         deadline = earlier(deadline, x->deadline_ms);
-    if (x->timer_ms)
+    if (x->timer_ms && x->stage == EXCHANGE_OPEN && x->entry->step)
         deadline = earlier(deadline, x->timer_ms);
     return deadline;
 }
@@ -574,13 +586,15 @@ static int64_t deadline_of(const struct conn *c)
     if (c->state == CONN_SERVING && atomic_load_explicit(&c->gone, memory_order_relaxed))
         return INT64_MAX; /* only the handler's return is waited for */
     int64_t blocked = c->blocked ? c->since_ms + s->send_timeout_ms : INT64_MAX;
+    if (c->out.len && c->state != CONN_SERVING)
+        return blocked; /* its bytes are looked at only when it has taken ours */
     switch ((enum conn_state)c->state) {
     case CONN_HANDSHAKE:
         return c->since_ms + HANDSHAKE_MS;
     case CONN_IDLE:
-        return earlier(blocked, c->since_ms + (c->requests ? s->keepalive_timeout_ms : s->header_timeout_ms));
+        return c->since_ms + (c->requests ? s->keepalive_timeout_ms : s->header_timeout_ms);
     case CONN_HEAD:
-        return earlier(blocked, c->since_ms + s->header_timeout_ms);
+        return c->since_ms + s->header_timeout_ms;
     case CONN_SERVING:
         return earlier(blocked, serving_deadline(c, c->exchange));
     case CONN_LINGER:
@@ -594,21 +608,17 @@ static int64_t deadline_of(const struct conn *c)
 
 static void serving_expired(struct conn *c, struct net_thread *t, struct exchange *x)
 {
-    if (x->timer_ms && t->now_ms >= x->timer_ms)
-        return; /* step_events delivers it */
-    if (is_handled(x) && t->now_ms >= x->deadline_ms)
-        x->timed_out = true;
-    else if (!x->body_complete && t->now_ms >= body_deadline(c, x))
-        x->body_late = true;
-    else
+    bool timed_out = is_handled(x) && t->now_ms >= x->deadline_ms;
+    if (!timed_out && !(awaits_body(c, x) && t->now_ms >= body_deadline(c, x)))
         return;
     c->close_after = true;
     if (!x->is_http)
         conn_hang_up(c, false);
     else
-        cancel(x);
+        cancel(x, timed_out ? 504 : 408);
 }
 
+/* Time is up, and what has come until now did not help. */
 static void expired(struct conn *c, struct net_thread *t)
 {
     if (c->blocked && t->now_ms >= c->since_ms + c->service->send_timeout_ms) {
@@ -691,30 +701,47 @@ static bool offer(struct conn *c)
     return c->offered = true;
 }
 
+/* Turn after turn until it waits, has ended, or had its share: then true is returned. */
+static bool work(struct conn *c, struct net_thread *t, uint64_t first)
+{
+    enum turn r = TURN_ON;
+    while (c->state != CONN_ENDED && r == TURN_ON) {
+        c->wants = 0;
+        c->reading = false;
+        r = turn(c, t);
+        if (r == TURN_ON && c->state == CONN_IDLE && (c->requests - first >= TURN_REQUESTS || conn_had_share(t)))
+            r = TURN_AGAIN;
+    }
+    if (c->state == CONN_ENDED)
+        return false;
+    if (atomic_load_explicit(&c->gone, memory_order_relaxed))
+        t->out_len = 0;
+    else if (t->out_len || c->out.len)
+        conn_flush(c, t, false);
+    return r == TURN_AGAIN;
+}
+
 unsigned conn_step(struct conn *c, struct net_thread *t)
 {
     uint64_t first = c->requests;
-    bool again = false;
-    t->window_open = t->drained = false;
-    t->window_len = 0;
-    if (t->now_ms >= c->deadline_ms)
+    t->window_open = false;
+    t->drained = 0;
+    t->window_len = t->moved = 0;
+    bool again = work(c, t, first);
+    c->deadline_ms = deadline_of(c);
+    if (t->now_ms >= c->deadline_ms) {
         expired(c, t);
-    c->wants = 0;
-    while (c->state != CONN_ENDED && turn(c, t) == TURN_ON) {
-        c->wants = 0;
-        again = c->state == CONN_IDLE && c->requests - first >= TURN_REQUESTS;
-        if (again)
-            break;
+        again = work(c, t, first);
+        c->deadline_ms = deadline_of(c);
     }
-    if (c->state != CONN_ENDED && (t->out_len || c->out.len) && !conn_flush(c, t, false) &&
-        atomic_load_explicit(&c->gone, memory_order_relaxed))
-        again = true; /* found out only now: the next step ends it */
     count_answers(t);
     if (c->state == CONN_ENDED)
         return CONN_CLOSED;
     hold_exchange(c, t);
     conn_window_close(c, t);
-    c->deadline_ms = deadline_of(c);
+    c->reject = false; /* it was for the request that waited */
+    /* That it is gone may have been found out only now. */
+    again |= atomic_load_explicit(&c->gone, memory_order_relaxed) && !is_at_work(c->exchange);
     return c->wants | (offer(c) ? CONN_WANT_SERVE : 0u) | (again ? CONN_WANT_AGAIN : 0u);
 }
 
@@ -778,6 +805,6 @@ void conn_abort(struct conn *c, struct net_thread *t)
     if (c->state == CONN_NONE || c->state == CONN_ENDED)
         return;
     if (c->exchange && c->exchange->entry)
-        cancel(c->exchange);
+        cancel(c->exchange, 503);
     cut(c, t);
 }

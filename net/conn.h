@@ -102,11 +102,13 @@ struct conn {
     int64_t since_ms;          /* when the present state began, or last progress was made */
     uint64_t requests;
     uint32_t scanned; /* of in: lines that were found complete */
+    atomic_uint gone; /* 1: hung up; set from any thread, so it stands apart from the flags below */
     struct conn_peer peer;
-    atomic_uchar gone; /* 1: hung up; set from any thread */
     uint8_t state;
     uint8_t wants; /* what the transport refused last */
+    uint8_t empty_lines; /* passed over before a request */
     bool eof : 1;
+    bool reading : 1; /* input is waited for, in whichever direction the transport says */
     bool read_on : 1; /* a hang-up was seen: read past short reads to find the end */
     bool close_after : 1;
     bool peer_closes : 1; /* the peer asked for the close, so it sends nothing more */

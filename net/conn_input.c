@@ -43,8 +43,9 @@ enum conn_read conn_read(struct conn *c, struct net_thread *t)
 {
     if (c->eof)
         return CONN_READ_END;
+    c->reading = true;
     if (t->drained) {
-        c->wants |= CONN_WANT_READ;
+        c->wants |= (uint8_t)t->drained;
         return CONN_READ_NONE;
     }
     if (t->window != t->in) {
@@ -57,7 +58,9 @@ enum conn_read conn_read(struct conn *c, struct net_thread *t)
     ssize_t n = c->transport.ops->read(&c->transport, t->in + t->window_len, room);
     if (n > 0) {
         t->window_len += (size_t)n;
-        t->drained = (size_t)n < room && !c->read_on && !c->transport.ops->pending(&c->transport);
+        if ((size_t)n < room && !c->read_on && !c->transport.ops->pending(&c->transport))
+            t->drained = CONN_WANT_READ;
+        t->moved += (size_t)n;
         net_count(&t->stats->bytes_in, (uint64_t)n);
         return CONN_READ_GOT;
     }
@@ -69,9 +72,9 @@ enum conn_read conn_read(struct conn *c, struct net_thread *t)
         conn_hang_up(c, false);
         return CONN_READ_GONE;
     }
-    t->drained = true;
+    t->drained = n == TRANSPORT_WANT_WRITE ? CONN_WANT_WRITE : CONN_WANT_READ;
     c->read_on = false;
-    c->wants |= n == TRANSPORT_WANT_WRITE ? CONN_WANT_WRITE : CONN_WANT_READ;
+    c->wants |= (uint8_t)t->drained;
     return CONN_READ_NONE;
 }
 
@@ -129,7 +132,7 @@ static void feed(struct net_thread *t, struct exchange *x, size_t n)
 bool conn_take_body(struct conn *c, struct net_thread *t, struct exchange *x)
 {
     bool progress = false;
-    while (!x->body_complete && !x->refusal) {
+    while (!x->body_complete && !x->refusal && !conn_had_share(t)) {
         exchange_hold(x);
         size_t space = x->entry ? exchange_body_space(x) : SIZE_MAX;
         exchange_let(x);
@@ -145,7 +148,8 @@ bool conn_take_body(struct conn *c, struct net_thread *t, struct exchange *x)
                 exchange_hold(x);
                 exchange_body_end(x, x->is_http);
                 exchange_let(x);
-                return true;
+                progress = true;
+                break;
             }
             if (got != CONN_READ_GOT)
                 break;

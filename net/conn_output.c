@@ -29,6 +29,9 @@ static void refused(struct conn *c, struct net_thread *t, ssize_t n)
 static void taken(struct conn *c, struct net_thread *t, size_t n)
 {
     net_count(&t->stats->bytes_out, n);
+    t->moved += n;
+    if (c->exchange && !c->exchange->is_http)
+        c->exchange->body_ms = t->now_ms; /* TCP: as long as bytes go one way, it does not idle */
     if (c->blocked)
         c->since_ms = t->now_ms;
     c->blocked = false;
@@ -134,9 +137,11 @@ static void gather_number(struct net_thread *t, uint64_t n)
 static void decide_close(struct conn *c, struct exchange *x)
 {
     const struct service *s = c->service;
-    if (x->is_http && !x->request.keep_alive)
-        c->close_after = c->peer_closes = true;
-    if (!x->is_http || atomic_load_explicit(s->draining, memory_order_relaxed) ||
+    if (x->is_http && !x->request.keep_alive) {
+        c->close_after = true;
+        c->peer_closes = x->body_complete;
+    }
+    if (!x->is_http || c->retire || (x->ended && !x->body_complete) || atomic_load_explicit(s->draining, memory_order_relaxed) ||
         (s->keepalive_requests && c->requests >= s->keepalive_requests))
         c->close_after = true;
     /* Nobody could tell such an answer's end otherwise. */
@@ -194,8 +199,10 @@ static bool send_head(struct conn *c, struct net_thread *t, struct exchange *x)
 static void advance(struct exchange *x, struct exchange_piece *p, size_t n)
 {
     p->len -= n;
-    p->at += n;
-    p->offset += (int64_t)n;
+    if (p->fd < 0)
+        p->at += n;
+    else
+        p->offset += (int64_t)n;
     x->body_bytes += (int64_t)n;
     if (p->counted)
         x->unsent -= n;
@@ -276,10 +283,11 @@ static bool pump_piece(struct conn *c, struct net_thread *t, struct exchange *x,
     return true;
 }
 
-/* The handler gave another number of bytes than it promised. */
-static bool is_short(const struct exchange *x)
+/* The handler gave another number of bytes than it promised. Too many are found before any of them
+ * is sent: the peer would take them for the next answer. */
+static bool is_wrong(const struct exchange *x)
 {
-    return x->length >= 0 && x->ended && x->promised != x->length && !x->bodyless;
+    return x->length >= 0 && !x->bodyless && (x->promised > x->length || (x->ended && x->promised != x->length));
 }
 
 static bool pump_locked(struct conn *c, struct net_thread *t, struct exchange *x)
@@ -290,9 +298,9 @@ static bool pump_locked(struct conn *c, struct net_thread *t, struct exchange *x
         if (!send_head(c, t, x))
             x->failed = true;
     }
-    if (is_short(x))
+    if (is_wrong(x))
         x->failed = true;
-    while (x->pieces && !x->failed && c->out.len == 0) {
+    while (x->pieces && !x->failed && c->out.len == 0 && !conn_had_share(t)) {
         if (!pump_piece(c, t, x, x->pieces))
             break;
         progress = true;

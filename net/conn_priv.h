@@ -6,6 +6,14 @@
 
 #include "net/exchange_priv.h"
 
+enum { CONN_TURN_BYTES = 1024 * 1024 };
+
+/* A connection that always has more to move must let others have their turn. */
+static inline bool conn_had_share(const struct net_thread *t)
+{
+    return t->moved >= CONN_TURN_BYTES;
+}
+
 /* --- conn_input.c --- */
 
 enum conn_read { CONN_READ_GOT, CONN_READ_NONE, CONN_READ_END, CONN_READ_GONE };

@@ -35,6 +35,7 @@ struct exchange *exchange_get(struct net_thread *t, struct conn *c)
     x->pieces_end = &x->pieces;
     x->fields = x->inline_fields;
     x->fields_size = sizeof x->inline_fields;
+    x->clock_us = t->clock_us;
     x->begun_us = t->now_us;
     x->peer[0] = '\0';
     return x;
@@ -212,7 +213,7 @@ struct str exchange_header(const struct exchange *x, const char *name)
 
 struct str exchange_body(const struct exchange *x)
 {
-    if (!x->entry || x->entry->body != EXCHANGE_BODY_COLLECT)
+    if (!x->entry || x->entry->body != EXCHANGE_BODY_COLLECT || !x->body.len)
         return (struct str){0};
     return (struct str){x->body.at + x->body.from, x->body.len};
 }
@@ -268,7 +269,7 @@ bool exchange_cancelled(struct exchange *x)
         return true;
     /* Where the handler runs on the connection's own thread, nobody else looks at the peer or the
      * clock meanwhile. */
-    int64_t now_ms = net_clock_us() / 1000;
+    int64_t now_ms = x->clock_us() / 1000;
     if (now_ms - x->looked_ms >= LOOK_EVERY_MS && x->stage == EXCHANGE_SERVED) {
         x->looked_ms = now_ms;
         x->conn->host_ops->wait(x->conn->host, x, now_ms);
@@ -278,11 +279,11 @@ bool exchange_cancelled(struct exchange *x)
 
 int exchange_sleep(struct exchange *x, int64_t ms)
 {
-    int64_t end_us = net_clock_us() + ms * 1000;
+    int64_t end_us = x->clock_us() + ms * 1000;
     for (;;) {
         if (atomic_load_explicit(&x->cancel, memory_order_acquire))
             return MODUS_CANCELED;
-        if (net_clock_us() >= end_us)
+        if (x->clock_us() >= end_us)
             return 0;
         wait_for_news(x, (end_us + 999) / 1000);
     }
@@ -292,14 +293,21 @@ int exchange_sleep(struct exchange *x, int64_t ms)
 
 size_t exchange_body_space(const struct exchange *x)
 {
-    if (x->entry->body != EXCHANGE_BODY_STREAM)
+    if (!exchange_is_streamed(x))
         return SIZE_MAX; /* collected under max_body_size, or dropped */
     return EXCHANGE_PIPE_SIZE - x->body.len;
+}
+
+bool exchange_is_streamed(const struct exchange *x)
+{
+    return x->entry && (x->entry->body == EXCHANGE_BODY_STREAM || x->method == EXCHANGE_DUPLEX);
 }
 
 int exchange_body_append(struct exchange *x, const char *at, size_t len)
 {
     struct conn_bytes *b = &x->body;
+    if (b->len + len > UINT32_MAX)
+        return -ENOMEM;
     if (b->from && b->from + b->len + len > x->body_room) {
         memmove(b->at, b->at + b->from, b->len);
         b->from = 0;
@@ -329,7 +337,7 @@ void exchange_body_end(struct exchange *x, bool cut)
 
 size_t exchange_peek(struct exchange *x, const char **bytes)
 {
-    *bytes = x->body.at + x->body.from;
+    *bytes = x->body.len ? x->body.at + x->body.from : "";
     return x->body.len;
 }
 
@@ -379,7 +387,7 @@ ssize_t exchange_read(struct exchange *x, void *bytes, size_t len)
 
 void exchange_timer(struct exchange *x, int64_t ms)
 {
-    x->timer_ms = (net_clock_us() + 999) / 1000 + ms;
+    x->timer_ms = (x->clock_us() + 999) / 1000 + (ms > 0 ? ms : 1); /* never in the same step */
 }
 
 /* --- the answer ------------------------------------------------------------------------------ */
@@ -406,10 +414,19 @@ static int append_field(struct exchange *x, struct str name, struct str value)
     char *to = x->fields + x->fields_len;
     memcpy(to, name.at, name.len);
     memcpy(to + name.len, ": ", 2);
-    memcpy(to + name.len + 2, value.at, value.len);
+    if (value.len)
+        memcpy(to + name.len + 2, value.at, value.len);
     memcpy(to + name.len + 2 + value.len, "\r\n", 2);
     x->fields_len = needed;
     return 0;
+}
+
+/* The connection writes these: a second one of them could make an answer mean two things. */
+static bool is_reserved(struct str name)
+{
+    return str_is_nocase(name, STR("Connection")) || str_is_nocase(name, STR("Content-Length")) ||
+           str_is_nocase(name, STR("Transfer-Encoding")) || str_is_nocase(name, STR("Date")) ||
+           str_is_nocase(name, STR("Server"));
 }
 
 int exchange_add(struct exchange *x, const char *name, struct str value)
@@ -417,7 +434,7 @@ int exchange_add(struct exchange *x, const char *name, struct str value)
     struct str n = str_of(name);
     if (x->begun)
         return -EALREADY;
-    if (!http1_is_token(n) || !is_value(value))
+    if (!http1_is_token(n) || !is_value(value) || is_reserved(n))
         return -EINVAL;
     return append_field(x, n, value);
 }
@@ -495,7 +512,7 @@ int exchange_reply_error(struct exchange *x, int status)
 
 void exchange_fail(struct exchange *x, int status)
 {
-    if (x->begun || exchange_reply_error(x, status) != 0)
+    if (x->begun || x->method == EXCHANGE_DUPLEX || exchange_reply_error(x, status) != 0)
         x->failed = true;
 }
 
@@ -538,7 +555,8 @@ static ssize_t take_bytes(struct exchange *x, const char *bytes, size_t len)
     return (ssize_t)taken;
 }
 
-ssize_t exchange_try_write(struct exchange *x, const void *bytes, size_t len)
+/* *unsent is how much waits to be sent after it. */
+static ssize_t write_some(struct exchange *x, const void *bytes, size_t len, size_t *unsent)
 {
     exchange_hold(x);
     ssize_t n = !x->begun || x->ended ? -EINVAL
@@ -549,20 +567,28 @@ ssize_t exchange_try_write(struct exchange *x, const void *bytes, size_t len)
         x->promised += n;
     if (n >= 0 && (size_t)n < len)
         x->write_short = true;
+    *unsent = x->unsent;
     exchange_let(x);
     return n;
+}
+
+ssize_t exchange_try_write(struct exchange *x, const void *bytes, size_t len)
+{
+    size_t unsent;
+    return write_some(x, bytes, len, &unsent);
 }
 
 int exchange_write(struct exchange *x, const void *bytes, size_t len)
 {
     const char *at = bytes;
     while (len) {
-        ssize_t n = exchange_try_write(x, at, len);
+        size_t unsent;
+        ssize_t n = write_some(x, at, len, &unsent);
         if (n < 0)
             return (int)n;
         at += n;
         len -= (size_t)n;
-        if (len || x->unsent >= EXCHANGE_PIPE_SIZE / 2)
+        if (len || unsent >= EXCHANGE_PIPE_SIZE / 2)
             kick(x);
         if (len)
             wait_for_news(x, INT64_MAX);
@@ -581,7 +607,7 @@ int exchange_send_file(struct exchange *x, int fd, int64_t offset, int64_t lengt
     if (length == 0)
         return 0;
     exchange_hold(x);
-    int r = x->begun && !x->ended ? 0 : -EINVAL;
+    int r = x->begun && !x->ended && length > 0 ? 0 : -EINVAL;
     struct exchange_piece *p = r == 0 ? add_piece(x, 0) : NULL;
     if (p) {
         p->fd = fd;
@@ -610,7 +636,7 @@ int exchange_end(struct exchange *x)
 void exchange_serve(struct exchange *x)
 {
     x->stage = EXCHANGE_SERVED;
-    x->served_us = net_clock_us();
+    x->served_us = x->clock_us();
     x->looked_ms = x->served_us / 1000;
     int r = atomic_load_explicit(&x->cancel, memory_order_acquire) ? MODUS_CANCELED : x->entry->run(x);
     exchange_hold(x);
@@ -621,7 +647,7 @@ void exchange_serve(struct exchange *x)
     if (r == 0 && begun)
         return;
     bool cancelled = atomic_load_explicit(&x->cancel, memory_order_acquire);
-    exchange_fail(x, !cancelled ? 500 : x->timed_out ? 504 : x->body_late ? 408 : 503);
+    exchange_fail(x, cancelled ? x->cancel_status : 500);
 }
 
 void exchange_finish(struct exchange *x)

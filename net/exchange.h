@@ -5,7 +5,8 @@
  * or models. It has one of two entries (struct exchange_entry below):
  *
  *   step  is called on events and never waits. It runs where the connection is. Return 0, or a
- *         negative code to give up: an answer not yet begun becomes a 500, a begun one is cut.
+ *         negative code to give up: an answer not yet begun becomes a 500, a begun one is cut. Once
+ *         it has given up or ended its answer, it is not called again.
  *   run   is one call from request to answer, in blocking style. It waits only through the calls
  *         marked "run only" below and through concurrency/; whoever runs it (a process, a thread, a
  *         helper of a loop) lends it a place to wait. When it returns, the exchange is over.
@@ -116,7 +117,8 @@ bool exchange_cancelled(struct exchange *x);
 /* --- the answer ----------------------------------------------------------------------------- */
 
 /* Add a header to the answer, before it begins; both are copied. Returns 0, -EINVAL when the name
- * or value holds what a header can't, -EALREADY when the answer has begun, -ENOMEM. */
+ * or value holds what a header can't or the name is one of the connection's (see above), -EALREADY
+ * when the answer has begun, -ENOMEM. */
 int exchange_add(struct exchange *x, const char *name, struct str value);
 /* The whole answer. type may be NULL (no Content-Type). body is copied. Returns 0 or a code. */
 int exchange_reply(struct exchange *x, int status, const char *type, struct str body);

@@ -8,7 +8,8 @@
  *   READING    connection       head understood, body being collected or dropped
  *   OPEN       connection       a step entry has begun, or a run entry was offered (WANT_SERVE)
  *   SERVED     exchange_serve   a run handler is at work
- *   RETURNED   exchange_finish  it has returned; only its answer is left to send
+ *   RETURNED   connection       the handler has given its whole answer (or was given up); only
+ *              exchange_finish  sending is left, and no event comes any more
  */
 #ifndef NET_EXCHANGE_PRIV_H
 #define NET_EXCHANGE_PRIV_H
@@ -62,21 +63,20 @@ struct exchange {
     char *head_block;
     struct str path, query, target;
     unsigned method;
+    int64_t (*clock_us)(void);
     int64_t begun_us;
     int64_t offered_us, served_us;
     int64_t body_ms;     /* when body bytes last came */
     int64_t deadline_ms; /* handler_timeout; INT64_MAX none */
     int64_t timer_ms;    /* exchange_timer; 0 none */
     int64_t looked_ms;   /* when exchange_cancelled() last looked at the peer */
-    enum exchange_stage stage;
+    _Atomic enum exchange_stage stage;
     atomic_bool cancel;
-    bool timed_out;   /* cancelled because time is up: 504 */
-    bool body_late;   /* cancelled because the body did not come: 408 */
+    int cancel_status; /* what a cancelled request is answered with, if it still can; set before */
     bool write_short; /* step: owed an EXCHANGE_ROOM */
     bool body_seen;   /* step: told of all body bytes there are */
     bool is_http;
     bool continued;   /* "100 Continue" was said, or is not wanted */
-    bool told;        /* step: EXCHANGE_CANCELLED was delivered */
     bool held;        /* counted as begun in an earlier step */
     int refusal;      /* answered with this status without asking a handler; 0 none */
 
@@ -92,7 +92,7 @@ struct exchange {
     int64_t length;   /* of the answer's body; -1 unknown */
     bool begun;       /* (shared) status and fields are fixed */
     bool ended;       /* (shared) no more pieces will come */
-    bool failed;      /* (shared) what was promised can't be kept: cut the connection */
+    atomic_bool failed; /* what was promised can't be kept: cut the connection */
     bool head_sent;
     bool tail_sent;
     bool chunked_out;
@@ -132,6 +132,8 @@ void exchange_free_spares(struct net_thread *t);
 
 /* Append decoded body bytes. Returns 0 or -ENOMEM. */
 int exchange_body_append(struct exchange *x, const char *at, size_t len);
+/* Does the body go through the pipe? On a TCP listener it always does. */
+bool exchange_is_streamed(const struct exchange *x);
 /* How many more body bytes the pipe takes now. */
 size_t exchange_body_space(const struct exchange *x);
 /* The body has ended (or will never be whole). */

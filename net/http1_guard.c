@@ -169,29 +169,29 @@ int http1_guard(const char *head, size_t len)
 long http1_head_end(const char *bytes, size_t len, uint32_t *resume, size_t max)
 {
     const char *line = bytes + *resume, *end = bytes + len;
-    for (;;) {
-        const char *lf = memchr(line, '\n', (size_t)(end - line));
-        if (!lf)
-            break;
-        if (lf == line || lf[-1] != '\r')
-            return -400;
-        if (line == bytes && lf - line > HTTP1_LINE_MAX)
-            return -414;
-        if (lf - line == 1)
-            return (size_t)(lf + 1 - bytes) > max ? -431 : lf + 1 - bytes;
-        line = lf + 1;
-    }
-    *resume = (uint32_t)(line - bytes);
-    if (line == bytes && len > HTTP1_LINE_MAX)
-        return -414;
-    if (len > max)
-        return -431;
     /* What is no request at all (a TLS hello, say) need not be waited for. */
     if (line == bytes) {
         const char *p = skip(bytes, end, TOKEN);
         if (p != end && (p == bytes || *p != ' '))
             return -400;
     }
+    /* In this order, so that the answer does not depend on how much has come. */
+    for (;;) {
+        const char *lf = memchr(line, '\n', (size_t)(end - line));
+        const char *to = lf ? lf + 1 : end;
+        if (line == bytes && to - line > HTTP1_LINE_MAX + (lf != NULL))
+            return -414;
+        if ((size_t)(to - bytes) > max)
+            return -431;
+        if (!lf)
+            break;
+        if (lf == line || lf[-1] != '\r')
+            return -400;
+        if (lf - line == 1)
+            return to - bytes;
+        line = to;
+    }
+    *resume = (uint32_t)(line - bytes);
     return 0;
 }
 

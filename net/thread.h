@@ -32,9 +32,10 @@ struct net_thread {
     char *window; /* the part of in that is not yet understood, while a connection is stepped */
     size_t window_len;
     bool window_open; /* the connection's kept bytes have been put there */
-    bool drained;     /* the transport has nothing more to read for now */
+    unsigned drained; /* what the transport waits for before it has more to read; 0: it may have */
     char *out; /* answers gathered for one write; NET_OUT_SIZE */
     size_t out_len;
+    size_t moved; /* bytes read and written in this step */
     unsigned gathered[6]; /* answers of this step by class, not yet counted */
     unsigned gathered_now; /* those of them that began in this step */
     time_t date_s;

@@ -200,8 +200,7 @@ struct tls_context {
     size_t set_count;
     struct tls_name *names; /* sorted by text */
     size_t name_count;
-    const unsigned char *protocols; /* what ALPN offers, as on the wire; NULL: we don't answer */
-    unsigned char protocols_bytes[1 + NAME_BYTES_MAX];
+    bool any_protocol; /* ALPN is not answered */
     struct tls_shared *keys;
     struct tls_shared *own_keys; /* when none are shared */
     EVP_CIPHER *ticket_cipher;
@@ -612,23 +611,20 @@ static int on_server_name(SSL *ssl, int *alert, void *argument)
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* What we speak, best first: some clients that want HTTP/1.0 offer that alone. */
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                    const unsigned char *in, unsigned in_len, void *argument)
 {
+    static const unsigned char ours[] = "\x08http/1.1\x08http/1.0";
     const struct tls_context *context = argument;
-    const unsigned char *ours = context->protocols;
+    unsigned char *chosen;
     (void)ssl;
-    if (ours == NULL)
+    if (context->any_protocol)
         return SSL_TLSEXT_ERR_NOACK;
-    for (unsigned at = 0; at < in_len; at += 1U + in[at]) {
-        if (in[at] == ours[0] && in_len - at > ours[0] &&
-            memcmp(&in[at], ours, 1U + ours[0]) == 0) {
-            *out = ours + 1;
-            *out_len = ours[0];
-            return SSL_TLSEXT_ERR_OK;
-        }
-    }
-    return SSL_TLSEXT_ERR_ALERT_FATAL; /* no_application_protocol */
+    if (SSL_select_next_proto(&chosen, out_len, ours, sizeof ours - 1, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL; /* no_application_protocol */
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
 }
 
 static bool ticket_mac_init(EVP_MAC_CTX *mac, struct ticket_key *key)
@@ -762,8 +758,7 @@ static bool context_open(struct tls_context *context, void *shared)
         context->keys = context->own_keys;
     }
     context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
-    return context->ticket_cipher != NULL && bio_method_of(context) != NULL &&
-           tls_context_set_protocol(context, "http/1.1") == 0;
+    return context->ticket_cipher != NULL && bio_method_of(context) != NULL;
 }
 
 /* Fill an opened context. all is the caller's to unload, whatever comes of it. */
@@ -813,16 +808,9 @@ struct tls_context *tls_context_new(const struct tls_certificate *certificates, 
     return NULL;
 }
 
-int tls_context_set_protocol(struct tls_context *context, const char *name)
+void tls_context_any_protocol(struct tls_context *context)
 {
-    size_t len = name != NULL ? strlen(name) : 0;
-    if (len > NAME_BYTES_MAX)
-        return -1;
-    context->protocols_bytes[0] = (unsigned char)len;
-    if (len > 0)
-        memcpy(context->protocols_bytes + 1, name, len);
-    context->protocols = len > 0 ? context->protocols_bytes : NULL;
-    return 0;
+    context->any_protocol = true;
 }
 
 void tls_context_free(struct tls_context *context)
@@ -853,7 +841,8 @@ struct tls {
     unsigned long failure;       /* OpenSSL's code of what made it gone; 0 none or not OpenSSL's */
     bool gone;
     bool more;    /* further bytes follow the record that is being written */
-    bool emptied; /* the last read below brought less than there was room for */
+    bool asked;   /* the last read() read below; OpenSSL may have had a record left */
+    bool emptied; /* and that brought less than there was room for */
     bool starved; /* the last read() brought nothing; more needs the socket first */
     bool said;    /* close_notify is out */
 };
@@ -879,6 +868,7 @@ static int bio_read(BIO *bio, char *bytes, int len)
 {
     struct tls *s = BIO_get_data(bio);
     ssize_t n = s->under.ops->read(&s->under, bytes, (size_t)len);
+    s->asked = true;
     s->emptied = n < len;
     return bio_result(bio, n);
 }
@@ -947,10 +937,16 @@ static ssize_t tls_read(struct transport *t, void *bytes, size_t len)
     assert(len > 0); /* else 0 would look like the end */
     if (s->gone)
         return TRANSPORT_GONE;
-    ERR_clear_error();
-    int result = SSL_read_ex(s->ssl, bytes, len, &n);
-    s->starved = result != 1;
-    return result == 1 ? (ssize_t)n : tls_code(s, result, 0);
+    ssize_t code;
+    int tries = 2; /* once it has said what a KeyUpdate wanted, OpenSSL asks to be asked again */
+    do {
+        s->asked = s->emptied = false;
+        ERR_clear_error();
+        int result = SSL_read_ex(s->ssl, bytes, len, &n);
+        code = result == 1 ? (ssize_t)n : tls_code(s, result, 0);
+    } while (code == TRANSPORT_WANT_READ && !s->asked && --tries);
+    s->starved = code <= 0;
+    return code;
 }
 
 /* Write one record of len bytes. Returns len or less, a WANT or GONE. */

@@ -20,7 +20,9 @@
  *   end in GONE or send the old bytes. read() may come in between.
  * - shutdown() comes when all is written; with a record half sent it ends in GONE.
  * - pending() may be true and the read() after it WANT_READ, when what is there is no whole record
- *   yet; then pending() is false until a read() brings something.
+ *   yet, or when the last record was there before read() was called, so that the socket was not
+ *   asked: what came since would be told by an event that somebody may have had already. Then
+ *   pending() is false until a read() brings something.
  * - The end of input is the peer's close_notify (0). A bare FIN is GONE: anyone can forge one.
  * All iovecs of a write up to 16 KiB go as one record and one send. Reads give one record at most.
  */
@@ -47,10 +49,9 @@ void tls_shared_rotate(void *shared);
  * Blocks on the disk. */
 struct tls_context *tls_context_new(const struct tls_certificate *certificates, size_t count,
                                     void *shared, size_t *bad, char *why, size_t why_size);
-/* Answer ALPN with this protocol (copied; "http/1.1" unless told otherwise); a client that offers
- * others only is refused. NULL: ALPN is not answered (protocol = tcp). Before the first tls_accept.
- * Returns 0, or -1 when name is longer than 255 bytes. */
-int tls_context_set_protocol(struct tls_context *context, const char *name);
+/* ALPN is answered with http/1.1 or http/1.0, and a client that offers only others is refused. After
+ * this call it is not answered at all (protocol = tcp). Before the first tls_accept. */
+void tls_context_any_protocol(struct tls_context *context);
 /* References are counted: each connection holds one. NULL is nothing. */
 void tls_context_free(struct tls_context *context);
 

@@ -99,20 +99,19 @@ def site(
     server.stop()
 
 
-@pytest.fixture(params=MODELS, ids=str)
+@pytest.fixture(scope="session", params=MODELS, ids=str)
 def model(request: pytest.FixtureRequest) -> Model:
     return request.param
 
 
-@pytest.fixture(params=[m for m in MODELS if m.queued], ids=str)
+@pytest.fixture(scope="session", params=[m for m in MODELS if m.queued], ids=str)
 def queued_model(request: pytest.FixtureRequest) -> Model:
     return request.param
 
 
-@pytest.fixture
-def serve(trust: ssl.SSLContext) -> Iterator[Callable[..., Server]]:
-    """Start servers that are stopped, and looked after, when the test ends. Options go to the top of
-    the file; a listener that tells the status comes along."""
+def servers(trust: ssl.SSLContext) -> Iterator[Callable[..., Server]]:
+    """Start servers that are stopped, and looked after, at the end. Options go to the top of the file;
+    a listener that tells the status comes along."""
     started: list[Server] = []
 
     def start(model: Model, *sections: Listener, nofile: int = 0, **options) -> Server:
@@ -122,3 +121,15 @@ def serve(trust: ssl.SSLContext) -> Iterator[Callable[..., Server]]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture
+def serve(trust: ssl.SSLContext) -> Iterator[Callable[..., Server]]:
+    """For a test that needs servers of its own."""
+    yield from servers(trust)
+
+
+@pytest.fixture(scope="module")
+def serve_many(trust: ssl.SSLContext) -> Iterator[Callable[..., Server]]:
+    """For a file's fixtures whose servers several tests share."""
+    yield from servers(trust)

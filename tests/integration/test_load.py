@@ -1,5 +1,4 @@
 """Many at once: nobody starves, nothing is left behind, and models hold what they promise."""
-import os
 import re
 import resource
 import selectors
@@ -89,16 +88,16 @@ def test_400_connections_on_a_sleep_see_no_503(serve, queued_model: Model) -> No
 
 @pytest.mark.parametrize("size, rounds", [(8, 5), (40, 1)])
 def test_sleeps_at_once_take_the_right_number_of_rounds(serve, model: Model, size: int, rounds: int) -> None:
-    """40 requests of 300 ms on as many workers, threads or children as the file says."""
+    """40 requests of 200 ms on as many workers, threads or children as the file says."""
     main = serve(model, listener(model, **model.sized(size)))["main"]
     wires = [main.connect() for _ in range(40)]
     watch = Stopwatch()
     for wire in wires:
-        wire.send(request("/sleep?ms=300", fields={"Connection": "close"}))
+        wire.send(request("/sleep?ms=200", fields={"Connection": "close"}))
     for wire in wires:
         assert wire.answer().status == 200
         wire.close()
-    assert 0.3 * rounds <= watch.seconds < 0.3 * (rounds + 1) + (SLOW - 1)
+    assert 0.2 * rounds <= watch.seconds < 0.2 * (rounds + 1) + (SLOW - 1)
 
 
 def test_a_computation_delays_nobody_else(serve, model: Model) -> None:
@@ -116,22 +115,16 @@ def test_a_computation_delays_nobody_else(serve, model: Model) -> None:
     assert statistics.median(delays) < 0.05 * SLOW and max(delays) < 0.5 * SLOW, sorted(delays)[-5:]
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
-def test_computations_use_both_cpus(serve, model: Model) -> None:
+def test_computations_run_side_by_side(serve, model: Model) -> None:
+    """Four of them keep four threads or processes running, so that they use all CPUs that there are.
+    (Half the serial time on two CPUs follows, but others may need the CPUs while this is tested.)"""
     server = serve(model, listener(model))
-    path = "/spin?n=200000000"
-    watch = Stopwatch()
-    for _ in range(4):
-        server["main"].ask(path)
-    serial = watch.seconds
     wires = [server["main"].connect() for _ in range(4)]
-    watch = Stopwatch()
     for wire in wires:
-        wire.send(request(path))
+        wire.send(request("/spin?n=1000000000000"))
+    eventually(lambda: sum(map(proc.running, server.processes())) >= 4)
     for wire in wires:
-        assert wire.answer().status == 200
-        wire.close()
-    assert watch.seconds < 0.85 * serial
+        wire.reset()
 
 
 # --- thousands -----------------------------------------------------------------------------------
@@ -162,8 +155,13 @@ def test_ten_thousand_idle_connections(serve, model: Model) -> None:
 
 
 def footprint(server: Server) -> dict[int, int]:
-    """Descriptors of every process."""
-    return {pid: proc.descriptors(pid) for pid in server.processes()}
+    """Descriptors of every process that lasts."""
+    return {pid: proc.descriptors(pid) for pid in lasting(server)}
+
+
+def lasting(server: Server) -> list[int]:
+    """The master and its workers."""
+    return [server.pid, *(w["pid"] for l in server.status()["listeners"] for w in l["workers"])]
 
 
 @pytest.mark.slow
@@ -172,15 +170,17 @@ def test_connections_leave_nothing_behind(serve, model: Model) -> None:
     """20,000 opened and closed: descriptors, processes and memory are what they were."""
     server = serve(model, listener(model))
     accepted = lambda: server.listener_status("main")["connections"]["accepted"]
-    memory = lambda: sum(proc.anonymous_bytes(pid) for pid in server.processes())
+    memory = lambda: sum(proc.anonymous_bytes(pid) for pid in lasting(server))
     closing = ("-H", "Connection: close")
     wrk(server["main"], "/hello", 64, 1, *closing)
     eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+    eventually(lambda: set(server.processes()) == set(lasting(server)), what="nobody serves")
     before, used, count = footprint(server), memory(), accepted()
     while accepted() - count < 20_000:
         report = wrk(server["main"], "/hello", 64, 1, *closing)
         assert "Non-2xx" not in report, report
     eventually(lambda: footprint(server) == before, what="the same processes and descriptors")
+    eventually(lambda: set(server.processes()) == set(before), what="nobody else")
     assert server.listener_status("main")["connections"]["open"] == 0
     if SLOW == 1:
         assert memory() - used < 1 << 20

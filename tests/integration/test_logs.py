@@ -12,7 +12,7 @@ from lib.clock import eventually
 from lib.config import Listener
 from lib.models import Model
 from lib.raw import request
-from lib.server import Endpoint
+from lib.server import Endpoint, Server
 from lib.site import BASIC_ROUTES
 
 FORMATS = ["combined", "common", "json"]
@@ -20,31 +20,59 @@ COMMON = r'(?P<peer>\S+) - - \[(?P<time>[^]]+)\] "(?P<method>\S+) (?P<target>\S*
 COMBINED = COMMON + r' "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
 
 
-def listener(model: Model, log_format: str = "combined", **options) -> Listener:
-    logged = {"access_log": "access.log", "log_format": log_format, "processes": 2, "max_header_size": "32k"}
-    return Listener("main", model.name, BASIC_ROUTES, options=logged | options)
+class Log:
+    """A listener's access log, from where it stood when the test began."""
+
+    def __init__(self, server: Server, log_format: str) -> None:
+        self.server, self.format = server, log_format
+        self.endpoint = server[log_format]
+        self._path = server.folder / f"{log_format}.log"
+        self._start = self._path.stat().st_size
+
+    def lines(self, n: int) -> list[str]:
+        """All lines since, once there are n of them."""
+
+        def look() -> list[str]:
+            text = self._path.read_bytes()[self._start :]
+            assert text.count(b"\n") >= n, f"fewer than {n} lines: {text[-300:]!r}"
+            assert text.endswith(b"\n")
+            return text.decode("ascii").splitlines()
+
+        found = eventually(look)
+        assert len(found) == n, found
+        return found
 
 
-def lines(folder: Path, n: int, name: str = "access.log") -> list[str]:
-    """All lines, once there are n of them."""
+@pytest.fixture(scope="module")
+def server(serve_many, model: Model) -> Server:
+    """A listener for each format."""
 
-    def look() -> list[str] | None:
-        text = (folder / name).read_bytes()
-        assert text.count(b"\n") >= n, f"fewer than {n} lines: {text[-300:]!r}"
-        assert text.endswith(b"\n")
-        return text.decode("ascii").splitlines()
+    def listener(log_format: str) -> Listener:
+        options = {"access_log": f"{log_format}.log", "log_format": log_format, "processes": 4, "loops": 2}
+        return Listener(log_format, model.name, BASIC_ROUTES, options=options)
 
-    found = eventually(look)
-    assert len(found) == n, found
-    return found
+    return serve_many(model, *map(listener, FORMATS))
 
 
-@pytest.mark.parametrize("log_format", FORMATS)
-def test_one_line_a_request(serve, model: Model, log_format: str) -> None:
-    server = serve(model, listener(model, log_format))
+@pytest.fixture(params=FORMATS)
+def log(request: pytest.FixtureRequest, server: Server) -> Log:
+    return Log(server, request.param)
+
+
+@pytest.fixture
+def json_log(server: Server) -> Log:
+    return Log(server, "json")
+
+
+@pytest.fixture
+def combined_log(server: Server) -> Log:
+    return Log(server, "combined")
+
+
+def test_one_line_a_request(log: Log) -> None:
     fields = {"Referer": "http://from.test/", "User-Agent": "tester/1.0"}
     started = time.time()
-    with server["main"].connect() as wire:
+    with log.endpoint.connect() as wire:
         wire.ask("/hello?a=b", fields=fields)
         wire.ask("/nowhere")
         wire.ask("/hello", "HEAD")
@@ -52,21 +80,21 @@ def test_one_line_a_request(serve, model: Model, log_format: str) -> None:
         wire.ask("/sleep?ms=20")
         wire.send(request("/hello", version="1.0"))
         wire.answer()
-    found = lines(server.folder, 6)
-    if log_format == "json":
+    found = log.lines(6)
+    if log.format == "json":
         records = [json.loads(line) for line in found]
         assert all(started - 2 <= r["time"] <= time.time() for r in records)
         assert records[4]["duration_us"] >= 20_000
         seen = [(r["method"], r["target"], r["protocol"], r["status"], r["bytes"]) for r in records]
         assert (records[0]["referer"], records[0]["user_agent"]) == ("http://from.test/", "tester/1.0")
     else:
-        matches = [re.fullmatch(COMBINED if log_format == "combined" else COMMON, line) for line in found]
+        matches = [re.fullmatch(COMBINED if log.format == "combined" else COMMON, line) for line in found]
         assert all(matches), found
         seen = [(m["method"], m["target"], m["protocol"], int(m["status"]), int(m["bytes"].replace("-", "0"))) for m in matches if m]
         for m in matches:
             stamp = time.strptime(m["time"].removesuffix(" +0000"), "%d/%b/%Y:%H:%M:%S")
             assert m["peer"] == "127.0.0.1" and abs(time.mktime(stamp) - time.mktime(time.gmtime())) < 30
-        if log_format == "combined":
+        if log.format == "combined":
             assert (matches[0]["referer"], matches[0]["agent"]) == ("http://from.test/", "tester/1.0")
             assert (matches[1]["referer"], matches[1]["agent"]) == ("-", "-")
     assert seen == [
@@ -79,55 +107,49 @@ def test_one_line_a_request(serve, model: Model, log_format: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("log_format", FORMATS)
-def test_what_clients_send_can_not_forge_lines(serve, model: Model, log_format: str) -> None:
-    server = serve(model, listener(model, log_format))
+def test_what_clients_send_can_not_forge_lines(log: Log) -> None:
     agent = 'quote" backslash\\ tab\t bytes\u00e9\u00ff" 200 5 "-" "'
     target = '/hello?"quote"\\%0d%0a<script>'
-    with server["main"].connect() as wire:
+    with log.endpoint.connect() as wire:
         assert wire.ask(target, fields={"User-Agent": agent, "Referer": agent}).status == 200
-    [line] = lines(server.folder, 1)
+    [line] = log.lines(1)
     assert all(" " <= c <= "~" for c in line), line
-    if log_format == "json":
+    if log.format == "json":
         record = json.loads(line)
         assert record["target"] == target
         assert (record["user_agent"], record["referer"]) == (agent.strip(), agent.strip())
     else:
-        m = re.fullmatch(COMBINED if log_format == "combined" else COMMON.replace(r"\S*", r'(?:[^"\\]|\\.)*'), line)
+        m = re.fullmatch(COMBINED if log.format == "combined" else COMMON.replace(r"\S*", r'(?:[^"\\]|\\.)*'), line)
         assert m, line
         assert m["target"] == target.replace("\\", "\\\\").replace('"', '\\"')
-        if log_format == "combined":
+        if log.format == "combined":
             escaped = agent.strip().replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\x09")
             assert m["agent"] == escaped.replace("\u00e9", "\\xe9").replace("\u00ff", "\\xff")
 
 
-@pytest.mark.parametrize("log_format", FORMATS)
-def test_requests_that_are_none_get_a_line_too(serve, model: Model, log_format: str) -> None:
-    server = serve(model, listener(model, log_format))
+def test_requests_that_are_none_get_a_line_too(log: Log) -> None:
     for bad in (b"\x00\x01\x02\r\n\r\n", b"GET  /x HTTP/1.1\r\n\r\n", request("/" + "x" * 9000)):
-        with server["main"].connect() as wire:
+        with log.endpoint.connect() as wire:
             wire.send_if_wanted(bad)
             assert wire.answer().status in (400, 414)
-    found = lines(server.folder, 3)
+    found = log.lines(3)
     assert [re.search(r'(?:" |"status":)(\d{3})', line)[1] for line in found] == ["400", "400", "414"]
 
 
-def test_long_fields_do_not_push_the_rest_out(serve, model: Model) -> None:
-    server = serve(model, listener(model, "json"))
+def test_long_fields_do_not_push_the_rest_out(json_log: Log) -> None:
     fields = {"User-Agent": "\u00e9" * 8000, "Referer": '"' * 8000}
-    assert server["main"].ask("/hello?" + "\\" * 7000, fields=fields).status == 200
-    record = json.loads(lines(server.folder, 1)[0])
+    assert json_log.endpoint.ask("/hello?" + "\\" * 7000, fields=fields).status == 200
+    record = json.loads(json_log.lines(1)[0])
     assert (record["method"], record["status"], record["bytes"]) == ("GET", 200, 13)
     assert record["target"].startswith("/hello?\\\\")
 
 
-def test_lines_do_not_mix(serve, model: Model) -> None:
+def test_lines_do_not_mix(combined_log: Log) -> None:
     """Several workers, or threads, write to the same file at once."""
-    server = serve(model, listener(model, "combined", processes=4))
     threads, each = 4, 50
 
     def client(n: int) -> None:
-        with server["main"].connect() as wire:
+        with combined_log.endpoint.connect() as wire:
             for i in range(each):
                 wire.ask(f"/hello?{n}-{i}-" + "x" * 500)
 
@@ -136,26 +158,25 @@ def test_lines_do_not_mix(serve, model: Model) -> None:
         c.start()
     for c in clients:
         c.join()
-    found = lines(server.folder, threads * each)
+    found = combined_log.lines(threads * each)
     assert all(re.fullmatch(COMBINED, line) for line in found)
     targets = {re.search(r"\?(\d+-\d+)-x{500} ", line)[1] for line in found}
     assert len(targets) == threads * each
 
 
-def test_cut_answers_are_logged(serve, model: Model) -> None:
-    server = serve(model, listener(model, "json"))
-    wire = server["main"].connect()
+def test_cut_answers_are_logged(server: Server, json_log: Log) -> None:
+    wire = json_log.endpoint.connect()
     wire.send(request("/sleep?ms=5000"))
-    eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+    eventually(lambda: server.listener_status("json")["requests"]["active"] == 1)
     wire.reset()
-    assert json.loads(lines(server.folder, 1)[0])["target"] == "/sleep?ms=5000"
+    assert json.loads(json_log.lines(1)[0])["target"] == "/sleep?ms=5000"
 
 
 def test_logs_are_opened_again(serve, model: Model) -> None:
     """After the signal nothing goes to the renamed file, and no line is lost."""
-    server = serve(model, listener(model, "common", processes=3), error_log="error.log")
+    options = {"access_log": "access.log", "log_format": "common", "processes": 3}
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options=options), error_log="error.log")
     server["main"].ask("/hello")
-    lines(server.folder, 1)
     asked = 1
 
     def fresh(endpoint: Endpoint) -> bool:
@@ -170,8 +191,7 @@ def test_logs_are_opened_again(serve, model: Model) -> None:
     eventually(lambda: fresh(server["main"]), what="new files")
     for _ in range(20):
         server["main"].ask("/hello")
-    new = eventually(lambda: _count(server.folder / "access.log") + _count(server.folder / "access.log.old") == asked + 20)
-    assert new
+    eventually(lambda: _count(server.folder / "access.log") + _count(server.folder / "access.log.old") == asked + 20)
     assert _count(server.folder / "access.log") >= 15, "all workers write to the new file"
 
 

@@ -1,8 +1,11 @@
 """Requests that are right: methods, routes, paths, and connections that go on."""
+import random
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from lib.raw import WAYS, request
-from lib.site import Site
+from lib.raw import WAYS, chunked, random_cuts, request
+from lib.site import Site, content
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -221,6 +224,55 @@ def test_pipelined_files_of_all_sizes(site: Site) -> None:
         lengths = [wire.ask(f"/files/{n}", "HEAD").one("Content-Length") for n in names]
         wire.send(b"".join(request(f"/files/{n}") for n in names))
         assert [str(len(wire.answer().body)) for _ in names] == lengths
+
+
+def conversation(dice: random.Random, length: int) -> list[tuple[bytes, str, int, bytes]]:
+    """Random good requests, each with its method and what is to be answered."""
+    said = []
+    for _ in range(length):
+        body = dice.randbytes(dice.choice([1, 10, 1000, 20_000]))
+        name = dice.choice(["a.txt", "data.bin"])
+        first = dice.randrange(90)
+        ms = dice.choice([0, 1, 5])
+        cut = dice.randrange(len(body) + 1)
+        said.append(
+            dice.choice(
+                [
+                    (request("/hello"), "GET", 200, b"Hello, World!"),
+                    (request("/hello", "HEAD"), "HEAD", 200, b""),
+                    (request("/nowhere"), "GET", 404, b"404 Not Found\n"),
+                    (request("/gone", body=body), "GET", 410, b"long gone"),
+                    (request("/echo", "POST", body=body), "POST", 200, body),
+                    (request("/echo", "PUT", {"Transfer-Encoding": "chunked"}) + chunked(*filter(None, (body[:cut], body[cut:]))), "PUT", 200, body),
+                    (request(f"/sleep?ms={ms}"), "GET", 200, b"slept %d ms\n" % ms),
+                    (request("/spin?n=3"), "GET", 200, b"spun 3 times, sum 3\n"),
+                    (request(f"/files/{name}", fields={"Range": f"bytes={first}-99"}), "GET", 206, content(name)[first:100]),
+                ]
+            )
+        )
+    return said
+
+
+def hold(site: Site, seed: int, length: int) -> None:
+    dice = random.Random(seed)
+    said = conversation(dice, length)
+    with site.main.connect() as wire:
+        for piece in random_cuts(b"".join(data for data, *_ in said)):
+            wire.pump(piece)
+        for _, method, status, body in said:
+            a = wire.answer(method)
+            assert (a.status, a.body) == (status, body)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_conversation(site: Site, seed: int) -> None:
+    hold(site, seed, 40)
+
+
+def test_many_conversations_at_once(site: Site) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for held in [pool.submit(hold, site, 100 + seed, 15) for seed in range(32)]:
+            held.result()
 
 
 def test_nothing_is_answered_behind_a_close(site: Site) -> None:

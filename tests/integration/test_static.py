@@ -12,7 +12,7 @@ from lib.clock import eventually
 from lib.config import Listener
 from lib.models import Model
 from lib.raw import Answer, request
-from lib.site import BIG, DATA, SECRET, Site
+from lib.site import BIG, DATA, SECRET, Site, content
 
 HTML, TEXT, BINARY = "text/html; charset=utf-8", "text/plain; charset=utf-8", "application/octet-stream"
 
@@ -159,10 +159,6 @@ def test_precondition_failed(site: Site, name: str) -> None:
 
 
 # --- ranges --------------------------------------------------------------------------------------
-
-
-def content(name: str) -> bytes:
-    return DATA if name == "data.bin" else b"0123456789" * 10
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -383,28 +379,32 @@ def test_listing_shows_what_can_be_asked_for(site: Site, documents: Path) -> Non
 # --- changes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [100, 50_000])
-def test_changes_are_seen(serve, model: Model, tmp_path: Path, size: int) -> None:
+def test_changes_are_seen(serve, model: Model, tmp_path: Path) -> None:
+    """Of a file that is kept in memory, and of one that is not."""
     main = serve(model, Listener("main", model.name, f'route "/" {{ static {{ root = "{tmp_path}" }} }}'))["main"]
-    file = tmp_path / "changing.txt"
+    sizes = {tmp_path / "small.txt": 100, tmp_path / "large.txt": 50_000}
 
-    def sees(text: str) -> bool:
-        a = main.ask("/changing.txt")
-        return a.status == 200 and a.text == text * size
+    def shows(text: str) -> bool:
+        for file, size in sizes.items():
+            a = main.ask(f"/{file.name}")
+            assert (a.status, a.text) == (200, text * size)
+        return True
 
-    file.write_text("a" * size)
-    assert sees("a") and sees("a")
-    fresh = tmp_path / "new.txt"
-    fresh.write_text("b" * size)
-    fresh.rename(file)
-    eventually(lambda: sees("b"), within=1.5, what="replaced")
-    file.write_text("c" * size)
-    eventually(lambda: sees("c"), within=1.5, what="written over")
-    old = main.ask("/changing.txt").one("ETag")
-    file.write_text("cd" * (size // 2))
-    eventually(lambda: main.ask("/changing.txt").one("ETag") != old, within=1.5, what="another tag")
-    file.unlink()
-    eventually(lambda: main.ask("/changing.txt").status == 404, within=1.5, what="gone")
+    def write(text: str, suffix: str = "") -> None:
+        for file, size in sizes.items():
+            Path(f"{file}{suffix}").write_text(text * size)
+
+    write("a")
+    assert shows("a") and shows("a")
+    write("b", ".new")
+    for file in sizes:
+        Path(f"{file}.new").rename(file)
+    eventually(lambda: shows("b"), within=1.5, what="replaced")
+    write("c")
+    eventually(lambda: shows("c"), within=1.5, what="written over")
+    for file in sizes:
+        file.unlink()
+    eventually(lambda: all(main.ask(f"/{file.name}").status == 404 for file in sizes), within=1.5, what="gone")
 
 
 def test_file_that_shrinks_while_it_is_sent_is_cut(serve, model: Model, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 from lib import proc
 from lib.clock import SLOW, Stopwatch, eventually
 from lib.config import Listener
-from lib.models import Model
+from lib.models import MODELS, Model
 from lib.raw import request
 from lib.server import Endpoint, Server, refuses
 from lib.site import BASIC_ROUTES, SIZES, tcp
 
+PROCESS = next(m for m in MODELS if not m.shares_descriptors)
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
 
@@ -43,18 +44,18 @@ def test_graceful_stop(serve, model: Model, secure_or_not, stop: signal.Signals)
         idle.ask("/hello")
         busy.ask("/hello")
         half.ask("/hello")
-        busy.send(request("/sleep?ms=600"))
+        busy.send(request("/sleep?ms=400"))
         half.send(b"GET /hello HT")
         in_progress(server)
         watch = Stopwatch()
         server.signal(stop)
         idle.expect_end()
-        assert watch.seconds < 0.4 * SLOW, "an idle connection closes at once"
+        assert watch.seconds < 0.35 * SLOW, "an idle connection closes at once"
         half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
         a = half.answer()
         assert (a.status, a.closes) == (200, True), "a request that had begun is answered"
         a = busy.answer()
-        assert (a.status, a.text, a.closes) == (200, "slept 600 ms\n", True)
+        assert (a.status, a.text, a.closes) == (200, "slept 400 ms\n", True)
         busy.expect_end()
     assert server.wait() == 0
     assert refuses(main)
@@ -287,8 +288,7 @@ def test_worker_is_killed_again_and_again(serve, model: Model) -> None:
 
 
 def test_acceptor_is_killed_and_its_children_finish(serve) -> None:
-    model = Model("process", sized_by="max_connections")
-    server = serve(model, listener(model))
+    server = serve(PROCESS, listener(PROCESS))
     server.deaths_expected = 1
     main = server["main"]
     with main.connect() as busy, main.connect() as idle:
@@ -304,8 +304,7 @@ def test_acceptor_is_killed_and_its_children_finish(serve) -> None:
 
 
 def test_child_is_killed(serve) -> None:
-    model = Model("process", sized_by="max_connections")
-    server = serve(model, listener(model, max_connections=2))
+    server = serve(PROCESS, listener(PROCESS, max_connections=2))
     main = server["main"]
     others = set(server.processes())
     for _ in range(5):

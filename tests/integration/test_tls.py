@@ -11,15 +11,32 @@ from lib.clock import PATIENCE, eventually
 from lib.config import Certificate, Listener
 from lib.models import Model
 from lib.raw import TlsLink, Wire, request
-from lib.server import BINARY, Endpoint
+from lib.server import BINARY, Endpoint, Server
 from lib.site import BASIC_ROUTES, SIZES
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
-def listener(model: Model, certificates: dict[str, Certificate], *names: str, min_version: str = "1.2", **options) -> Listener:
-    used = [certificates[n] for n in names or ("one",)]
-    return Listener("main", model.name, BASIC_ROUTES, certificates=used, min_version=min_version, options=SIZES | options)
+def listener(model: Model, name: str, certificates: list[Certificate], min_version: str = "1.2", **options) -> Listener:
+    return Listener(name, model.name, BASIC_ROUTES, certificates=certificates, min_version=min_version, options=SIZES | options)
+
+
+@pytest.fixture(scope="module")
+def server(serve_many, model: Model, certificates: dict[str, Certificate]) -> Server:
+    """"one" and "two" have a certificate each, "both" has the two, "new" wants TLS 1.3."""
+    one, two = certificates["one"], certificates["two"]
+    return serve_many(
+        model,
+        listener(model, "one", [one]),
+        listener(model, "two", [two]),
+        listener(model, "both", [one, two]),
+        listener(model, "new", [one], min_version="1.3"),
+    )
+
+
+@pytest.fixture
+def one(server: Server) -> Endpoint:
+    return server["one"]
 
 
 def client(version: ssl.TLSVersion | None = None, alpn: list[str] | None = None) -> ssl.SSLContext:
@@ -44,53 +61,49 @@ def certificate_shown(endpoint: Endpoint, name: str | None) -> bytes:
         return wire.link.tls.getpeercert(binary_form=True)
 
 
-def test_certificate_is_chosen_by_name(serve, model: Model, certificates) -> None:
-    main = serve(model, listener(model, certificates, "one", "two"))["main"]
+def test_certificate_is_chosen_by_name(server: Server, certificates) -> None:
     one, two = (ssl.PEM_cert_to_DER_cert(certificates[n].certificate.read_text()) for n in ("one", "two"))
     assert one != two
     for name in ("one.test", "ONE.test", "localhost", "unknown.test", "a.b.wild.test", "wild.test", None):
-        assert certificate_shown(main, name) == one, name
+        assert certificate_shown(server["both"], name) == one, name
     for name in ("two.test", "Two.Test", "a.wild.test", "B.WILD.test"):
-        assert certificate_shown(main, name) == two, name
+        assert certificate_shown(server["both"], name) == two, name
 
 
 @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
-def test_versions(serve, model: Model, certificates, version) -> None:
-    main = serve(model, listener(model, certificates))["main"]
-    with connect(main, client(version)) as wire:
+def test_versions(one: Endpoint, version) -> None:
+    with connect(one, client(version)) as wire:
         assert wire.link.tls.version() == version.name.replace("_", ".")
         assert wire.ask("/hello").status == 200
 
 
-def test_newest_version_is_preferred(serve, model: Model, certificates) -> None:
-    with connect(serve(model, listener(model, certificates))["main"], client()) as wire:
+def test_newest_version_is_preferred(one: Endpoint) -> None:
+    with connect(one, client()) as wire:
         assert wire.link.tls.version() == "TLSv1.3"
 
 
-def test_min_version(serve, model: Model, certificates) -> None:
-    main = serve(model, listener(model, certificates, min_version="1.3"))["main"]
+def test_min_version(server: Server) -> None:
     with pytest.raises(ssl.SSLError):
-        connect(main, client(TLS_1_2))
-    with connect(main, client(TLS_1_3)) as wire:
+        connect(server["new"], client(TLS_1_2))
+    with connect(server["new"], client(TLS_1_3)) as wire:
         assert wire.ask("/hello").status == 200
 
 
 @pytest.mark.parametrize("version", ["tls1", "tls1_1"])
-def test_old_versions_are_refused(serve, model: Model, certificates, version: str) -> None:
-    main = serve(model, listener(model, certificates))["main"]
-    done = s_client(main, f"-{version}", "-cipher", "ALL:@SECLEVEL=0")
+def test_old_versions_are_refused(one: Endpoint, version: str) -> None:
+    done = s_client(one, f"-{version}", "-cipher", "ALL:@SECLEVEL=0")
     assert "Cipher is (NONE)" in done or "alert protocol version" in done, done
-    assert main.ask("/hello").status == 200
+    assert one.ask("/hello").status == 200
 
 
-def test_alpn(serve, model: Model, certificates) -> None:
-    main = serve(model, listener(model, certificates))["main"]
-    for offered, chosen in ((None, None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1")):
-        with connect(main, client(alpn=offered)) as wire:
+def test_alpn(one: Endpoint) -> None:
+    offers = {(): None, ("http/1.1",): "http/1.1", ("h2", "http/1.1"): "http/1.1", ("http/1.0",): "http/1.0"}
+    for offered, chosen in offers.items():
+        with connect(one, client(alpn=list(offered))) as wire:
             assert wire.link.tls.selected_alpn_protocol() == chosen
             assert wire.ask("/hello").status == 200
     with pytest.raises(ssl.SSLError):
-        connect(main, client(alpn=["h2"]))
+        connect(one, client(alpn=["h2"]))
 
 
 def s_client(endpoint: Endpoint, *options: str, say: str = "") -> str:
@@ -100,30 +113,28 @@ def s_client(endpoint: Endpoint, *options: str, say: str = "") -> str:
 
 
 @pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
-def test_session_resumes_with_s_client(serve, model: Model, certificates, tmp_path, version: str) -> None:
-    main = serve(model, listener(model, certificates))["main"]
+def test_session_resumes_with_s_client(one: Endpoint, tmp_path, version: str) -> None:
     say = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     kept = str(tmp_path / "session")
-    first = s_client(main, f"-{version}", "-ign_eof", "-sess_out", kept, say=say)
+    first = s_client(one, f"-{version}", "-ign_eof", "-sess_out", kept, say=say)
     assert "New, TLS" in first and "Hello, World!" in first, first
     for _ in range(4):
-        again = s_client(main, f"-{version}", "-ign_eof", "-sess_in", kept, say=say)
+        again = s_client(one, f"-{version}", "-ign_eof", "-sess_in", kept, say=say)
         assert "Reused, TLS" in again and "Hello, World!" in again, again
 
 
 @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
-def test_session_resumes_in_whichever_process_answers(serve, model: Model, certificates, version) -> None:
+def test_session_resumes_in_whichever_process_answers(server: Server, model: Model, version) -> None:
     """Connections are held open, so that later ones go to other workers where there are some."""
-    server = serve(model, listener(model, certificates))
-    main, context = server["main"], client(version)
-    with connect(main, context) as wire:
+    one, context = server["one"], client(version)
+    with connect(one, context) as wire:
         wire.ask("/hello")
         session = wire.link.tls.session
-    wires = [connect(main, context, session=session) for _ in range(12)]
+    wires = [connect(one, context, session=session) for _ in range(12)]
     for wire in wires:
         assert wire.ask("/hello").status == 200
         assert wire.link.tls.session_reused
-    holding = [w for w in server.listener_status("main")["workers"] if w["connections"]]
+    holding = [w for w in server.listener_status("one")["workers"] if w["connections"]]
     if model.sized_by == "processes":
         assert len(holding) == SIZES["processes"]
     for wire in wires:
@@ -131,7 +142,7 @@ def test_session_resumes_in_whichever_process_answers(serve, model: Model, certi
 
 
 def test_sessions_outlive_a_worker(serve, model: Model, certificates) -> None:
-    server = serve(model, listener(model, certificates, processes=1))
+    server = serve(model, listener(model, "main", [certificates["one"]], processes=1))
     main, context = server["main"], client(TLS_1_3)
     with connect(main, context) as wire:
         wire.ask("/hello")
@@ -148,11 +159,11 @@ def test_sessions_outlive_a_worker(serve, model: Model, certificates) -> None:
     eventually(resumes)
 
 
-def test_client_without_a_handshake_hurts_nobody(serve, model: Model, certificates) -> None:
-    server = serve(model, listener(model, certificates))
-    main = server["main"]
+def test_client_without_a_handshake_hurts_nobody(server: Server, one: Endpoint) -> None:
+    connections = lambda: server.listener_status("one")["connections"]
+    failed = eventually(lambda: connections()["open"] == 0 and connections())["handshakes_failed"]
     for junk in (b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", bytes(100), b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01"):
-        with main.dial() as sock:
+        with one.dial() as sock:
             sock.sendall(junk)
             sock.shutdown(socket.SHUT_WR)
             answer = b""
@@ -162,24 +173,22 @@ def test_client_without_a_handshake_hurts_nobody(serve, model: Model, certificat
             except ConnectionResetError:
                 pass
             assert b"Hello" not in answer
-    assert main.ask("/hello").status == 200
-    eventually(lambda: server.listener_status("main")["connections"]["handshakes_failed"] == 4)
-    assert server.listener_status("main")["connections"]["open"] == 0
+    assert one.ask("/hello").status == 200
+    eventually(lambda: connections()["handshakes_failed"] == failed + 4)
+    eventually(lambda: connections()["open"] == 0)
 
 
-def test_ending_without_close_notify_is_an_end(serve, model: Model, certificates) -> None:
-    server = serve(model, listener(model, certificates))
-    with connect(server["main"], client()) as wire:
+def test_ending_without_close_notify_is_an_end(server: Server, one: Endpoint) -> None:
+    with connect(one, client()) as wire:
         assert wire.ask("/hello").status == 200
         wire.sock.shutdown(socket.SHUT_WR)
-        eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+        eventually(lambda: server.listener_status("one")["connections"]["open"] == 0)
 
 
-def test_rsa_and_ecdsa(serve, model: Model, certificates) -> None:
+def test_rsa_and_ecdsa(server: Server) -> None:
     for name in ("one", "two"):
-        main = serve(model, listener(model, certificates, name))["main"]
         for version in (TLS_1_2, TLS_1_3):
-            with connect(main, client(version), f"{name}.test") as wire:
+            with connect(server[name], client(version), f"{name}.test") as wire:
                 assert wire.ask("/hello").status == 200
 
 
@@ -206,7 +215,7 @@ def wrong_pairs(certificates: dict[str, Certificate], tmp_path) -> dict[str, Cer
 def test_wrong_files_are_refused(model: Model, certificates, tmp_path) -> None:
     for what, pair in wrong_pairs(certificates, tmp_path).items():
         config = tmp_path / "modus.conf"
-        config.write_text(listener(model, {"one": pair}).text() + "\n")
+        config.write_text(listener(model, "main", [pair]).text() + "\n")
         line = next(i for i, l in enumerate(config.read_text().splitlines(), 1) if "tls {" in l)
         for command in ([BINARY, "-t", "-c", config], [BINARY, "-c", config]):
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

@@ -239,11 +239,43 @@ static void test_allocator_dies(void **state)
                 int end = reap(pids[p]);
 
                 /* Not every one must carve a page. */
-                assert_true(end == -SIGKILL ||
-                            (end == 0 && points[i] == MODUS_FAULT_ALLOC_CARVED));
+                assert_true(end == -SIGKILL || (end == 0 && points[i] == MODUS_FAULT_ALLOC_CARVED));
             }
         }
     assert_int_equal(scribbling->overlaps, 0);
+}
+
+static int pop_slowly(void *argument)
+{
+    unsigned char **blocks = argument;
+
+    modus_fault_plan(MODUS_FAULT_ALLOC_READ, MODUS_FAULT_STOP, 1);
+    blocks[2] = modus_arena_alloc(arena, 1 << 15, 0);
+    return blocks[2] ? 0 : 1;
+}
+
+/* Stopped between reading the top of a free list and taking it; meanwhile the top is taken, the
+ * next one too, and the top given back (ABA). Must hold: the next one is not given out twice. */
+static void test_top_comes_back(void **state)
+{
+    unsigned char **blocks = modus_arena_alloc(arena, 4 * sizeof *blocks, 0);
+    (void)state;
+
+    for (int i = 0; i < 2; i++)
+        blocks[i] = modus_arena_alloc(arena, 1 << 15, 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(modus_arena_free(arena, blocks[i], 1 << 15), 0);
+    pid_t pid = start_child(pop_slowly, blocks);
+    AWAIT(state_of(pid) == 'T');
+    assert_ptr_equal(modus_arena_alloc(arena, 1 << 15, 0), blocks[1]);
+    assert_ptr_equal(modus_arena_alloc(arena, 1 << 15, 0), blocks[0]);
+    assert_int_equal(modus_arena_free(arena, blocks[1], 1 << 15), 0);
+    kill(pid, SIGCONT);
+    assert_int_equal(reap(pid), 0);
+    blocks[3] = modus_arena_alloc(arena, 1 << 15, 0);
+    assert_ptr_not_equal(blocks[2], blocks[0]);
+    assert_ptr_not_equal(blocks[3], blocks[0]);
+    assert_ptr_not_equal(blocks[3], blocks[2]);
 }
 
 /* --- participants ---------------------------------------------------------------------------- */
@@ -393,8 +425,8 @@ static int die_in_table(void *argument)
  * participant to bury): the table stays whole. */
 static void test_dies_in_the_table(void **state)
 {
-    static const unsigned points[] = {MODUS_FAULT_JOIN_HELD,   MODUS_FAULT_JOIN_LIVE,
-                                      MODUS_FAULT_LEAVE_MARKED, MODUS_FAULT_BURY_MARKED,
+    static const unsigned points[] = {MODUS_FAULT_JOIN_HELD,     MODUS_FAULT_JOIN_LIVE,
+                                      MODUS_FAULT_LEAVE_MARKED,  MODUS_FAULT_BURY_MARKED,
                                       MODUS_FAULT_BURY_SCRUBBED, MODUS_FAULT_BURY_MOVED};
     (void)state;
     for (size_t i = 0; i < sizeof points / sizeof *points; i++)
@@ -466,6 +498,7 @@ int main(void)
         cmocka_unit_test_setup(test_dies_in_the_table, watchdog),
         cmocka_unit_test_setup(test_allocator_dies, watchdog),
         cmocka_unit_test_setup(test_threads_and_processes_allocate, watchdog),
+        cmocka_unit_test_setup(test_top_comes_back, watchdog),
         cmocka_unit_test_setup(test_join_and_leave, watchdog),
         cmocka_unit_test_setup(test_thread_ends, watchdog),
         cmocka_unit_test_setup(test_close_while_joined, watchdog),

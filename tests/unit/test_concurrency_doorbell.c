@@ -312,6 +312,53 @@ static void test_ringer_dies(void **state)
     close(loop);
 }
 
+struct hearing {
+    struct modus_doorbell bell;
+    struct modus_event event;
+    _Atomic int heard;
+};
+
+/* A loop that is stopped inside its first hear. */
+static int hear_twice(void *argument)
+{
+    struct hearing *hearing = argument;
+    int loop = loop_new(&hearing->bell);
+
+    modus_fault_plan(MODUS_FAULT_BELL_READ, MODUS_FAULT_STOP, 1);
+    for (int i = 0; i < 2; i++) {
+        CHECK(called(loop, -1));
+        modus_doorbell_hear(&hearing->bell);
+        CHECK(modus_event_is_set(&hearing->event));
+        modus_event_clear(&hearing->event);
+        atomic_store(&hearing->heard, i + 1);
+    }
+    return 0;
+}
+
+/* A ring in the middle of hear is either seen by the look after it, or rings again; and the ring
+ * after that is not swallowed. */
+static void test_ring_while_hearing(void **state)
+{
+    struct hearing *hearing = modus_arena_alloc(arena, sizeof *hearing, 0);
+    (void)state;
+
+    assert_int_equal(modus_doorbell_init(&hearing->bell), 0);
+    assert_int_equal(modus_event_init(&hearing->event, MODUS_PROCESS), 0);
+    assert_int_equal(modus_event_arm(&hearing->event, &hearing->bell), 0);
+    pid_t pid = start_child(hear_twice, hearing);
+    modus_event_set(&hearing->event);
+    AWAIT(state_of(pid) == 'T');
+    modus_event_clear(&hearing->event);
+    modus_event_set(&hearing->event);
+    kill(pid, SIGCONT);
+    AWAIT(atomic_load(&hearing->heard) == 1);
+    AWAIT_ASLEEP(pid);
+    modus_event_set(&hearing->event);
+    assert_int_equal(reap(pid), 0);
+    modus_event_fini(&hearing->event);
+    modus_doorbell_fini(&hearing->bell);
+}
+
 static struct modus_doorbell *signalled;
 
 static void ring_from_handler(int signo)
@@ -360,6 +407,7 @@ int main(void)
         cmocka_unit_test_setup(test_many_loops, watchdog),
         cmocka_unit_test_setup(test_arm_errors, watchdog),
         cmocka_unit_test_setup(test_ringer_dies, watchdog),
+        cmocka_unit_test_setup(test_ring_while_hearing, watchdog),
         cmocka_unit_test_setup(test_from_signal_handler, watchdog),
         cmocka_unit_test_setup(test_loop_misses_nothing, watchdog),
     };

@@ -4,6 +4,8 @@
 
 #include "concurrency/event.h"
 #include "concurrency/fault.h"
+#include "concurrency/queue.h"
+#include "concurrency/sem.h"
 
 static enum modus_scope both_scopes[] = {MODUS_THREAD, MODUS_PROCESS};
 static struct modus_arena *arena;
@@ -209,6 +211,66 @@ static void test_sleeper_dies(void **state)
     assert_int_equal(reap(pids[2]), 0);
 }
 
+static void ignore(int signo)
+{
+    (void)signo;
+}
+
+struct patient {
+    enum modus_scope scope;
+    _Atomic int done;
+};
+
+/* Every wait of the toolbox, 20 ms each. */
+static void *be_patient(void *argument)
+{
+    struct patient *patient = argument;
+    enum modus_scope scope = patient->scope;
+    struct modus_event *event = modus_arena_alloc(arena, sizeof *event, 0);
+    struct modus_sem *sem = modus_arena_alloc(arena, sizeof *sem, 0);
+    struct modus_queue queue;
+    struct modus_queue_attr attr = {
+        .scope = scope, .arena = arena, .capacity = 1, .item_size = 1, .joinable = true};
+    char item = 0;
+
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_event_init(event, scope), 0);
+    CHECK_INT(modus_sem_init(sem, &(struct modus_sem_attr){.scope = scope}), 0);
+    CHECK_INT(modus_queue_init(&queue, &attr), 0);
+    int64_t start = modus_now_ns();
+    CHECK_INT(modus_event_wait(event, modus_ms(20)), -ETIMEDOUT);
+    CHECK_INT(modus_sem_acquire(sem, modus_ms(20)), -ETIMEDOUT);
+    CHECK_INT(modus_queue_get(&queue, &item, modus_ms(20)), -ETIMEDOUT);
+    CHECK_INT(modus_queue_put(&queue, &item, 0), 0);
+    CHECK_INT(modus_queue_put(&queue, &item, modus_ms(20)), -ETIMEDOUT);
+    CHECK_INT(modus_queue_join(&queue, modus_ms(20)), -ETIMEDOUT);
+    CHECK(modus_now_ns() - start >= modus_ms(100));
+    atomic_store(&patient->done, 1);
+    modus_queue_fini(&queue);
+    CHECK_INT(modus_participant_leave(arena), 0);
+    return NULL;
+}
+
+/* A storm of signals neither ends a wait early nor shows in its result. */
+static void test_signals_do_not_surface(void **state)
+{
+    struct sigaction action = {.sa_handler = ignore}; /* no SA_RESTART */
+    (void)state;
+
+    sigaction(SIGUSR1, &action, NULL);
+    for (int i = 0; i < 2; i++) {
+        struct patient patient = {.scope = both_scopes[i]};
+        pthread_t thread = start_thread(be_patient, &patient);
+
+        while (!atomic_load(&patient.done)) {
+            pthread_kill(thread, SIGUSR1);
+            usleep(300);
+        }
+        join_thread(thread);
+    }
+    signal(SIGUSR1, SIG_DFL);
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -229,6 +291,7 @@ int main(void)
         cmocka_unit_test_setup(test_setter_dies, watchdog),
         cmocka_unit_test_setup(test_sleeper_dies, watchdog),
         cmocka_unit_test_setup(test_quiet_set, watchdog),
+        cmocka_unit_test_setup(test_signals_do_not_surface, watchdog),
         cmocka_unit_test_setup(test_rally, watchdog),
         cmocka_unit_test_setup(test_pulse, watchdog),
     };

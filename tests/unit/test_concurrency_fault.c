@@ -11,6 +11,7 @@
 #include "test_concurrency.h"
 
 #include "concurrency/fault.h"
+#include "concurrency/participant_priv.h"
 #include "concurrency/queue.h"
 
 enum { AFTERWARDS = 100, CAPACITY = 4, ITEMS_MAX = 1 << 19 };
@@ -27,9 +28,10 @@ struct scene {
     enum modus_fault_point point;
     enum modus_fault_action action;
     unsigned passing;
+    int result, number;
     _Atomic bool over;
-    _Atomic bool dead;               /* the victim is gone; survivors may finish */
-    _Atomic int puts, victims_puts;  /* returned */
+    _Atomic bool dead;              /* the victim is gone; survivors may finish */
+    _Atomic int puts, victims_puts; /* returned */
     _Atomic unsigned char seen[ITEMS_MAX];
     _Atomic unsigned char seen_of_victim[ITEMS_MAX];
 };
@@ -128,8 +130,9 @@ static void look_at_stopped(struct scene *scene, pid_t victim)
 static void check_seen(struct scene *scene, bool consumer)
 {
     int lost = 0, twice = 0, puts = atomic_load(&scene->victims_puts);
-    bool kept = scene->on_death == MODUS_QUEUE_REDELIVER &&
-                (scene->joinable || scene->point != MODUS_FAULT_GET_FREED);
+    /* Not joinable: got is got, from the moment when the slot is free. */
+    bool freed = scene->point == MODUS_FAULT_GET_FREED || scene->point == MODUS_FAULT_WAKE_CLAIMED;
+    bool kept = scene->on_death == MODUS_QUEUE_REDELIVER && (scene->joinable || !freed);
 
     for (int i = 0; i < atomic_load(&scene->puts); i++) {
         lost += scene->seen[i] == 0;
@@ -162,6 +165,15 @@ static void check_capacity(struct modus_queue *queue, bool joinable)
     }
 }
 
+/* Let the surviving consumer end; it may have done so already. */
+static void dismiss(struct scene *scene, pid_t eater)
+{
+    atomic_store(&scene->over, true);
+    AWAIT(state_of(eater) == 'S' || state_of(eater) == 'Z');
+    modus_queue_interrupt(&scene->queue);
+    CHECK_INT(reap(eater), 0);
+}
+
 static void play(struct scene *scene, bool consumer)
 {
     start_scene(scene);
@@ -177,10 +189,7 @@ static void play(struct scene *scene, bool consumer)
     if (scene->joinable)
         CHECK_INT(modus_queue_join(&scene->queue, modus_seconds(20)), 0);
     AWAIT(modus_queue_len(&scene->queue) == 0);
-    atomic_store(&scene->over, true);
-    AWAIT_ASLEEP(eater);
-    modus_queue_interrupt(&scene->queue);
-    CHECK_INT(reap(eater), 0);
+    dismiss(scene, eater);
     modus_participant_bury(arena, eater);
     check_seen(scene, consumer);
     check_capacity(&scene->queue, scene->joinable);
@@ -225,8 +234,8 @@ static void test_producer_dies(void **state)
 static void test_consumer_dies(void **state)
 {
     static const enum modus_fault_point points[] = {
-        MODUS_FAULT_GET_CLAIMED, MODUS_FAULT_GET_HELPED,  MODUS_FAULT_GET_COPIED,
-        MODUS_FAULT_GET_NOTED,   MODUS_FAULT_GET_FREED,   MODUS_FAULT_DONE_NOTED,
+        MODUS_FAULT_GET_CLAIMED,  MODUS_FAULT_GET_HELPED,  MODUS_FAULT_GET_COPIED,
+        MODUS_FAULT_GET_NOTED,    MODUS_FAULT_GET_FREED,   MODUS_FAULT_DONE_NOTED,
         MODUS_FAULT_WAKE_CLAIMED, MODUS_FAULT_WAKE_PASSED, MODUS_FAULT_PARK_MARKED};
     (void)state;
     sweep(points, sizeof points / sizeof *points, true);
@@ -281,6 +290,10 @@ static void test_found_by_looking(void **state)
         for (int k = 0; k < CAPACITY; k++)
             assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0);
         assert_int_equal(reap(start_child(die_getting, scene)), -SIGKILL);
+        if (i == 0) {
+            assert_int_equal(modus_participant_bury(arena, 0), 1);
+            assert_int_equal(modus_queue_len(&scene->queue), CAPACITY - 1);
+        }
         assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0); /* in the dead one's place */
         for (int k = 0; k < CAPACITY; k++)
             assert_int_equal(modus_queue_get(&scene->queue, &item, 0), 0);
@@ -319,6 +332,79 @@ static void test_burier_dies(void **state)
     }
 }
 
+/* --- taken for dead -------------------------------------------------------------------------- */
+
+static int put_stopped(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item = {1, 1};
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(scene->point, MODUS_FAULT_STOP, 1);
+    scene->result = modus_queue_put(&scene->queue, &item, 0);
+    return 0;
+}
+
+static int get_stopped(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item = {-1, -1};
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(scene->point, MODUS_FAULT_STOP, 1);
+    scene->result = modus_queue_get(&scene->queue, &item, 0);
+    scene->number = item.number;
+    if (scene->result == 0 && scene->queue.joinable)
+        CHECK_INT(modus_queue_task_done(&scene->queue), 0);
+    return 0;
+}
+
+static pid_t start_stopped(struct scene *scene, int (*run)(void *), enum modus_fault_point point)
+{
+    scene->point = point;
+    pid_t pid = start_child(run, scene);
+    AWAIT(state_of(pid) == 'T');
+    return pid;
+}
+
+static void let_go_on(pid_t pid)
+{
+    kill(pid, SIGCONT);
+    CHECK_INT(reap(pid), 0);
+    modus_participant_bury(arena, pid);
+}
+
+/* The scrub is called on one that lives, which the kernel's verdict makes impossible: what it then
+ * wanted to publish or to deliver is refused, and nothing is delivered twice. */
+static void test_taken_for_dead(void **state)
+{
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct item first = {0, 1}, second = {0, 2};
+    (void)state;
+
+    scene->joinable = true;
+    start_scene(scene);
+    struct modus_registered *registered = (struct modus_registered *)(void *)scene->queue.ring;
+    pid_t pid = start_stopped(scene, put_stopped, MODUS_FAULT_PUT_COPIED);
+    for (int id = 1; id <= 8; id++)
+        if (id != modus_participant_self(arena))
+            modus_queue_scrub(registered, id);
+    assert_int_equal(modus_queue_put(&scene->queue, &first, 0), 0);
+    assert_int_equal(modus_queue_put(&scene->queue, &second, 0), 0);
+    let_go_on(pid);
+    assert_int_equal(scene->result, -ECHILD);
+    pid = start_stopped(scene, get_stopped, MODUS_FAULT_GET_COPIED);
+    for (int id = 1; id <= 8; id++)
+        if (id != modus_participant_self(arena))
+            modus_queue_scrub(registered, id);
+    let_go_on(pid);
+    assert_int_equal(scene->result, 0);
+    assert_int_equal(scene->number, 2); /* the first was lost, and its copy thrown away */
+    assert_int_equal(modus_queue_get(&scene->queue, &first, 0), MODUS_EMPTY);
+    assert_int_equal(modus_queue_join(&scene->queue, 0), 0);
+    modus_queue_fini(&scene->queue);
+}
+
 /* --- closing and identity -------------------------------------------------------------------- */
 
 static int die_closing(void *argument)
@@ -354,6 +440,109 @@ static void test_closer_dies(void **state)
     modus_participant_bury(arena, closer);
     assert_int_equal(reap(sleeper), 0);
     assert_int_equal(modus_queue_put(&scene->queue, &item, 0), MODUS_CLOSED);
+    modus_queue_fini(&scene->queue);
+}
+
+/* A put that has looked at its slot before the close, and one that has aimed at it: once somebody
+ * has been told that the queue is closed and empty, neither succeeds. */
+static void test_put_against_close(void **state)
+{
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct item item = {0, 0};
+    (void)state;
+
+    start_scene(scene);
+    pid_t pid = start_stopped(scene, put_stopped, MODUS_FAULT_PUT_LOOKED);
+    assert_int_equal(modus_queue_close(&scene->queue, MODUS_CLOSE_DRAIN), 0);
+    assert_int_equal(modus_queue_get(&scene->queue, &item, 0), MODUS_CLOSED);
+    let_go_on(pid);
+    assert_int_equal(scene->result, MODUS_CLOSED);
+    assert_int_equal(modus_queue_get(&scene->queue, &item, 0), MODUS_CLOSED);
+    modus_queue_fini(&scene->queue);
+    /* The slot aimed at is still being read in the round before, so it cannot be sealed. */
+    start_scene(scene);
+    for (int i = 0; i < CAPACITY; i++)
+        assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0);
+    struct scene *reader = modus_arena_alloc(arena, sizeof *reader, 0);
+    reader->queue = scene->queue;
+    pid_t getting = start_stopped(reader, get_stopped, MODUS_FAULT_GET_NOTED);
+    for (int i = 1; i < CAPACITY; i++)
+        assert_int_equal(modus_queue_get(&scene->queue, &item, 0), 0);
+    pid = start_stopped(scene, put_stopped, MODUS_FAULT_PUT_AIMED);
+    assert_int_equal(modus_queue_close(&scene->queue, MODUS_CLOSE_DRAIN), 0);
+    assert_int_equal(modus_queue_get(&scene->queue, &item, 0), MODUS_CLOSED);
+    let_go_on(getting);
+    let_go_on(pid);
+    assert_int_equal(scene->result, MODUS_CLOSED);
+    modus_queue_fini(&scene->queue);
+}
+
+static int follow_up(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item;
+
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_queue_get(&scene->queue, &item, 0), 0);
+    atomic_store(&scene->puts, 1);
+    AWAIT(atomic_load(&scene->over));
+    CHECK_INT(modus_queue_put(&scene->queue, &item, 0), 0);
+    modus_fault_plan(MODUS_FAULT_DONE_NOTED, MODUS_FAULT_STOP, 1);
+    CHECK_INT(modus_queue_task_done(&scene->queue), 0);
+    return 0;
+}
+
+static int join_stopped(void *argument)
+{
+    struct scene *scene = argument;
+
+    modus_fault_plan(MODUS_FAULT_JOIN_SCANNED, MODUS_FAULT_STOP, 1);
+    scene->result = modus_queue_join(&scene->queue, 0);
+    return 0;
+}
+
+/* A joiner that has looked at the slots is overtaken by a consumer that puts a new item and then is
+ * done with its own: the new one must not be missed. */
+static void test_join_is_overtaken(void **state)
+{
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct item item = {0};
+    (void)state;
+
+    scene->joinable = true;
+    start_scene(scene);
+    assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0);
+    pid_t consumer = start_child(follow_up, scene);
+    AWAIT(atomic_load(&scene->puts));
+    pid_t joiner = start_child(join_stopped, scene);
+    AWAIT(state_of(joiner) == 'T');
+    atomic_store(&scene->over, true);
+    AWAIT(state_of(consumer) == 'T');
+    kill(joiner, SIGCONT);
+    assert_int_equal(reap(joiner), 0);
+    assert_int_equal(scene->result, -EAGAIN);
+    let_go_on(consumer);
+    modus_queue_fini(&scene->queue);
+}
+
+/* A put that dies before tail has moved, and then a close: drained is drained, and done. */
+static void test_close_after_death(void **state)
+{
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct item item;
+    (void)state;
+
+    scene->joinable = true;
+    start_scene(scene);
+    scene->point = MODUS_FAULT_PUT_CLAIMED;
+    pid_t pid = start_child(die_putting, scene);
+    assert_int_equal(reap(pid), -SIGKILL);
+    assert_int_equal(modus_participant_bury(arena, pid), 1);
+    assert_int_equal(modus_queue_get(&scene->queue, &item, 0), MODUS_EMPTY);
+    assert_int_equal(modus_queue_close(&scene->queue, MODUS_CLOSE_DRAIN), 0);
+    assert_int_equal(modus_queue_get(&scene->queue, &item, 0), MODUS_CLOSED);
+    assert_int_equal(modus_queue_join(&scene->queue, 0), 0);
+    assert_int_equal(modus_queue_len(&scene->queue), 0);
     modus_queue_fini(&scene->queue);
 }
 
@@ -428,10 +617,7 @@ static void test_delays(void **state)
         assert_int_equal(reap(slow), 0);
         assert_int_equal(reap(producer), 0);
         assert_int_equal(modus_queue_join(&scene->queue, modus_seconds(20)), 0);
-        atomic_store(&scene->over, true);
-        AWAIT_ASLEEP(eater);
-        modus_queue_interrupt(&scene->queue);
-        assert_int_equal(reap(eater), 0);
+        dismiss(scene, eater);
         modus_participant_bury(arena, 0);
         check_seen(scene, false);
         check_capacity(&scene->queue, true);
@@ -459,7 +645,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_found_by_looking, watchdog),
         cmocka_unit_test_setup(test_burier_dies, watchdog),
+        cmocka_unit_test_setup(test_taken_for_dead, watchdog),
         cmocka_unit_test_setup(test_closer_dies, watchdog),
+        cmocka_unit_test_setup(test_put_against_close, watchdog),
+        cmocka_unit_test_setup(test_join_is_overtaken, watchdog),
+        cmocka_unit_test_setup(test_close_after_death, watchdog),
         cmocka_unit_test_setup(test_child_is_not_parent, watchdog),
         cmocka_unit_test_setup(test_producer_dies, watchdog),
         cmocka_unit_test_setup(test_consumer_dies, watchdog),

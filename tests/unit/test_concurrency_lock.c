@@ -2,7 +2,11 @@
 /* The lock: ownership errors, times, mutual exclusion, hand-over, and owners that die. */
 #include "test_concurrency.h"
 
+#include "concurrency/fault.h"
 #include "concurrency/lock.h"
+
+#include <limits.h>
+#include <sched.h>
 
 static enum modus_scope both_scopes[] = {MODUS_THREAD, MODUS_PROCESS};
 static struct modus_arena *arena;
@@ -163,10 +167,51 @@ static void test_excludes(void **state)
     }
 }
 
+struct sleeper {
+    struct modus_lock *lock;
+    _Atomic int tid;
+};
+
+static void *take_and_give(void *argument)
+{
+    struct sleeper *sleeper = argument;
+
+    atomic_store(&sleeper->tid, gettid());
+    CHECK_INT(modus_lock_acquire(sleeper->lock, MODUS_FOREVER), 0);
+    CHECK_INT(modus_lock_release(sleeper->lock), 0);
+    return NULL;
+}
+
+/* Each sleeper wakes the next; nobody else comes by. */
+static void test_sleepers_in_a_row(void **state)
+{
+    struct sleeper sleepers[5];
+    pthread_t threads[5];
+    (void)state;
+
+    for (int s = 0; s < 2; s++) {
+        struct modus_lock *lock = new_lock(both_scopes[s]);
+
+        assert_int_equal(modus_lock_acquire(lock, MODUS_FOREVER), 0);
+        for (int i = 0; i < 5; i++) {
+            sleepers[i].lock = lock;
+            atomic_store(&sleepers[i].tid, 0);
+            threads[i] = start_thread(take_and_give, &sleepers[i]);
+            AWAIT(atomic_load(&sleepers[i].tid));
+            AWAIT_ASLEEP(atomic_load(&sleepers[i].tid));
+        }
+        assert_int_equal(modus_lock_release(lock), 0);
+        for (int i = 0; i < 5; i++)
+            join_thread(threads[i]);
+        end_lock(lock);
+    }
+}
+
 struct starving {
     struct modus_lock *lock;
+    int64_t hold_ns;
     _Atomic bool stop;
-    _Atomic long waited;
+    _Atomic long holds, given_up;
 };
 
 /* Releases and takes again at once, so a woken sleeper is nearly always too late. */
@@ -176,70 +221,118 @@ static void *hog(void *argument)
 
     while (!atomic_load(&starving->stop)) {
         CHECK_INT(modus_lock_acquire(starving->lock, MODUS_FOREVER), 0);
-        for (int64_t until = modus_now_ns() + modus_us(200); modus_now_ns() < until;)
+        for (int64_t until = modus_now_ns() + starving->hold_ns; modus_now_ns() < until;)
             ;
+        atomic_fetch_add(&starving->holds, 1);
         CHECK_INT(modus_lock_release(starving->lock), 0);
     }
     return NULL;
 }
 
-/* Provokes: overtaking by two hogs. Must hold: a sleeper gets the lock 50 times, by hand-over; a lock
- * without it waits for luck, hundreds of holds each time. */
+/* Both on one CPU, the sleeper as a batch job so that waking it does not preempt the hog: when it
+ * gets to run, the hog's time slice is over, nearly always while it holds the lock. Must hold: the
+ * sleeper, having waited 1 ms, gets the lock handed over; without that this test does not end. */
 static void test_hand_over(void **state)
 {
-    struct starving starving = {.lock = new_lock(MODUS_THREAD)};
-    int64_t worst = 0;
+    struct starving starving = {.lock = new_lock(MODUS_THREAD), .hold_ns = modus_us(20)};
+    cpu_set_t all, one;
     (void)state;
 
-    pthread_t hogs[2] = {start_thread(hog, &starving), start_thread(hog, &starving)};
-    for (int i = 0; i < 50; i++) {
-        int64_t start = modus_now_ns();
-
+    CHECK_INT(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
+    modus_fault_plan(MODUS_FAULT_LOCK_GRANTING, MODUS_FAULT_DELAY, UINT_MAX); /* only counts */
+    pthread_t thread = start_thread(hog, &starving);                          /* on our CPU */
+    CHECK_INT(sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}), 0);
+    while (modus_fault_passed() < 5) {
+        long before = atomic_load(&starving.holds);
+        AWAIT(atomic_load(&starving.holds) > before + 1);
         assert_int_equal(modus_lock_acquire(starving.lock, MODUS_FOREVER), 0);
         assert_int_equal(modus_lock_release(starving.lock), 0);
-        if (modus_now_ns() - start > worst)
-            worst = modus_now_ns() - start;
     }
     atomic_store(&starving.stop, true);
-    join_thread(hogs[0]);
-    join_thread(hogs[1]);
-    assert_true(worst < modus_ms(1000));
+    join_thread(thread);
+    modus_fault_plan(MODUS_FAULT_NONE, MODUS_FAULT_DELAY, 0);
+    CHECK_INT(sched_setaffinity(0, sizeof all, &all), 0);
+    CHECK_INT(sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0}), 0);
     end_lock(starving.lock);
 }
 
 /* Heirs that give up while a release hands over to them: a lock handed to one that has gone would
- * stay locked for ever. */
+ * stay locked for ever. The delay stretches the moment. */
 static void *give_up(void *argument)
 {
     struct starving *starving = argument;
 
     while (!atomic_load(&starving->stop)) {
-        int rc = modus_lock_acquire(starving->lock, modus_us(1000 + modus_now_ns() % 400));
+        int rc = modus_lock_acquire(starving->lock, modus_us(1000 + modus_now_ns() % 2000));
 
         CHECK(rc == 0 || rc == -ETIMEDOUT);
         if (rc == 0)
             CHECK_INT(modus_lock_release(starving->lock), 0);
         else
-            atomic_fetch_add(&starving->waited, 1);
+            atomic_fetch_add(&starving->given_up, 1);
     }
     return NULL;
 }
 
 static void test_heirs_give_up(void **state)
 {
-    struct starving starving = {.lock = new_lock(MODUS_THREAD)};
+    struct starving starving = {.lock = new_lock(MODUS_THREAD), .hold_ns = modus_us(300)};
     (void)state;
 
+    modus_fault_plan(MODUS_FAULT_LOCK_GRANTING, MODUS_FAULT_DELAY, 0);
     pthread_t threads[5] = {start_thread(hog, &starving), start_thread(hog, &starving),
                             start_thread(give_up, &starving), start_thread(give_up, &starving),
                             start_thread(give_up, &starving)};
-    AWAIT(atomic_load(&starving.waited) > 300);
+    AWAIT(atomic_load(&starving.given_up) > 300);
     atomic_store(&starving.stop, true);
     for (int i = 0; i < 5; i++)
         join_thread(threads[i]);
+    modus_fault_plan(MODUS_FAULT_NONE, MODUS_FAULT_DELAY, 0);
     assert_int_equal(modus_lock_acquire(starving.lock, 0), 0);
     assert_int_equal(modus_lock_release(starving.lock), 0);
     end_lock(starving.lock);
+}
+
+static void *time_out(void *lock)
+{
+    CHECK_INT(modus_lock_acquire(lock, modus_ms(1)), -ETIMEDOUT);
+    return NULL;
+}
+
+/* Wakes the sleeper without reason as soon as the release is past its look for an heir. */
+static void *disturb(void *argument)
+{
+    struct modus_lock *lock = argument;
+
+    while (modus_fault_passed() == 0)
+        ;
+    modus_unpark(MODUS_THREAD, &lock->word, 1);
+    return NULL;
+}
+
+/* A sleeper becomes the heir while a release, which has seen none, is about to give the lock up: it
+ * must be told to try again, since nobody else comes by. */
+static void test_heir_comes_late(void **state)
+{
+    struct sleeper sleeper = {.lock = new_lock(MODUS_THREAD)};
+    (void)state;
+
+    assert_int_equal(modus_lock_acquire(sleeper.lock, MODUS_FOREVER), 0);
+    join_thread(start_thread(time_out, sleeper.lock)); /* its mark stays */
+    pthread_t thread = start_thread(take_and_give, &sleeper);
+    AWAIT(atomic_load(&sleeper.tid));
+    AWAIT_ASLEEP(atomic_load(&sleeper.tid));
+    usleep(2000); /* it must have waited 1 ms */
+    modus_fault_plan(MODUS_FAULT_LOCK_PASSED, MODUS_FAULT_DELAY, 1);
+    pthread_t disturber = start_thread(disturb, sleeper.lock);
+    assert_int_equal(modus_lock_release(sleeper.lock), 0);
+    join_thread(disturber);
+    join_thread(thread);
+    modus_fault_plan(MODUS_FAULT_NONE, MODUS_FAULT_DELAY, 0);
+    end_lock(sleeper.lock);
 }
 
 /* --- between processes ----------------------------------------------------------------------- */
@@ -369,7 +462,8 @@ static int wait_to_inherit(void *argument)
     return rc == MODUS_OWNERDEAD;
 }
 
-/* Sleepers, one of which is killed too: the others get the lock; exactly one is told of the death. */
+/* Sleepers, one of which is killed too: the others get the lock; exactly one is told of the death.
+ */
 static void test_sleepers_inherit(void **state)
 {
     struct shared *shared = new_shared();
@@ -443,6 +537,8 @@ int main(void)
         cmocka_unit_test_setup(test_excludes, watchdog),
         cmocka_unit_test_setup(test_hand_over, watchdog),
         cmocka_unit_test_setup(test_heirs_give_up, watchdog),
+        cmocka_unit_test_setup(test_heir_comes_late, watchdog),
+        cmocka_unit_test_setup(test_sleepers_in_a_row, watchdog),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }

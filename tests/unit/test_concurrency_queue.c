@@ -164,7 +164,8 @@ static void test_batches(void **state)
     assert_int_equal(modus_queue_put_n(queue, in + 8, 4, 0), MODUS_FULL);
     assert_int_equal(modus_queue_put_n(queue, in + 8, 4, modus_ms(10)), -ETIMEDOUT);
     assert_int_equal(modus_queue_get_n(queue, out, 3, 0), 3);
-    assert_int_equal(modus_queue_put_n(queue, in + 8, 4, modus_ms(10)), 3); /* then the time is over */
+    assert_int_equal(modus_queue_put_n(queue, in + 8, 4, modus_ms(10)),
+                     3); /* then the time is over */
     assert_int_equal(modus_queue_get_n(queue, out + 3, 9, MODUS_FOREVER), 8);
     assert_memory_equal(in, out, 11 * sizeof *in);
     assert_int_equal(modus_queue_get_n(queue, out, 9, 0), MODUS_EMPTY);
@@ -265,8 +266,8 @@ static void check_traffic(struct traffic *traffic)
     long all = traffic->items * (long)traffic->producers;
 
     assert_int_equal(traffic->got, all);
-    assert_int_equal(traffic->sum, (long)traffic->producers * (traffic->items - 1) *
-                                       traffic->items / 2);
+    assert_int_equal(traffic->sum,
+                     (long)traffic->producers * (traffic->items - 1) * traffic->items / 2);
     assert_int_equal(traffic->ordered, 1);
 }
 
@@ -281,7 +282,7 @@ static void run_traffic(void **state, unsigned producers, unsigned consumers, in
     unsigned n = 0;
 
     traffic->queue = new_queue(attr_of(state, capacity));
-    traffic->items = SLOW || processes ? 2000 : 10000;
+    traffic->items = SLOW || processes || capacity == 1 ? 2000 : 10000;
     traffic->producers = producers;
     traffic->consumers = consumers;
     traffic->batch = batch;
@@ -325,6 +326,46 @@ static void test_traffic_of_processes(void **state)
         run_traffic(state, 3, 3, batch, 4, true);
         run_traffic(state, 1, 4, batch, 1, true);
     }
+}
+
+struct rally {
+    struct modus_queue *there, *back;
+    long balls;
+};
+
+static void *return_balls(void *argument)
+{
+    struct rally *rally = argument;
+    long ball;
+
+    CHECK(modus_participant_join(arena) > 0);
+    for (long i = 0; i < rally->balls; i++) {
+        CHECK_INT(modus_queue_get(rally->there, &ball, MODUS_FOREVER), 0);
+        CHECK_INT(modus_queue_put(rally->back, &ball, MODUS_FOREVER), 0);
+    }
+    CHECK_INT(modus_participant_leave(arena), 0);
+    return NULL;
+}
+
+/* Provokes: a put against a consumer at every stage of going to sleep, with nobody else to come by.
+ * One lost wake-up hangs. */
+static void test_rally(void **state)
+{
+    struct rally rally = {new_queue(attr_of(state, 1)), new_queue(attr_of(state, 1)),
+                          SLOW ? 2000 : 20000};
+    pthread_t thread = start_thread(return_balls, &rally);
+    long ball;
+
+    for (long i = 0; i < rally.balls; i++) {
+        assert_int_equal(modus_queue_put(rally.there, &i, MODUS_FOREVER), 0);
+        for (volatile long wait = 0; wait < i % 200; wait++)
+            ;
+        assert_int_equal(modus_queue_get(rally.back, &ball, MODUS_FOREVER), 0);
+        assert_int_equal(ball, i);
+    }
+    join_thread(thread);
+    end_queue(rally.there);
+    end_queue(rally.back);
 }
 
 /* --- sleepers -------------------------------------------------------------------------------- */
@@ -382,8 +423,7 @@ static void test_close_wakes(void **state)
             assert_int_equal(modus_queue_close(queue, (enum modus_close)how), 0);
             assert_int_equal(end_sleeper(&sleepers[0]), MODUS_CLOSED);
             assert_int_equal(end_sleeper(&sleepers[1]), MODUS_CLOSED);
-            assert_int_equal(get(queue),
-                             putting && how == MODUS_CLOSE_DRAIN ? 5 : MODUS_CLOSED);
+            assert_int_equal(get(queue), putting && how == MODUS_CLOSE_DRAIN ? 5 : MODUS_CLOSED);
             end_queue(queue);
         }
 }
@@ -477,6 +517,47 @@ static void test_close_is_exact(void **state)
         join_thread(threads[0]);
         join_thread(threads[1]);
         assert_int_equal(got, atomic_load(&closing.put));
+        assert_int_equal(get(closing.queue), MODUS_CLOSED);
+        end_queue(closing.queue);
+    }
+}
+
+static _Atomic int interrupted;
+
+static void dawdle(int signo)
+{
+    int saved = errno;
+
+    (void)signo;
+    atomic_store(&interrupted, 1);
+    while (atomic_load(&interrupted) == 1)
+        sched_yield();
+    errno = saved;
+}
+
+/* Provokes: a close now while a put is stopped by a signal, often between claim and publish. Must
+ * hold: what comes late is dropped too, and counts as done. */
+static void test_close_now_is_exact(void **state)
+{
+    signal(SIGUSR1, dawdle);
+    for (int round = 0; round < (SLOW ? 20 : 100); round++) {
+        struct modus_queue_attr attr = attr_of(state, 4096);
+        attr.joinable = true;
+        struct closing closing = {.queue = new_queue(attr)};
+        pthread_t threads[2] = {start_thread(put_until_closed, &closing),
+                                start_thread(put_until_closed, &closing)};
+
+        atomic_store(&closing.go, true);
+        while (modus_queue_len(closing.queue) < (size_t)round)
+            sched_yield();
+        CHECK_INT(pthread_kill(threads[0], SIGUSR1), 0);
+        AWAIT(atomic_load(&interrupted) == 1);
+        assert_int_equal(modus_queue_close(closing.queue, MODUS_CLOSE_NOW), 0);
+        atomic_store(&interrupted, 0);
+        join_thread(threads[0]);
+        join_thread(threads[1]);
+        assert_int_equal(modus_queue_join(closing.queue, 0), 0);
+        assert_int_equal(modus_queue_len(closing.queue), 0);
         assert_int_equal(get(closing.queue), MODUS_CLOSED);
         end_queue(closing.queue);
     }
@@ -604,6 +685,9 @@ static void test_join_sees_followers(void **state)
         assert_int_equal(put(tree.queue, 8), 0);
         for (int i = 0; i < 3; i++)
             threads[i] = start_thread(visit_tree, &tree);
+        /* By asking all the time in every other round: more chances to be wrong. */
+        while (round % 2 && modus_queue_join(tree.queue, 0) == -EAGAIN)
+            ;
         assert_int_equal(modus_queue_join(tree.queue, modus_seconds(20)), 0);
         assert_int_equal(tree.visited, (1 << 9) - 1);
         modus_queue_close(tree.queue, MODUS_CLOSE_DRAIN);
@@ -701,8 +785,8 @@ static void test_batch_wakes_one(void **state)
     assert_in_range(end_crew(crew), 0, 24);
 }
 
-/* Every item blocks whoever got it: the chain must reach all 8, from one batch of 8 or from 8 single
- * puts. */
+/* Every item blocks whoever got it: the chain must reach all 8, from one batch of 8 or from 8
+ * single puts. */
 static void test_chain_reaches_all(void **state)
 {
     for (int single = 0; single < 2; single++) {
@@ -721,7 +805,8 @@ static void test_chain_reaches_all(void **state)
     }
 }
 
-/* One after the other, each put wakes one; between threads it is the one that went to sleep last. */
+/* One after the other, each put wakes one; between threads it is the one that went to sleep last.
+ */
 static void test_wakes_last_come_first(void **state)
 {
     struct crew *crew = start_crew(state);
@@ -782,7 +867,7 @@ static int watchdog_only(void **state)
 
 #define IN(scope, test)                                                                            \
     {                                                                                              \
-        #test " (" #scope ")", test, watchdog_only, NULL, &scope                                   \
+#test " (" #scope ")", test, watchdog_only, NULL, &scope                                   \
     }
 #define IN_BOTH(test) IN(thread_scope, test), IN(process_scope, test)
 
@@ -807,6 +892,8 @@ int main(void)
         IN(thread_scope, test_wakes_last_come_first),
         IN_BOTH(test_idle_is_quiet),
         IN_BOTH(test_close_is_exact),
+        IN_BOTH(test_close_now_is_exact),
+        IN_BOTH(test_rally),
         IN_BOTH(test_traffic),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);

@@ -6,6 +6,8 @@
 #include "concurrency/lock.h"
 #include "concurrency/sem.h"
 
+#include <sched.h>
+
 static enum modus_scope both_scopes[] = {MODUS_THREAD, MODUS_PROCESS};
 static struct modus_arena *arena;
 
@@ -31,9 +33,9 @@ static void test_init(void **state)
     assert_int_equal(
         modus_sem_init(&sem, &(struct modus_sem_attr){.scope = MODUS_THREAD, .value = 4, .max = 3}),
         -EINVAL);
-    assert_int_equal(modus_sem_init(&sem, &(struct modus_sem_attr){.scope = MODUS_THREAD,
-                                                                   .max = 0x80000000u}),
-                     -EINVAL);
+    assert_int_equal(
+        modus_sem_init(&sem, &(struct modus_sem_attr){.scope = MODUS_THREAD, .max = 0x80000000u}),
+        -EINVAL);
     assert_int_equal(
         modus_sem_init(&sem, &(struct modus_sem_attr){.scope = MODUS_THREAD, .accounted = true}),
         -EINVAL);
@@ -115,9 +117,9 @@ static int be_in_crowd_child(void *argument)
  * permits, all permits back, nobody asleep for ever. */
 static void test_cap_threads(void **state)
 {
-    struct crowd crowd = {.sem = new_sem((struct modus_sem_attr){
-                              .scope = MODUS_THREAD, .value = 2, .max = 2}),
-                          .rounds = SLOW ? 3000 : 30000};
+    struct crowd crowd = {
+        .sem = new_sem((struct modus_sem_attr){.scope = MODUS_THREAD, .value = 2, .max = 2}),
+        .rounds = SLOW ? 3000 : 30000};
     pthread_t threads[6];
     (void)state;
 
@@ -184,6 +186,75 @@ static void test_release_many(void **state)
     for (int i = 0; i < 4; i++)
         join_thread(threads[i]);
     assert_int_equal(modus_sem_value(sem), 0);
+}
+
+static void *take_one_idly(void *argument)
+{
+    CHECK_INT(sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}), 0);
+    return take_one(argument);
+}
+
+/* Two releases before the first woken sleeper runs: the second one finds the mark clear and wakes
+ * nobody; the sleeper must pass the wake on. */
+static void test_two_releases_in_a_row(void **state)
+{
+    struct modus_sem *sem = new_sem((struct modus_sem_attr){.scope = MODUS_THREAD});
+    struct sleeper sleepers[2];
+    pthread_t threads[2];
+    cpu_set_t all, one;
+    (void)state;
+
+    CHECK_INT(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0); /* the threads inherit it */
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < 2; i++) {
+            sleepers[i] = (struct sleeper){.sem = sem};
+            threads[i] = start_thread(take_one_idly, &sleepers[i]);
+            AWAIT(atomic_load(&sleepers[i].tid));
+            AWAIT_ASLEEP(atomic_load(&sleepers[i].tid));
+        }
+        assert_int_equal(modus_sem_release(sem, 1), 0);
+        assert_int_equal(modus_sem_release(sem, 1), 0);
+        join_thread(threads[0]);
+        join_thread(threads[1]);
+    }
+    CHECK_INT(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(modus_sem_value(sem), 0);
+}
+
+struct parking {
+    struct modus_sem sem;
+};
+
+static int park_slowly(void *argument)
+{
+    struct parking *parking = argument;
+
+    modus_fault_plan(MODUS_FAULT_PARK_MARKED, MODUS_FAULT_STOP, 1);
+    return -modus_sem_acquire(&parking->sem, modus_seconds(20));
+}
+
+/* A permit comes and goes between a sleeper's mark and its sleep: the mark is gone, so it must not
+ * sleep on the strength of it. */
+static void test_permit_comes_and_goes(void **state)
+{
+    struct parking *parking = modus_arena_alloc(arena, sizeof *parking, 0);
+    (void)state;
+
+    assert_int_equal(
+        modus_sem_init(&parking->sem, &(struct modus_sem_attr){.scope = MODUS_PROCESS}), 0);
+    pid_t pid = start_child(park_slowly, parking);
+    AWAIT(state_of(pid) == 'T');
+    assert_int_equal(modus_sem_release(&parking->sem, 1), 0);
+    assert_int_equal(modus_sem_try(&parking->sem), 0);
+    kill(pid, SIGCONT);
+    AWAIT_ASLEEP(pid);
+    int64_t start = modus_now_ns();
+    assert_int_equal(modus_sem_release(&parking->sem, 1), 0);
+    assert_int_equal(reap(pid), 0);
+    assert_true(modus_now_ns() - start < modus_seconds(10));
 }
 
 /* --- death ----------------------------------------------------------------------------------- */
@@ -352,7 +423,9 @@ int main(void)
         cmocka_unit_test_setup(test_child_is_not_parent, watchdog),
         cmocka_unit_test_setup(test_dies_anywhere, watchdog),
         cmocka_unit_test_setup(test_cap_processes, watchdog),
+        cmocka_unit_test_setup(test_permit_comes_and_goes, watchdog),
         cmocka_unit_test_setup(test_release_many, watchdog),
+        cmocka_unit_test_setup(test_two_releases_in_a_row, watchdog),
         cmocka_unit_test_setup(test_cap_threads, watchdog),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);

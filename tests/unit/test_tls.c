@@ -770,21 +770,16 @@ static void alpn(void **state)
     assert_int_equal(handshake_alpn(&p, context, "\x02h2\x08http/1.1"), 0);
     assert_alpn(&p, "http/1.1");
     pair_free(&p);
-    assert_int_equal(handshake_alpn(&p, context, "\x02h2\x08http/1.0"), TRANSPORT_GONE);
+    assert_int_equal(handshake_alpn(&p, context, "\x02h2\x08http/1.0"), 0);
+    assert_alpn(&p, "http/1.0");
+    pair_free(&p);
+    assert_int_equal(handshake_alpn(&p, context, "\x02h2\x04imap"), TRANSPORT_GONE);
     assert_int_equal(client_reason(), SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL);
     pair_free(&p);
-    assert_int_equal(tls_context_set_protocol(context, "imap"), 0);
-    assert_int_equal(handshake_alpn(&p, context, "\x04imap"), 0);
-    assert_alpn(&p, "imap");
-    pair_free(&p);
-    assert_int_equal(tls_context_set_protocol(context, NULL), 0);
+    tls_context_any_protocol(context);
     assert_int_equal(handshake_alpn(&p, context, "\x02h2"), 0);
     assert_alpn(&p, "");
     pair_free(&p);
-    char long_name[300];
-    memset(long_name, 'x', sizeof(long_name));
-    long_name[299] = '\0';
-    assert_int_equal(tls_context_set_protocol(context, long_name), -1);
     tls_context_free(context);
 }
 
@@ -1227,7 +1222,7 @@ static void pending_tells_of_records_behind(void **state)
     assert_int_equal(p.t.ops->read(&p.t, bytes, 100), 2);
     assert_true(p.t.ops->pending(&p.t));
     assert_int_equal(p.t.ops->read(&p.t, bytes, 100), 6);
-    assert_false(p.t.ops->pending(&p.t));
+    assert_true(p.t.ops->pending(&p.t)); /* the socket was not asked this time */
     assert_int_equal(p.t.ops->read(&p.t, bytes, 100), TRANSPORT_WANT_READ);
     assert_false(p.t.ops->pending(&p.t));
     pair_free(&p);

@@ -34,6 +34,15 @@ def threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
+def running(pid: int) -> int:
+    """Its threads that have a CPU or wait for one."""
+    try:
+        stats = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return 0  # ended meanwhile
+    return sum(stat.rpartition(")")[2].split()[0] == "R" for stat in stats)
+
+
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 

@@ -199,14 +199,14 @@ class Answer:
         return self.body.decode()
 
 
-def seconds_from_now(date: str) -> float:
+def unix_time(date: str) -> float:
     assert DATE.fullmatch(date), f"no IMF-fixdate: {date}"
-    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    return email.utils.parsedate_to_datetime(date).timestamp()
 
 
-def check_head(a: Answer) -> None:
-    """What holds for every final answer."""
-    assert abs(seconds_from_now(a.one("Date") or "")) < 3, a.one("Date")
+def check_head(a: Answer, asked: float) -> None:
+    """What holds for every final answer. asked: when the request was sent, Unix time."""
+    assert asked - 1.1 <= unix_time(a.one("Date") or "") <= time.time() + 0.1, a.one("Date")
     assert (a.one("Server") or "").startswith("Modus"), a.fields
     assert a.one("Connection") in (None, "close", "keep-alive"), a.fields
     assert a.one("Transfer-Encoding") in (None, "chunked"), a.fields
@@ -231,6 +231,8 @@ class Wire:
         self.link = link
         self._got = bytearray()
         self._ended = False
+        self._asked = 0.0  # when the first request was sent that is not yet answered
+        self._answered = True
 
     def __enter__(self) -> "Wire":
         return self
@@ -255,7 +257,13 @@ class Wire:
 
     # sending
 
+    def _note_time(self) -> None:
+        if self._answered:
+            self._asked = time.time()
+        self._answered = False
+
     def send(self, data: bytes, way: Way = whole) -> None:
+        self._note_time()
         self.link.send(data, way)
 
     def send_if_wanted(self, data: bytes, way: Way = whole) -> None:
@@ -267,6 +275,7 @@ class Wire:
 
     def pump(self, data: bytes) -> None:
         """Send all of it, reading meanwhile what comes, so that neither side waits for the other."""
+        self._note_time()
         view = memoryview(data)
         while view or self.link.has_unsent():
             readable, writable, _ = select.select([self.sock], [self.sock], [], PATIENCE)
@@ -279,6 +288,7 @@ class Wire:
 
     def send_until_stalled(self, data: bytes, quiet: float = 0.4) -> int:
         """Send without reading until nothing was taken for a while. Returns how much was."""
+        self._note_time()
         view = memoryview(data)
         while view:
             if not select.select([], [self.sock], [], quiet)[1]:
@@ -380,7 +390,8 @@ class Wire:
         """The next final answer, whole. method is what it answers: HEAD has no body."""
         a = self.head()
         assert a.status >= 200, f"an interim answer that was not asked for: {a.status}"
-        check_head(a)
+        check_head(a, self._asked)
+        self._answered = True
         if method == "HEAD" or a.status in (204, 304):
             return a
         length = a.one("Content-Length")

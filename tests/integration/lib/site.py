@@ -109,6 +109,11 @@ DATA = random.Random(1).randbytes(100_000)
 BIG = random.Random(2).randbytes(10 << 20)
 
 
+def content(name: str) -> bytes:
+    """Of the two files that most tests ask for: one small, one too large to be kept in memory."""
+    return {"a.txt": b"0123456789" * 10, "data.bin": DATA}[name]
+
+
 def write_documents(folder: Path) -> Path:
     """A folder to serve, with a secret beside it. Returns the folder to serve."""
     root = folder / "www"
@@ -118,8 +123,8 @@ def write_documents(folder: Path) -> Path:
     files: dict[str, bytes] = {
         "index.html": b"<h1>index</h1>",
         "sub/index.html": b"<h1>sub</h1>",
-        "a.txt": b"0123456789" * 10,
-        "data.bin": DATA,
+        "a.txt": content("a.txt"),
+        "data.bin": content("data.bin"),
         "big.bin": BIG,
         "empty.txt": b"",
         "style.css": b"a{}",
@@ -139,8 +144,8 @@ def write_documents(folder: Path) -> Path:
         ".htaccess": SECRET.encode(),
         "sub/.git/config": SECRET.encode(),
     }
-    for name, content in files.items():
-        (root / name).write_bytes(content)
+    for name, data in files.items():
+        (root / name).write_bytes(data)
     links = {
         "link-in.txt": "a.txt",
         "link-out.txt": "../secret.txt",
