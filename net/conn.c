@@ -186,17 +186,17 @@ static void refuse(struct conn *c, struct exchange *x, int status)
     exchange_fail(x, status);
 }
 
-static int copy_head(struct exchange *x, const char *at, size_t len)
+static char *copy_head(struct exchange *x, const char *at, size_t len)
 {
     char *to = x->inline_head;
     if (len > sizeof x->inline_head) {
         to = x->head_block = malloc(len);
         if (!to)
-            return -1;
+            return NULL;
     }
     memcpy(to, at, len);
     x->head = to;
-    return 0;
+    return to;
 }
 
 static struct exchange *open_exchange(struct conn *c, struct net_thread *t)
@@ -219,7 +219,8 @@ static void begin_request(struct conn *c, struct net_thread *t, size_t head_len)
     struct exchange *x = open_exchange(c, t);
     if (!x)
         return;
-    int status = copy_head(x, t->window, head_len) == 0 ? http1_parse(&x->request, x->head, head_len) : 500;
+    char *head = copy_head(x, t->window, head_len);
+    int status = head ? http1_parse(&x->request, head, head_len) : 500;
     conn_window_take(t, head_len);
     if (status) {
         refuse(c, x, status);

@@ -115,7 +115,19 @@ static bool expects_continue(const struct http1_request *r, const char *head)
     return false;
 }
 
-int http1_parse(struct http1_request *r, const char *head, size_t len)
+/* Blanks behind a value are no part of it (RFC 9110, 5.5), but llhttp takes a tab for one there. */
+static void blank_last_tabs(char *head, size_t len)
+{
+    for (char *tab = memchr(head, '\t', len); tab; tab = memchr(tab + 1, '\t', len - (size_t)(tab + 1 - head))) {
+        const char *p = tab;
+        while (*p == ' ' || *p == '\t') /* the head ends with CRLF */
+            p++;
+        if (*p == '\r')
+            *tab = ' ';
+    }
+}
+
+int http1_parse(struct http1_request *r, char *head, size_t len)
 {
     int status = http1_guard(head, len);
     if (status)
@@ -123,6 +135,7 @@ int http1_parse(struct http1_request *r, const char *head, size_t len)
     r->method = method_of(head, len, &r->method_text);
     if (!r->method)
         return 501;
+    blank_last_tabs(head, len);
     r->header_count = 0;
     r->complete = false;
     r->sink = NULL;

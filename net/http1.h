@@ -52,8 +52,8 @@ struct http1_request {
 long http1_head_end(const char *bytes, size_t len, uint32_t *resume, size_t max);
 
 /* Parse a whole head of exactly len bytes. Returns 0, or the HTTP status to refuse it with. The
- * places in r are relative to head. */
-int http1_parse(struct http1_request *r, const char *head, size_t len);
+ * places in r are relative to head, in which tabs behind a value may become blanks. */
+int http1_parse(struct http1_request *r, char *head, size_t len);
 
 /* The chunked framing as the guard sees it; zeroed to begin with. */
 struct http1_chunks {
