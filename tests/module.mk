@@ -41,15 +41,18 @@ fuzz-replay: $(FUZZ)
 integration: $(MODUS)
 	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) $(PYTEST_ARGS) tests/integration $(if $(T),-k '$(T)')
 
+# Under the sanitizers the suite leaves out what takes seconds, and the long lists of protocol rules,
+# which the unit programs and fuzz targets try there.
 asan: packages-test ## unit tests, corpora and the suite under the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan unit fuzz-replay
-	$(Q)MODUS_TEST_SLOW=3 $(MAKE) --no-print-directory VARIANT=asan integration PYTEST_ARGS='-m "not slow"'
+	$(Q)MODUS_TEST_SLOW=3 $(MAKE) --no-print-directory VARIANT=asan integration PYTEST_ARGS='-m "not slow"' \
+	    T='not strict and not static and not requests'
 
-# Processes of one thread have nothing to race with; protocol rules are the same everywhere.
+# Processes of one thread have nothing to race with.
 tsan: packages-test ## unit tests and the models with threads under the thread sanitizer
 	$(Q)$(MAKE) --no-print-directory VARIANT=tsan unit
 	$(Q)MODUS_TEST_SLOW=5 $(MAKE) --no-print-directory VARIANT=tsan integration PYTEST_ARGS='-m "not slow"' \
-	    T='(thread-pool or event-loop) and not strict and not static and not requests'
+	    T='(thread-pool or event-loop) and (bodies or limits or supervision or tcp or clients)'
 
 fuzz: packages-test ## fuzz each target for FUZZ_SECONDS (60)
 	$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-run
