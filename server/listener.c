@@ -45,7 +45,7 @@ static int build_tls(struct listener *l, const struct config *config, void *shar
     l->tls = tls_context_new(certificates, count, shared, &bad, reason, sizeof reason);
     free(certificates);
     if (l->tls && l->conf->protocol == PROTOCOL_TCP)
-        tls_context_set_protocol(l->tls, NULL); /* any ALPN will do */
+        tls_context_any_protocol(l->tls);
     if (l->tls)
         return 0;
     snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->tls[bad < count ? bad : 0].line, reason);
