@@ -42,6 +42,8 @@ def requests_done(report: str) -> int:
 def answers_of_each(endpoint: Endpoint, connections: int, path: str, total: int) -> list[int]:
     """Keep-alive connections that ask as fast as they are answered, until there are total answers."""
     wires = [endpoint.connect() for _ in range(connections)]
+    for wire in wires:
+        assert wire.ask(path).status == 200
     counts = dict.fromkeys(wires, 0)
     with selectors.DefaultSelector() as selector:
         for wire in wires:
@@ -154,14 +156,11 @@ def test_ten_thousand_idle_connections(serve, model: Model) -> None:
     eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
 
 
-def footprint(server: Server) -> dict[int, int]:
-    """Descriptors of every process that lasts."""
-    return {pid: proc.descriptors(pid) for pid in lasting(server)}
-
-
 def lasting(server: Server) -> list[int]:
-    """The master and its workers."""
-    return [server.pid, *(w["pid"] for l in server.status()["listeners"] for w in l["workers"])]
+    """The master and its workers, once nobody else is left."""
+    pids = [server.pid, *(w["pid"] for l in server.status()["listeners"] for w in l["workers"])]
+    eventually(lambda: set(server.processes()) == set(pids), what="only master and workers")
+    return pids
 
 
 @pytest.mark.slow
@@ -169,21 +168,30 @@ def lasting(server: Server) -> list[int]:
 def test_connections_leave_nothing_behind(serve, model: Model) -> None:
     """20,000 opened and closed: descriptors, processes and memory are what they were."""
     server = serve(model, listener(model))
-    accepted = lambda: server.listener_status("main")["connections"]["accepted"]
-    memory = lambda: sum(proc.anonymous_bytes(pid) for pid in lasting(server))
-    closing = ("-H", "Connection: close")
-    wrk(server["main"], "/hello", 64, 1, *closing)
-    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
-    eventually(lambda: set(server.processes()) == set(lasting(server)), what="nobody serves")
-    before, used, count = footprint(server), memory(), accepted()
-    while accepted() - count < 20_000:
-        report = wrk(server["main"], "/hello", 64, 1, *closing)
+    connections = lambda: server.listener_status("main")["connections"]
+
+    def open_and_close() -> None:
+        report = wrk(server["main"], "/hello", 64, 1, "-H", "Connection: close")
         assert "Non-2xx" not in report, report
-    eventually(lambda: footprint(server) == before, what="the same processes and descriptors")
-    eventually(lambda: set(server.processes()) == set(before), what="nobody else")
-    assert server.listener_status("main")["connections"]["open"] == 0
+
+    open_and_close()
+    eventually(lambda: connections()["open"] == 0)
+    pids = lasting(server)
+    descriptors = {pid: proc.descriptors(pid) for pid in pids}
+    memory = sum(map(proc.anonymous_bytes, pids))
+    accepted = connections()["accepted"]
+    while connections()["accepted"] - accepted < 20_000:
+        open_and_close()
+
+    def as_before() -> bool:
+        assert lasting(server) == pids
+        assert {pid: proc.descriptors(pid) for pid in pids} == descriptors
+        return True
+
+    eventually(as_before)
+    assert connections()["open"] == 0
     if SLOW == 1:
-        assert memory() - used < 1 << 20
+        assert sum(map(proc.anonymous_bytes, pids)) - memory < 1 << 20
 
 
 # --- the slow ------------------------------------------------------------------------------------
