@@ -78,7 +78,7 @@ static size_t write_prefix(char *line, size_t size, enum config_level level)
                                 level_names[level], getpid());
 }
 
-static void write_line(int fd, char *line, size_t size, size_t n, const char *format, va_list args)
+__attribute__((format(printf, 5, 0))) static void write_line(int fd, char *line, size_t size, size_t n, const char *format, va_list args)
 {
     int more = vsnprintf(line + n, size - n - 1, format, args);
     if (more > 0)
