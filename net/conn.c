@@ -336,10 +336,12 @@ static void cancel(struct exchange *x, int status)
     }
 }
 
-/* A run handler has the exchange, or is about to: nothing can be ended before it has returned. */
+/* A run handler has the exchange, or is about to: nothing can be ended before it has returned. One
+ * look at the stage, which another thread may move from OPEN to SERVED. */
 static bool is_at_work(const struct exchange *x)
 {
-    return x && (x->stage == EXCHANGE_SERVED || (x->stage == EXCHANGE_OPEN && x->entry->run));
+    enum exchange_stage stage = x ? x->stage : EXCHANGE_RETURNED;
+    return stage == EXCHANGE_SERVED || (stage == EXCHANGE_OPEN && x->entry->run);
 }
 
 /* The body is as far as the handler needs it: begin. */
@@ -405,7 +407,7 @@ static void spoil(struct conn *c, struct exchange *x, int status)
 static bool take_body(struct conn *c, struct net_thread *t, struct exchange *x)
 {
     bool wanted = x->stage == EXCHANGE_READING || (x->stage != EXCHANGE_RETURNED && exchange_is_streamed(x));
-    if (x->body_complete || !wanted || conn_answered(x))
+    if (x->body_complete || !wanted || x->failed)
         return false;
     bool progress = conn_take_body(c, t, x);
     if (!x->refusal && !(x->body_complete && x->body_cut))
@@ -564,7 +566,8 @@ static int64_t body_deadline(const struct conn *c, const struct exchange *x)
 
 static bool is_handled(const struct exchange *x)
 {
-    return x->stage == EXCHANGE_SERVED || x->stage == EXCHANGE_OPEN;
+    enum exchange_stage stage = x->stage;
+    return stage == EXCHANGE_SERVED || stage == EXCHANGE_OPEN;
 }
 
 static int64_t serving_deadline(const struct conn *c, const struct exchange *x)

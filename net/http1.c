@@ -118,13 +118,11 @@ static bool expects_continue(const struct http1_request *r, const char *head)
 /* Blanks behind a value are no part of it (RFC 9110, 5.5), but llhttp takes a tab for one there. */
 static void blank_last_tabs(char *head, size_t len)
 {
-    for (char *tab = memchr(head, '\t', len); tab; tab = memchr(tab + 1, '\t', len - (size_t)(tab + 1 - head))) {
-        const char *p = tab;
-        while (*p == ' ' || *p == '\t') /* the head ends with CRLF */
-            p++;
-        if (*p == '\r')
-            *tab = ' ';
-    }
+    if (!memchr(head, '\t', len))
+        return;
+    for (char *cr = memchr(head, '\r', len); cr; cr = memchr(cr + 1, '\r', len - (size_t)(cr + 1 - head)))
+        for (char *p = cr; p > head && (p[-1] == ' ' || p[-1] == '\t'); p--)
+            p[-1] = ' ';
 }
 
 int http1_parse(struct http1_request *r, char *head, size_t len)

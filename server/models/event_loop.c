@@ -25,9 +25,11 @@
 enum { NONE, OFFERED, SERVED };
 enum { MAIL_BATCH = 128, ACCEPT_BATCH = 32 };
 
+enum mail_kind { MAIL_CONNECTION, MAIL_KICK, MAIL_DONE };
+
 /* What comes to a loop from other threads. */
 struct mail {
-    enum { MAIL_CONNECTION, MAIL_KICK, MAIL_DONE } kind;
+    enum mail_kind kind;
     int fd;
     struct conn_peer peer;
     struct poller_conn *pc;
@@ -91,7 +93,7 @@ static void host_wake(void *host, struct exchange *x)
     modus_event_set(exchange_event(x));
 }
 
-static void post(struct poller_conn *pc, int kind)
+static void post(struct poller_conn *pc, enum mail_kind kind)
 {
     struct loop *loop = pc->poller->model;
     struct mail mail = {.kind = kind, .pc = pc};

@@ -185,6 +185,26 @@ static void flushed(void **state)
     rig_talk_text(ASK GET, RIG_OK CHUNKED "\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nend\r\n0\r\n\r\n" RIG_HELLO, false);
 }
 
+/* A body that is not sent makes room as well. */
+static int large_run(struct exchange *x)
+{
+    char bytes[10000] = "";
+    int r = exchange_begin(x, 200, NULL, 1000000);
+    for (int i = 0; r == 0 && i < 100; i++)
+        r = exchange_write(x, bytes, sizeof bytes);
+    return r;
+}
+
+static void large_and_bodyless(void **state)
+{
+    static const struct exchange_entry entry = {.run = large_run};
+    (void)state;
+    rig.routes[4].entry = &entry;
+    rig_talk_text(ASK_HEAD GET, RIG_OK "Content-Length: 1000000\r\n\r\n" RIG_HELLO, false);
+    rig_talk_text("HEAD /pieces?n=1000000&piece=4096 HTTP/1.1\r\nHost: x\r\n\r\n" GET,
+                  RIG_OK "Content-Type: text/plain\r\n" CHUNKED "\r\n" RIG_HELLO, false);
+}
+
 /* --- broken promises -------------------------------------------------------------------------------- */
 
 static int too_few(struct exchange *x)
@@ -861,7 +881,7 @@ static void rests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(framing),      TEST(bodyless),   TEST(flushed),      TEST(promises),       TEST(too_many_by_and_by),
+        TEST(framing),      TEST(bodyless),   TEST(large_and_bodyless), TEST(flushed),      TEST(promises),       TEST(too_many_by_and_by),
         TEST(no_event_after_the_end), TEST(files), TEST(shrinking_file), TEST(writing_behind_a_short_file), TEST(odd_files),
         TEST(fields),       TEST(huge_heads), TEST(stalled_reader), TEST(slow_last_bytes), TEST(slow_between_requests),
         TEST(fairness),     TEST(fairness_of_bodies), TEST(random_writes), TEST(defer_order), TEST(questions), TEST(rests),

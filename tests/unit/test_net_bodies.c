@@ -634,6 +634,33 @@ static void read_by_run(void **state)
     free(more_bytes);
 }
 
+/* A run handler may answer first and read the rest of the body then. */
+static int answering_first_run(struct exchange *x)
+{
+    char bytes[1000];
+    int r = exchange_reply(x, 200, NULL, STR("ok"));
+    while (r == 0 && (r = (int)exchange_read(x, bytes, sizeof bytes)) > 0)
+        r = 0;
+    return r;
+}
+
+static void answer_then_read(void **state)
+{
+    static const struct exchange_entry entry = {.run = answering_first_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    (void)state;
+    rig_route(4, "/run", &entry);
+    more_len = 200000;
+    more_bytes = pattern(more_len);
+    more_at = 0;
+    rig.meanwhile = send_more;
+    rig_connect();
+    rig_say(POST("/run", "Content-Length: 200000\r\n"));
+    assert_int_equal(more_at, more_len);
+    assert_int_equal(memory_pipe_unread(rig.pipe), 0);
+    assert_string_equal(strstr(rig_text(), "\r\n\r\n"), "\r\n\r\nok");
+    free(more_bytes);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -642,7 +669,7 @@ int main(void)
         TEST(collected),   TEST(dropped),      TEST(streamed),      TEST(large_stream),  TEST(back_pressure),    TEST(too_large),
         TEST(too_large_streamed), TEST(spoilt_while_read), TEST(bad_framing), TEST(huge_chunk), TEST(ends_early), TEST(expecting),
         TEST(unexpected),  TEST(error_instead), TEST(early_answer), TEST(early_and_large), TEST(late_bodies),    TEST(looked_late),
-        TEST(events_of_a_body), TEST(unread_bytes), TEST(paused),   TEST(read_by_run),
+        TEST(events_of_a_body), TEST(unread_bytes), TEST(paused),   TEST(read_by_run),  TEST(answer_then_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
