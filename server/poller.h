@@ -40,6 +40,7 @@ struct poller_conn {
     struct poller *poller;
     struct wheel_item timer;
     struct poller_conn *next;    /* again, ended or free list */
+    struct poller_conn *next_work; /* in the list of server/work.h */
     struct conn conn;
     _Atomic int64_t due_ms;      /* its deadline as of its last step */
     _Atomic int64_t timed_ms;    /* where it stands in the wheel */
@@ -47,6 +48,7 @@ struct poller_conn {
     atomic_bool peer_ended;      /* the model's own */
     int64_t since_ms;            /* the model's own */
     bool used, registered, listed;
+    bool in_work;  /* in the list of server/work.h, perhaps since an earlier connection */
     bool to_serve; /* its exchange waits for the next turn */
 };
 

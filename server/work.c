@@ -39,9 +39,12 @@ static size_t room(const struct work *work)
 
 static void list(struct work *work, struct poller_conn *pc)
 {
-    pc->next = NULL;
+    if (pc->in_work)
+        return; /* since before it was refused: that place is an earlier one */
+    pc->in_work = true;
+    pc->next_work = NULL;
     *work->end = pc;
-    work->end = &pc->next;
+    work->end = &pc->next_work;
     if (work->count++ == 0)
         modus_queue_arm_put(work->queue, work->poller->bell);
 }
@@ -60,11 +63,11 @@ void work_go_on(struct work *work)
 {
     while (work->count) {
         struct poller_conn *pc = work->first;
-        struct poller_conn *next = pc->next; /* pc may be anywhere once it is in the queue */
         bool waits = atomic_load(&pc->state) == work->waiting_state;
         if (waits && (room(work) == 0 || modus_queue_put(work->queue, &pc, 0) != 0))
             return;
-        work->first = next;
+        work->first = pc->next_work; /* the link is the poller's wherever the connection may be by now */
+        pc->in_work = false;
         if (--work->count == 0) {
             work->end = &work->first;
             modus_queue_disarm_put(work->queue, work->poller->bell);

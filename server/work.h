@@ -4,7 +4,9 @@
  * with its bytes in the kernel, and queue_timeout decides how long.
  *
  * The list is one poller's; several may share the queue. A connection in the queue is a pointer
- * that may be passed over: whoever takes it claims it by its state word.
+ * that may be passed over: whoever takes it claims it by its state word. So one that was refused
+ * while it waited stays where it is until its turn comes, even when it has ended and its memory
+ * serves another connection; if that one is put in too, it stands there once.
  *
  * Safe from: the poller's thread; the queue's other end any thread.
  */

@@ -266,6 +266,20 @@ def test_queue_timeout(serve, queued_model: Model) -> None:
     assert main.ask("/sleep?ms=1").status == 200
 
 
+def test_refused_while_listed_behind_a_full_queue(serve, queued_model: Model) -> None:
+    """What was refused stands in the list behind the queue until its turn; its memory serves others by then."""
+    main = serve(queued_model, single(queued_model, queue=4, queue_timeout=milliseconds(0.2 * SLOW)))["main"]
+    for _ in range(4):
+        wires = [main.connect() for _ in range(24)]
+        for wire in wires:
+            wire.send(request(f"/sleep?ms={int(600 * SLOW)}") + request("/sleep?ms=1"))
+        statuses = sorted(wire.answer().status for wire in wires)
+        assert statuses[0] == 200 and statuses[-1] == 503 and set(statuses) == {200, 503}
+        for wire in wires:
+            wire.close()
+    eventually(lambda: main.ask("/sleep?ms=1").status == 200)
+
+
 def test_queue_serves_in_time(serve, queued_model: Model) -> None:
     main = serve(queued_model, single(queued_model, queue_timeout="5s"))["main"]
     wires = [main.connect() for _ in range(10)]
