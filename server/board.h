@@ -36,6 +36,7 @@ struct worker_slot {
 struct child_entry {
     _Alignas(64) _Atomic int pid; /* 0: free */
     _Atomic int64_t idle_ms; /* monotonic, since when it has been idle; 0: it is not */
+    bool orphan;             /* (master) its acceptor has died: the master reaps it */
 };
 
 struct board {

@@ -21,7 +21,7 @@ struct supervised {
     unsigned slot;
     pid_t pid; /* 0: not running */
     int pidfd;
-    uv_poll_t watch;
+    uv_poll_t *watch; /* of pidfd; each process has its own, which libuv gives back after its end */
     uv_timer_t respawn;
     int64_t started_ms; /* monotonic */
     int64_t backoff_ms;

@@ -115,20 +115,17 @@ static void give_up(struct master *m)
     workers_kill(m);
 }
 
-static void free_orphan(uv_handle_t *handle)
-{
-    free(handle->data);
-}
-
 static void on_orphan_end(struct supervised *s)
 {
+    s->entry->orphan = false;
     atomic_store(&s->entry->idle_ms, 0);
-    atomic_store(&s->entry->pid, 0);
+    atomic_store(&s->entry->pid, 0); /* from here on the acceptor may use it */
     modus_sem_release(&s->listener->board->permits, 1);
-    uv_close((uv_handle_t *)&s->watch, free_orphan);
+    free(s);
 }
 
-/* The acceptor is dead; what it had forked is ours now, and finishes its requests. */
+/* The acceptor is dead; what it had forked is ours now, and finishes its requests. What an earlier
+ * one left behind is ours already. */
 static void adopt_orphan(struct supervised *dead, struct child_entry *entry);
 
 static void adopt_orphans(struct supervised *dead)
@@ -139,7 +136,8 @@ static void adopt_orphans(struct supervised *dead)
         if (atomic_load(&b->children[i].pid) == 0)
             continue;
         held++;
-        adopt_orphan(dead, &b->children[i]);
+        if (!b->children[i].orphan)
+            adopt_orphan(dead, &b->children[i]);
     }
     /* A permit may have died in the acceptor's hands. */
     unsigned left = b->child_count ? modus_sem_value(&b->permits) : 0;
@@ -161,7 +159,6 @@ static void on_worker_end(struct supervised *s, const siginfo_t *info)
     board_bury(b, &b->slots[s->slot]);
     adopt_orphans(s);
     s->pid = 0;
-    s->pidfd = -1;
     if (m->stopping)
         return;
     if (!m->ready && !was_ready && info->si_code == CLD_EXITED)
@@ -169,6 +166,20 @@ static void on_worker_end(struct supervised *s, const siginfo_t *info)
     else
         plan_respawn(s);
     workers_ring(m); /* what it was to look at, others look at now */
+}
+
+static void free_watch(uv_handle_t *watch)
+{
+    free(watch);
+}
+
+static void forget_pid(struct supervised *s)
+{
+    uv_close((uv_handle_t *)s->watch, free_watch);
+    close(s->pidfd);
+    s->watch = NULL;
+    s->pidfd = -1;
+    s->master->running--;
 }
 
 static void on_pidfd(uv_poll_t *watch, int status, int events)
@@ -179,9 +190,7 @@ static void on_pidfd(uv_poll_t *watch, int status, int events)
     (void)status, (void)events;
     if (waitid(P_PIDFD, (id_t)s->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
         return;
-    uv_poll_stop(watch);
-    close(s->pidfd);
-    m->running--;
+    forget_pid(s);
     if (s->orphan)
         on_orphan_end(s);
     else
@@ -191,12 +200,19 @@ static void on_pidfd(uv_poll_t *watch, int status, int events)
 
 static int watch_pid(struct supervised *s)
 {
+    s->watch = malloc(sizeof *s->watch);
     s->pidfd = pidfd_open(s->pid, 0);
-    if (s->pidfd < 0 || uv_poll_init(&s->master->loop, &s->watch, s->pidfd) != 0)
+    if (!s->watch || s->pidfd < 0 || uv_poll_init(&s->master->loop, s->watch, s->pidfd) != 0) {
+        if (s->pidfd >= 0)
+            close(s->pidfd);
+        s->pidfd = -1;
+        free(s->watch);
+        s->watch = NULL;
         return -1;
-    s->watch.data = s;
+    }
+    s->watch->data = s;
     s->master->running++;
-    return uv_poll_start(&s->watch, UV_READABLE, on_pidfd);
+    return uv_poll_start(s->watch, UV_READABLE, on_pidfd);
 }
 
 static void adopt_orphan(struct supervised *dead, struct child_entry *entry)
@@ -207,6 +223,7 @@ static void adopt_orphan(struct supervised *dead, struct child_entry *entry)
     *s = (struct supervised){.master = dead->master, .listener = dead->listener, .pid = atomic_load(&entry->pid),
                              .orphan = true, .entry = entry};
     if (watch_pid(s) == 0) {
+        entry->orphan = true;
         if (s->master->killing)
             pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
         return;

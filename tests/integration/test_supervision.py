@@ -4,6 +4,7 @@ import pwd
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -248,6 +249,29 @@ def test_every_worker_is_killed_at_once(serve, model: Model) -> None:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: server["main"].ask("/hello").status == 200, within=2)
     eventually(lambda: server.listener_status("main")["worker_deaths"] == len(pids))
+
+
+@pytest.mark.limit(40)
+def test_stop_after_every_worker_was_killed(serve, model: Model) -> None:
+    """The master has forgotten the dead: it waits for nothing of theirs, and does not spin."""
+    server = serve(model, listener(model), listener(model, "other"), listener(model, "third"))
+    for _ in range(2):
+        customers = [server[name].connect() for name in ("main", "other", "third") for _ in range(3)]
+        for wire in customers:
+            wire.send(request("/sleep?ms=300"))
+        in_progress(server, 3)
+        pids = [pid for name in ("main", "other", "third") for pid in server.workers(name)]
+        server.deaths_expected += len(pids)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: server.status()["worker_deaths"] == server.deaths_expected, within=3)
+        for name in ("main", "other", "third"):
+            eventually(lambda: server[name].ask("/hello").status == 200, within=3)
+        for wire in customers:
+            wire.close()
+    used = proc.cpu_seconds(server.pid)
+    time.sleep(1)  # what is measured is this second
+    assert proc.cpu_seconds(server.pid) - used < 0.2
 
 
 @pytest.mark.limit(40)

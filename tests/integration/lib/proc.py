@@ -43,6 +43,12 @@ def running(pid: int) -> int:
     return sum(stat.rpartition(")")[2].split()[0] == "R" for stat in stats)
 
 
+def cpu_seconds(pid: int) -> float:
+    """What it has used, its children's not included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
