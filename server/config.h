@@ -83,7 +83,6 @@ struct config {
     const char *folder; /* absolute; relative paths start here */
     const char *user;   /* "" none */
     const char *pid_file; /* absolute path, or "" none */
-    const char *control;  /* absolute path */
     const char *error_log; /* "stderr" or an absolute path */
     enum config_level log_level;
     int64_t drain_timeout_ms;

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "server/config_keys.h"
 #include "server/config_value.h"
@@ -435,9 +434,6 @@ static int check_addresses(struct config_reader *r, const struct config *c)
             const struct config_address *a = &c->listeners[i].addresses[j];
             if (n == MOST_ADDRESSES)
                 return config_fail(r, a->line, "more than %d addresses", MOST_ADDRESSES);
-            if (a->is_unix && strcmp(a->path, c->control) == 0)
-                return config_fail(r, a->line, "\"%s\" is the control socket",
-                                   value_shown_text(a->text).text);
             for (size_t k = 0; k < n; k++)
                 if (config_address_clash(all[k], a))
                     return fail_clash(r, all[k], a);
@@ -453,18 +449,12 @@ static int line_of(const struct config *c, const char *key)
 
 static int build_top(struct config_reader *r, cfg_t *root, struct config *c)
 {
-    const size_t most = sizeof((struct sockaddr_un *)0)->sun_path - 1;
     c->key_lines = fill_keys(r, root, config_keys_top, c, 1);
     if (!c->key_lines)
         return -1;
     c->line_user = line_of(c, "user");
     c->line_pid_file = line_of(c, "pid_file");
     c->line_error_log = line_of(c, "error_log");
-    int line = line_of(c, "control");
-    if (strlen(c->control) > most)
-        return config_fail(r, line ? line : 1,
-                           "control: the path is too long for a socket: %zu bytes, at most %zu",
-                           strlen(c->control), most);
     return 0;
 }
 

@@ -313,11 +313,17 @@ static bool is_reserved(const char *section, const struct token *t)
 static int unknown_nearest(struct pass *p, const struct level *l, const struct token *t)
 {
     struct value_nearest near = {.word = t->at, .len = t->len};
-    for (const cfg_opt_t *w = l->words; w->name; w++)
+    char all[512] = ", which takes none";
+    size_t n = 0;
+    for (const cfg_opt_t *w = l->words; w->name; w++) {
         value_nearest_offer(&near, w->name);
+        if (n < sizeof all)
+            n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", n ? ", " : "; valid here: ", w->name);
+    }
+    struct value_hint hint = value_nearest_hint(&near);
     return config_fail(p->reader, t->line, "unknown word \"%s\"%s%s%s",
                        value_shown(t->at, t->len).text, l->outer ? " in " : "", l->name,
-                       near.best ? value_nearest_hint(&near).text : ", which takes none");
+                       *hint.text ? hint.text : all);
 }
 
 /* Say what most helps: it will come, it belongs further out, further in, or it was mistyped. */

@@ -204,12 +204,18 @@ int value_choice(const char *text, const char *const *words, int *out, char why[
 
 enum { NEAR_MOST = 40 }; /* longer words are compared by their beginning */
 
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
 static unsigned least(unsigned a, unsigned b)
 {
     return a < b ? a : b;
 }
 
-/* Letters to insert, drop, change or swap to make b of a. Three rows: a swap looks two back. */
+/* Letters to insert, drop, change or swap to make b of a, capitals or not. Three rows: a swap looks
+ * two back. */
 static unsigned edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
     unsigned row[3][NEAR_MOST + 1];
@@ -219,7 +225,7 @@ static unsigned edit_distance(const char *a, size_t a_len, const char *b, size_t
         unsigned *now = row[i % 3], *last = row[(i - 1) % 3], *before = row[(i + 1) % 3];
         now[0] = i;
         for (unsigned j = 1; j <= b_len; j++) {
-            unsigned change = a[i - 1] != b[j - 1];
+            unsigned change = lower(a[i - 1]) != lower(b[j - 1]);
             now[j] = least(last[j - 1] + change, least(last[j], now[j - 1]) + 1);
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 now[j] = least(now[j], before[j - 2] + 1);
@@ -233,21 +239,25 @@ void value_nearest_offer(struct value_nearest *n, const char *candidate)
     size_t len = strlen(candidate);
     unsigned distance = edit_distance(n->word, n->len < NEAR_MOST ? n->len : NEAR_MOST, candidate,
                                       len < NEAR_MOST ? len : NEAR_MOST);
+    if (n->len > 1 && strncmp(candidate, n->word, n->len) == 0)
+        distance = 1; /* half typed */
     if (n->best && distance >= n->distance)
         return;
     n->best = candidate;
     n->distance = distance;
 }
 
-/* A guess is only called one when most of the word is right. */
+/* A third of the letters may be wrong, and one in a short word. */
+static bool is_near(const struct value_nearest *n)
+{
+    size_t len = n->len < NEAR_MOST ? n->len : NEAR_MOST;
+    return len > 1 && n->distance <= (len > 3 ? len / 3 : 1);
+}
+
 struct value_hint value_nearest_hint(const struct value_nearest *n)
 {
     struct value_hint h = {""};
-    if (!n->best)
-        return h;
-    size_t len = n->len < NEAR_MOST ? n->len : NEAR_MOST;
-    bool near = n->distance <= len / 2 || (n->distance <= 2 && n->distance < len);
-    snprintf(h.text, sizeof h.text,
-             near ? "; did you mean \"%.40s\"?" : "; the nearest valid word is \"%.40s\"", n->best);
+    if (n->best && is_near(n))
+        snprintf(h.text, sizeof h.text, "; did you mean \"%.40s\"?", n->best);
     return h;
 }

@@ -43,7 +43,8 @@ struct value_shown value_shown(const char *text, size_t len);
 struct value_shown value_shown_text(const char *text);
 
 /* Find the word that is nearest to another: begin with the user's word, offer each candidate, then
- * ask for the hint, `; did you mean "x"?`. */
+ * ask for the hint, `; did you mean "x"?`, which is empty when none is near enough to be what was
+ * meant: then say which words there are. A beginning of a word is near it. */
 struct value_nearest {
     const char *word;
     size_t len;

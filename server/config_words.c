@@ -139,13 +139,16 @@ const char *config_words_title(const char *section)
 /* --- what later issues ask for ------------------------------------------------------------ */
 
 static const struct reserved {
-    const char *section; /* NULL: any */
+    const char *section; /* NULL: any; "" outside of all */
     const char *word;
 } reserved[] = {
     {NULL, "worker_requests"},
     {NULL, "worker_memory"},
     {NULL, "worker_age"},
+    {"", "control"},
+    {"", "lab"},
     {"status", "control"},
+    {"route", "proxy"},
 };
 
 bool config_words_reserved(const char *section, const char *word)

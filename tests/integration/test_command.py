@@ -125,6 +125,10 @@ BAD = {
     "folder that is not there": ('listen "127.0.0.1:0" {\n  route "/" {\n    static { root = "nowhere" } } }', 3, "nowhere"),
     "option that must be given": ('listen "127.0.0.1:0" {\n  route "/" {\n    static { } } }', 3, "root"),
     "user that is not there": ('user = "nobody-of-that-name"\n' + good(), 1, "nobody-of-that-name"),
+    "nothing near on top": ('server = "x"\n' + good(), 1, "valid here: .*user.*listen"),
+    "nothing near in a section": ('listen "127.0.0.1:0" {\n  upstream = "x"\n}', 2, "valid here: .*model.*route"),
+    "control": ('# x\ncontrol = "modus.sock"\n' + good(), 2, "control.*not in this build"),
+    "lab": ('lab { }\n' + good(), 1, "lab.*not in this build"),
     "hybrid": ('listen "127.0.0.1:0" {\n  model = hybrid\n}', 2, "not in this build"),
     "coroutine": ('listen "127.0.0.1:0" {\n  model = coroutine\n}', 2, "not in this build"),
     "gil": ('listen "127.0.0.1:0" {\n  gil = true\n}', 2, "not in this build"),
@@ -188,7 +192,7 @@ def test_explain_shows_no_values_of_its_own(config) -> None:
     """Every key of the manual is there."""
     done = modus("explain", "-c", config(good()))
     for key in (
-        "user pid_file control error_log log_level drain_timeout model processes loops threads queue queue_timeout "
+        "user pid_file error_log log_level drain_timeout model processes loops threads queue queue_timeout "
         "max_connections backlog gil header_timeout body_timeout handler_timeout send_timeout keepalive_timeout "
         "keepalive_requests max_header_size max_body_size access_log log_format"
     ).split():

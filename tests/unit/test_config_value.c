@@ -209,7 +209,31 @@ static void hints(void **state)
     assert_string_equal(value_nearest_hint(&n).text, "; did you mean \"model\"?");
     n = (struct value_nearest){.word = "xyzzy", .len = 5};
     value_nearest_offer(&n, "model");
-    assert_string_equal(value_nearest_hint(&n).text, "; the nearest valid word is \"model\"");
+    assert_string_equal(value_nearest_hint(&n).text, "");
+}
+
+/* A third of the letters may be wrong, one in short words; the beginning of a word is near it too. */
+static void near_enough(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word, *candidate;
+        bool near;
+    } cases[] = {
+        {"usr", "user", true},        {"us", "user", true},          {"u", "user", false},
+        {"server", "user", false},    {"cert", "certificate", true}, {"USER", "user", true},
+        {"Model", "model", true},     {"modle", "model", true},      {"mdoel", "model", true},
+        {"mdole", "model", false},    {"thrads", "threads", true},   {"trads", "threads", false},
+        {"keep_alive_timeout", "keepalive_timeout", true},           {"", "user", false},
+        {"body_timeouts", "send_timeout", false},                    {"log", "threads", false},
+        {"loud", "debug", false},     {"listen|user", "listen", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct value_nearest n = {.word = cases[i].word, .len = strlen(cases[i].word)};
+        value_nearest_offer(&n, cases[i].candidate);
+        if ((*value_nearest_hint(&n).text != '\0') != cases[i].near)
+            fail_msg("%s for %s", cases[i].candidate, cases[i].word);
+    }
 }
 
 int main(void)
@@ -218,7 +242,7 @@ int main(void)
         cmocka_unit_test(numbers),   cmocka_unit_test(autos),      cmocka_unit_test(sizes),
         cmocka_unit_test(durations), cmocka_unit_test(words),      cmocka_unit_test(bools),
         cmocka_unit_test(shows),     cmocka_unit_test(shown_text), cmocka_unit_test(near_words),
-        cmocka_unit_test(hints),
+        cmocka_unit_test(hints),     cmocka_unit_test(near_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
