@@ -19,10 +19,10 @@ static const char usage[] =
     "       modus explain [-c FILE]   effective values, and what they may cost\n"
     "       modus models              the concurrency models\n"
     "       modus handlers            the handlers and their options\n"
-    "       modus --version | --help\n"
+    "       modus --version | -V | --help | -h\n"
     "\n"
     "FILE is conf/modus.conf unless given, or " MODUS_PREFIX "/etc/modus/modus.conf if that is not there.\n"
-    "Signals: TERM and INT stop gracefully (a second one at once), USR1 opens the logs again.\n";
+    "Signals: TERM, INT and QUIT stop gracefully (a second one at once), USR1 opens the logs again.\n";
 
 enum { EXIT_FINE, EXIT_REFUSED, EXIT_USAGE };
 
@@ -123,7 +123,7 @@ static bool parse(int argc, char **argv, struct command *command)
 int main(int argc, char **argv)
 {
     struct command command = {0};
-    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+    if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
         return print_version();
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         fputs(usage, stdout);

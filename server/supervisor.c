@@ -40,6 +40,14 @@ static int find_user(struct master *m, char *why, size_t why_size)
     return 0;
 }
 
+/* Only root can become another user; somebody who names one should hear that it did not happen. */
+static void say_user_kept(const struct master *m)
+{
+    const struct config *c = m->config;
+    if (c->user[0] != '\0' && geteuid() != 0 && geteuid() != m->uid)
+        log_warn("%s:%d: user \"%s\" is not taken: only root can become another user", c->file, c->line_user, c->user);
+}
+
 int supervise_check(struct config *config, char *why, size_t why_size)
 {
     struct handler_env env = {0};
@@ -125,6 +133,7 @@ static int prepare(struct master *m, char *why, size_t why_size)
     snprintf(why, why_size, "no memory");
     if (open_logs(m, why, why_size) != 0 || find_user(m, why, why_size) != 0)
         return -1;
+    say_user_kept(m);
     if (modus_arena_open(&m->arena, (size_t)1 << ARENA_BYTES_LOG, PARTICIPANTS) != 0) {
         snprintf(why, why_size, "cannot reserve shared memory");
         return -1;
@@ -136,7 +145,7 @@ static int prepare(struct master *m, char *why, size_t why_size)
     }
     if (config_open_handlers(m->config, &env, why, why_size) != 0 || build_listeners(m, why, why_size) != 0)
         return -1;
-    if (m->drop_user && strcmp(m->config->error_log, "stderr") != 0)
+    if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
     return write_pid_file(m, why, why_size);
 }
@@ -185,7 +194,7 @@ static void reopen_logs(struct master *m)
             log_give(m->listeners[i].conf->access_log, m->uid, m->gid);
         atomic_fetch_add(&m->listeners[i].board->log_round, 1);
     }
-    if (m->drop_user && strcmp(m->config->error_log, "stderr") != 0)
+    if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
     workers_ring(m);
 }
@@ -199,6 +208,7 @@ static void on_signal(uv_poll_t *watch, int status, int events)
         switch (info.ssi_signo) {
         case SIGTERM:
         case SIGINT:
+        case SIGQUIT:
             stop(m);
             break;
         case SIGUSR1:
@@ -223,7 +233,7 @@ static void on_bell(uv_poll_t *watch, int status, int events)
 
 static int open_loop(struct master *m)
 {
-    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    static const int handled[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
     sigset_t set;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof handled / sizeof handled[0]; i++)

@@ -1,7 +1,10 @@
 """The command itself: checking a file, explaining it, and the ways to be refused."""
 import os
+import pwd
 import re
+import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,8 +37,9 @@ def good(model: Model | None = None, **options) -> str:
 # --- words ---------------------------------------------------------------------------------------
 
 
-def test_version() -> None:
-    done = modus("--version")
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_version(word: str) -> None:
+    done = modus(word)
     assert done.returncode == 0
     assert re.match(r"modus \d+\.\d+", done.stdout)
     assert all(library in done.stdout for library in ("libuv", "OpenSSL", "llhttp", "libconfuse"))
@@ -129,6 +133,7 @@ BAD = {
     "nothing near in a section": ('listen "127.0.0.1:0" {\n  upstream = "x"\n}', 2, "valid here: .*model.*route"),
     "control": ('# x\ncontrol = "modus.sock"\n' + good(), 2, "control.*not in this build"),
     "lab": ('lab { }\n' + good(), 1, "lab.*not in this build"),
+    "error log on standard output": ('error_log = "stdout"\n' + good(), 1, "error_log.*stderr"),
     "hybrid": ('listen "127.0.0.1:0" {\n  model = hybrid\n}', 2, "not in this build"),
     "coroutine": ('listen "127.0.0.1:0" {\n  model = coroutine\n}', 2, "not in this build"),
     "gil": ('listen "127.0.0.1:0" {\n  gil = true\n}', 2, "not in this build"),
@@ -225,6 +230,34 @@ def test_logs_that_can_not_be_opened(config) -> None:
         done = modus("-c", config(text))
         assert done.returncode == 1
         assert re.match(r"\S+modus\.conf:\d+: ", done.stderr) and "no/such/folder.log" in done.stderr
+
+
+def said_at_its_start(file: Path, user: str | None = None) -> str:
+    """Standard error until it is ready; then it is stopped."""
+    with subprocess.Popen([BINARY, "-c", file], stderr=subprocess.PIPE, text=True, user=user) as server:
+        said = ""
+        for line in server.stderr:
+            said += line
+            if "ready" in line:
+                break
+        server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0, said
+    return said
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "other"])
+def test_user_without_root(own: bool) -> None:
+    """It can't be changed: that is said, unless there is nothing to change."""
+    me = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    with tempfile.TemporaryDirectory(prefix="modus-test-") as folder:
+        file = Path(folder) / "modus.conf"
+        file.write_text(f'pid_file = ""\nuser = "{me if own else "root"}"\n' + good())
+        Path(folder).chmod(0o755)
+        said = said_at_its_start(file, me if os.geteuid() == 0 else None)
+        warned = [line for line in said.splitlines() if "warn" in line]
+        assert len(warned) == (0 if own else 1), said
+        if not own:
+            assert f"{file}:2: " in warned[0] and '"root"' in warned[0]
 
 
 def test_relative_paths_start_at_the_file(serve, model: Model) -> None:

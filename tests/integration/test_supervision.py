@@ -17,7 +17,7 @@ from lib.server import Endpoint, Server, refuses
 from lib.site import BASIC_ROUTES, SIZES, tcp
 
 PROCESS = next(m for m in MODELS if not m.shares_descriptors)
-STOPS = [signal.SIGTERM, signal.SIGINT]
+STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
 
 
 def listener(model: Model, name: str = "main", **options) -> Listener:
