@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,9 +150,18 @@ size_t access_log_line(enum config_log_format format, const struct exchange_reco
     return l.len;
 }
 
+/* A standard stream is open already, and stays. */
+static int stream_of(const char *path)
+{
+    if (strcmp(path, "stdout") == 0)
+        return STDOUT_FILENO;
+    return strcmp(path, "stderr") == 0 ? STDERR_FILENO : -1;
+}
+
 static int open_file(const char *path)
 {
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    int stream = stream_of(path);
+    return stream >= 0 ? stream : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
 }
 
 struct access_log *access_log_open(const char *path, enum config_log_format format, char *why, size_t why_size)
@@ -171,15 +181,16 @@ void access_log_close(struct access_log *log)
 {
     if (!log)
         return;
-    close(log->fd);
+    if (stream_of(log->path) < 0)
+        close(log->fd);
     free(log);
 }
 
 void access_log_reopen(struct access_log *log)
 {
-    int fd = log ? open_file(log->path) : -1;
+    int fd = log && stream_of(log->path) < 0 ? open_file(log->path) : -1;
     if (fd < 0)
-        return; /* the old file goes on */
+        return; /* a stream, or the old file goes on */
     dup3(fd, log->fd, O_CLOEXEC);
     close(fd);
 }

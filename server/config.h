@@ -67,7 +67,7 @@ struct config_listener {
     int keepalive_requests;       /* 0: no limit */
     int64_t max_header_size, max_body_size;
 
-    const char *access_log; /* absolute path, or NULL */
+    const char *access_log; /* absolute path, "stdout", "stderr", or NULL */
     enum config_log_format log_format;
 
     struct config_tls *tls;

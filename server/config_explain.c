@@ -84,8 +84,7 @@ static void copy(char out[VALUE_SIZE], const char *text)
 
 static void show_path(const struct key *k, const char *text, char out[VALUE_SIZE])
 {
-    bool word = k->word && *k->word && strcmp(text, k->word) == 0;
-    if (word)
+    if (*text && config_keys_is_word(k, text))
         copy(out, text);
     else
         show_string(text, VALUE_SIZE, out);

@@ -18,6 +18,7 @@
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const protocols[] = {"http", "tcp", NULL};
 static const char *const formats[] = {"combined", "common", "json", NULL};
+static const char *const streams[] = {"stdout", "stderr", NULL};
 static const char *const versions[] = {"1.2", "1.3", NULL};
 
 #define TOP(member)    offsetof(struct config, member)
@@ -27,7 +28,7 @@ static const char *const versions[] = {"1.2", "1.3", NULL};
 const struct key config_keys_top[] = {
     {"user", KEY_STRING, TOP(user), .value = ""},
     {"pid_file", KEY_PATH, TOP(pid_file), .value = "modus.pid", .word = ""},
-    {"error_log", KEY_PATH, TOP(error_log), .value = "stderr", .word = "stderr"},
+    {"error_log", KEY_PATH, TOP(error_log), .value = "stderr", .word = "stderr", .not_word = "stdout"},
     {"log_level", KEY_CHOICE, TOP(log_level), .value = "info", .choices = levels},
     {"drain_timeout", KEY_DURATION, TOP(drain_timeout_ms), .value = "30s", .max = DAY},
     {0},
@@ -57,7 +58,7 @@ const struct key config_keys_listen[] = {
     {"keepalive_requests", KEY_NUMBER, LISTEN(keepalive_requests), .value = "0", .max = 1000000000},
     {"max_header_size", KEY_SIZE, LISTEN(max_header_size), .value = "32k", .min = KIB, .max = MIB},
     {"max_body_size", KEY_SIZE, LISTEN(max_body_size), .value = "1m", .max = 1024 * GIB},
-    {"access_log", KEY_PATH, LISTEN(access_log), .value = "", .word = ""},
+    {"access_log", KEY_PATH, LISTEN(access_log), .value = "", .word = "", .choices = streams},
     {"log_format", KEY_CHOICE, LISTEN(log_format), .value = "combined", .choices = formats},
     {0},
 };
@@ -75,6 +76,19 @@ size_t config_keys_count(const struct key *keys)
     while (keys[n].name)
         n++;
     return n;
+}
+
+static bool is_one_of(const char *text, const char *const *words)
+{
+    for (; words && *words; words++)
+        if (strcmp(text, *words) == 0)
+            return true;
+    return false;
+}
+
+bool config_keys_is_word(const struct key *k, const char *text)
+{
+    return (k->word && strcmp(text, k->word) == 0) || is_one_of(text, k->choices);
 }
 
 int config_keys_index(const struct key *keys, const char *name)

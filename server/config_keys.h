@@ -29,8 +29,9 @@ struct key {
     size_t offset;
     const char *value; /* default, as it would stand in the file; NULL: see unset */
     int64_t min, max;
-    const char *const *choices;
+    const char *const *choices; /* CHOICE: all words; PATH: further values that are no path */
     const char *word; /* PATH: a value that is no path, such as "" or "stderr" */
+    const char *not_word; /* PATH: taken for a word by whoever writes it, and not one here */
     bool optional; /* no default here: unset is kept, and the model decides; else it must be given */
     int64_t unset;
 };
@@ -40,6 +41,8 @@ extern const struct key config_keys_listen[];
 extern const struct key config_keys_tls[];
 
 size_t config_keys_count(const struct key *keys);
+/* PATH: does text stand for itself, and not for a file? */
+bool config_keys_is_word(const struct key *k, const char *text);
 /* -1: no such key. */
 int config_keys_index(const struct key *keys, const char *name);
 

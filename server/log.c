@@ -59,7 +59,7 @@ void log_reopen(void)
 
 void log_give(const char *path, unsigned uid, unsigned gid)
 {
-    if (path && chown(path, uid, gid) != 0)
+    if (path && *path == '/' && chown(path, uid, gid) != 0)
         log_warn("cannot give %s to the user: %s", path, strerror(errno));
 }
 

@@ -16,7 +16,8 @@
 int log_open(const char *path, enum config_level level, char *why, size_t why_size);
 /* Open the file again by its name (it was renamed). Failing keeps the old and says so in it. */
 void log_reopen(void);
-/* Hand the file to a user, so that its processes can open it again. */
+/* Hand the file to a user, so that its processes can open it again. NULL, "stdout" and "stderr" are
+ * nobody's to give. */
 void log_give(const char *path, unsigned uid, unsigned gid);
 
 __attribute__((format(printf, 2, 3))) void log_line(enum config_level level, const char *format, ...);

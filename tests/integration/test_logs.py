@@ -2,6 +2,7 @@
 import json
 import re
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from lib.clock import eventually
 from lib.config import Listener
 from lib.models import Model
 from lib.raw import request
-from lib.server import Endpoint, Server
+from lib.server import BINARY, Endpoint, Server
 from lib.site import BASIC_ROUTES
 
 FORMATS = ["combined", "common", "json"]
@@ -200,6 +201,28 @@ def test_logs_are_opened_again(serve, model: Model) -> None:
 
     eventually(all_in_the_new_one, what="all workers write to the new file")
     assert _count(server.folder / "access.log") + _count(server.folder / "access.log.old") == asked
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_standard_streams(model: Model, tmp_path: Path, stream: str) -> None:
+    """Lines go there, are not lost when the logs are opened again, and no file of that name is made."""
+    section = Listener("main", model.name, BASIC_ROUTES, address="unix:web", options={"access_log": stream, "log_format": "common"})
+    file = tmp_path / "modus.conf"
+    file.write_text('pid_file = ""\n' + section.text())
+    out, err = tmp_path / "out", tmp_path / "err"
+    with open(out, "wb") as o, open(err, "wb") as e, subprocess.Popen([BINARY, "-c", file], stdout=o, stderr=e) as server:
+        eventually(lambda: "ready" in err.read_text(), what="ready")
+        main = Endpoint(f"unix:{tmp_path}/web")
+        main.ask("/hello?first")
+        server.send_signal(signal.SIGUSR1)
+        main.ask("/hello?second")
+        server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0
+    streams = {"stdout": out.read_text(), "stderr": err.read_text()}
+    assert re.findall(r"GET /hello\?(\w+) HTTP/1.1", streams.pop(stream)) == ["first", "second"]
+    assert "GET" not in next(iter(streams.values()))
+    assert "warn" not in err.read_text()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["err", "modus.conf", "out"]
 
 
 def _count(log: Path) -> int:
