@@ -6,8 +6,8 @@
  * read into the cache first, a large one goes out from its descriptor. Conditional requests and
  * ranges work the same way for both.
  *
- * Names that begin with a dot are not served, in no part of a path; what is no regular file is not
- * either, and opening it can't hold us. To serve "/.well-known", give it a route of its own. */
+ * Names that begin with a dot are not served, in no part of a path, but for ".well-known" (RFC 8615)
+ * at its front; what is no regular file is not either, and opening it can't hold us. */
 #include "handlers/static.h"
 
 #include <errno.h>
@@ -32,7 +32,7 @@ enum {
 };
 
 static const struct option options[] = {
-    {"root", OPTION_PATH, offsetof(struct static_conf, root), .help = "the folder that is served"},
+    {"root", OPTION_PATH, offsetof(struct static_conf, root), .help = "the folder that is served; links work that stay inside it, dot files are 404 but for /.well-known/"},
     {"index", OPTION_STRING, offsetof(struct static_conf, index), .value = "index.html", .help = "the file that stands for a folder; \"\" none"},
     {"listing", OPTION_BOOL, offsetof(struct static_conf, listing), .value = "false", .help = "show what is in a folder without an index"},
     {"cache_size", OPTION_SIZE, offsetof(struct static_conf, cache_size), .value = "16m", .max = (int64_t)1 << 40, .help = "memory for files up to 16k; 0 none"},
@@ -335,13 +335,17 @@ static int serve_path(struct exchange *x, const struct static_conf *conf, const 
  * for a path that can't be served, whatever is on the disk. */
 static bool make_path(struct str rest, char path[PATH_MAX])
 {
+    const struct str well_known = STR(".well-known");
     while (rest.len && *rest.at == '/') {
         rest.at++;
         rest.len--;
     }
     if (rest.len >= PATH_MAX)
         return false;
-    for (size_t i = 0; i < rest.len; i++)
+    size_t from = rest.len >= well_known.len && memcmp(rest.at, well_known.at, well_known.len) == 0 ? well_known.len : 0;
+    if (from && from < rest.len && rest.at[from] != '/')
+        return false;
+    for (size_t i = from; i < rest.len; i++)
         if (rest.at[i] == '.' && (i == 0 || rest.at[i - 1] == '/'))
             return false;
     memcpy(path, rest.at, rest.len);

@@ -329,6 +329,13 @@ def test_dot_files_are_refused(site: Site, path: str) -> None:
         assert SECRET not in a.text
 
 
+def test_well_known(site: Site) -> None:
+    a = site.main.ask("/files/.well-known/acme-challenge/token")
+    assert (a.status, a.text) == (200, "token")
+    for path in (".well-known/.secret", "sub/.well-known/x", ".well-knownx"):
+        assert site.main.ask(f"/files/{path}").status == 404
+
+
 def test_what_is_no_file_is_refused(site: Site, documents: Path) -> None:
     pipe = documents / "pipe"
     os.mkfifo(pipe)

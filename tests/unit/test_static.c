@@ -300,6 +300,34 @@ static void names_with_dots(void **state)
     done();
 }
 
+/* RFC 8615: the one dotted name that sites must be able to serve, and only at the front. */
+static void well_known(void **state)
+{
+    (void)state;
+    static const char *const refused[] = {
+        "/.well-knownx",          "/.well-known.txt",  "/.well-know",       "/.WELL-KNOWN/token",
+        "/dir/.well-known/token", "/.well-known/.git", "/.well-known/../a.txt",
+        "/.well-known/.well-known/token",              "/..well-known/token",
+    };
+    put_folder(".well-known");
+    put_folder("dir/.well-known");
+    put_file(".well-known/token", "known");
+    put_file("dir/.well-known/token", "known");
+    put_file(".well-known/.git", "hidden");
+    put_file(".well-knownx", "hidden");
+    put_file(".well-known.txt", "hidden");
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
+        if (get(refused[i]) != 404)
+            fail_msg("%s gave %d", refused[i], x->status);
+    assert_int_equal(get("/.well-known/token"), 200);
+    assert_string_equal(x->out, "known");
+    assert_int_equal(get("//.well-known/token"), 200);
+    assert_int_equal(get("/.well-known/nothing"), 404);
+    assert_int_equal(get("/.well-known"), 301);
+    assert_int_equal(get("/.well-known/"), 403);
+    done();
+}
+
 static void check_links(void)
 {
     static const char *const out[] = {"/out",  "/out2",  "/outdir/hosts", "/outdir",  "/outdir/",
@@ -1172,6 +1200,7 @@ int main(void)
         TEST(max_age),
         TEST(sizes),
         TEST(names_with_dots),
+        TEST(well_known),
         TEST(links),
         TEST(straight_through_root),
         TEST(special_files),

@@ -118,7 +118,7 @@ def write_documents(folder: Path) -> Path:
     """A folder to serve, with a secret beside it. Returns the folder to serve."""
     root = folder / "www"
     (folder / "secret.txt").write_text(SECRET)
-    for sub in ("sub/deep", "bare/inner", ".hidden", "sub/.git"):
+    for sub in ("sub/deep", "bare/inner", ".hidden", "sub/.git", ".well-known/acme-challenge", "sub/.well-known"):
         (root / sub).mkdir(parents=True)
     files: dict[str, bytes] = {
         "index.html": b"<h1>index</h1>",
@@ -143,6 +143,9 @@ def write_documents(folder: Path) -> Path:
         ".hidden/x.txt": SECRET.encode(),
         ".htaccess": SECRET.encode(),
         "sub/.git/config": SECRET.encode(),
+        ".well-known/acme-challenge/token": b"token",
+        ".well-known/.secret": SECRET.encode(),
+        "sub/.well-known/x": SECRET.encode(),
     }
     for name, data in files.items():
         (root / name).write_bytes(data)
