@@ -3,19 +3,23 @@
 #include "server/access_log.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_SIZE = 16 * 1024 };
+#include "server/log.h"
+#include "server/log_file.h"
+
+enum { LINE_SIZE = 16 * 1024, SAY_EVERY_S = 60 };
 
 struct access_log {
     int fd;
     enum config_log_format format;
     const char *path;
+    atomic_llong said_s; /* monotonic: when it was last said that lines are lost */
 };
 
 /* A line in the making. A field that does not fit is shortened; the end always has its room. */
@@ -150,49 +154,44 @@ size_t access_log_line(enum config_log_format format, const struct exchange_reco
     return l.len;
 }
 
-/* A standard stream is open already, and stays. */
-static int stream_of(const char *path)
-{
-    if (strcmp(path, "stdout") == 0)
-        return STDOUT_FILENO;
-    return strcmp(path, "stderr") == 0 ? STDERR_FILENO : -1;
-}
-
-static int open_file(const char *path)
-{
-    int stream = stream_of(path);
-    return stream >= 0 ? stream : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-}
-
 struct access_log *access_log_open(const char *path, enum config_log_format format, char *why, size_t why_size)
 {
-    struct access_log *log = malloc(sizeof *log);
-    int fd = log ? open_file(path) : -1;
-    if (fd < 0) {
-        snprintf(why, why_size, "cannot open %s: %s", path, strerror(log ? errno : ENOMEM));
-        free(log);
+    struct access_log *log = calloc(1, sizeof *log);
+    if (!log) {
+        snprintf(why, why_size, "no memory for %s", path);
         return NULL;
     }
-    *log = (struct access_log){fd, format, path};
-    return log;
+    *log = (struct access_log){.fd = log_file_open(path, why, why_size), .format = format, .path = path};
+    if (log->fd >= 0)
+        return log;
+    free(log);
+    return NULL;
 }
 
 void access_log_close(struct access_log *log)
 {
     if (!log)
         return;
-    if (stream_of(log->path) < 0)
-        close(log->fd);
+    log_file_close(log->fd, log->path);
     free(log);
 }
 
 void access_log_reopen(struct access_log *log)
 {
-    int fd = log && stream_of(log->path) < 0 ? open_file(log->path) : -1;
-    if (fd < 0)
-        return; /* a stream, or the old file goes on */
-    dup3(fd, log->fd, O_CLOEXEC);
-    close(fd);
+    char why[512];
+    if (log && log_file_reopen(log->fd, log->path, why, sizeof why) != 0)
+        log_warn("%s; the old file goes on", why);
+}
+
+/* A full disk loses lines, not answers; that it does is said once a minute. */
+static void say_lost(struct access_log *log, int error)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    long long last = atomic_load(&log->said_s);
+    if ((last && now.tv_sec - last < SAY_EVERY_S) || !atomic_compare_exchange_strong(&log->said_s, &last, now.tv_sec))
+        return;
+    log_error("lines of %s are lost: %s", log->path, strerror(error));
 }
 
 void access_log_write(void *arg, const struct exchange_record *record)
@@ -200,6 +199,7 @@ void access_log_write(void *arg, const struct exchange_record *record)
     struct access_log *log = arg;
     char line[LINE_SIZE];
     size_t n = access_log_line(log->format, record, time(NULL), line, sizeof line);
-    ssize_t ignored = write(log->fd, line, n); /* a full disk loses lines, not answers */
-    (void)ignored;
+    ssize_t written = write(log->fd, line, n);
+    if (written != (ssize_t)n)
+        say_lost(log, written < 0 ? errno : ENOSPC);
 }

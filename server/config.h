@@ -69,6 +69,7 @@ struct config_listener {
 
     const char *access_log; /* absolute path, "stdout", "stderr", or NULL */
     enum config_log_format log_format;
+    int line_access_log; /* 0 when not in the file */
 
     struct config_tls *tls;
     size_t tls_count;

@@ -406,6 +406,7 @@ static int build_listener(struct config_reader *r, cfg_t *section, struct config
     l->key_lines = fill_keys(r, section, config_keys_listen, l, l->line);
     if (!l->key_lines)
         return -1;
+    l->line_access_log = l->key_lines[config_keys_index(config_keys_listen, "access_log")];
     if (*l->access_log == '\0')
         l->access_log = NULL;
     if (build_tls(r, section, l) != 0)

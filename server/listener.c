@@ -109,7 +109,7 @@ int listener_open(struct listener *l, const struct config *config, char *why, si
         return 0;
     l->access_log = access_log_open(l->conf->access_log, l->conf->log_format, reason, sizeof reason);
     if (!l->access_log) {
-        snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->line, reason);
+        snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->line_access_log, reason);
         return -1;
     }
     l->service.note = access_log_write;

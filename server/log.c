@@ -4,12 +4,13 @@
 #include "server/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "server/log_file.h"
 
 enum { LINE_SIZE = 1024 };
 
@@ -21,40 +22,22 @@ static struct {
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
-static int open_file(const char *path)
-{
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-}
-
 int log_open(const char *path, enum config_level level, char *why, size_t why_size)
 {
-    if (strcmp(path, "stderr") == 0) {
-        the_log.fd = STDERR_FILENO;
-        the_log.path = NULL;
-    } else {
-        int fd = open_file(path);
-        if (fd < 0) {
-            snprintf(why, why_size, "cannot open %s: %s", path, strerror(errno));
-            return -1;
-        }
-        the_log.fd = fd;
-        the_log.path = path;
-    }
+    int fd = log_file_open(path, why, why_size);
+    if (fd < 0)
+        return -1;
+    the_log.fd = fd;
+    the_log.path = log_file_is_stream(path) ? NULL : path;
     the_log.level = level;
     return 0;
 }
 
 void log_reopen(void)
 {
-    if (!the_log.path)
-        return;
-    int fd = open_file(the_log.path);
-    if (fd < 0) {
-        log_warn("cannot open %s again: %s; the old file goes on", the_log.path, strerror(errno));
-        return;
-    }
-    dup3(fd, the_log.fd, O_CLOEXEC); /* threads that write meanwhile see one or the other */
-    close(fd);
+    char why[512];
+    if (the_log.path && log_file_reopen(the_log.fd, the_log.path, why, sizeof why) != 0)
+        log_warn("%s; the old file goes on", why);
 }
 
 void log_give(const char *path, unsigned uid, unsigned gid)

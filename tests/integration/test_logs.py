@@ -1,5 +1,7 @@
 """Access logs: one line a request, in three formats, escaped, and opened again on SIGUSR1."""
+import fcntl
 import json
+import os
 import re
 import signal
 import subprocess
@@ -201,6 +203,49 @@ def test_logs_are_opened_again(serve, model: Model) -> None:
 
     eventually(all_in_the_new_one, what="all workers write to the new file")
     assert _count(server.folder / "access.log") + _count(server.folder / "access.log.old") == asked
+
+
+def test_fifo_holds_nobody_up(serve, model: Model, tmp_path: Path) -> None:
+    """A log may be a FIFO: without a reader it is refused, and one whose reader stands still loses lines."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    main = Listener("main", model.name, BASIC_ROUTES, options={"access_log": str(path)})
+    with pytest.raises(RuntimeError, match=f"{path}: it is a FIFO that nobody reads"):
+        serve(model, main)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    server = serve(model, main)
+    size = fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ)
+    with server["main"].connect() as wire:
+        for _ in range(size // 1000 + 10):
+            assert wire.ask("/hello?" + "x" * 1000).status == 200
+    server.signal(signal.SIGUSR1)
+    assert server["main"].ask("/hello").status == 200
+    eventually(lambda: f"lines of {path} are lost" in server.errors)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    os.close(reader)
+
+
+def test_file_that_became_a_fifo(serve, model: Model) -> None:
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"access_log": "a.log"}), error_log="e.log")
+    for name in ("a.log", "e.log"):
+        (server.folder / name).rename(server.folder / f"old.{name}")
+        os.mkfifo(server.folder / name)
+    server.signal(signal.SIGUSR1)
+    eventually(lambda: "the old file goes on" in (server.folder / "old.e.log").read_text())
+    assert server["main"].ask("/hello").status == 200
+    for name in ("a.log", "e.log"):
+        (server.folder / name).unlink()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_full_disk(serve, model: Model) -> None:
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"access_log": "/dev/full"}))
+    for _ in range(3):
+        assert server["main"].ask("/hello").status == 200
+    eventually(lambda: "lines of /dev/full are lost: No space left on device" in server.errors)
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
