@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+enum { EVERYBODY = 0666 }; /* who may connect to a unix socket is for its folder to say, as to a port */
+
 union any_address {
     struct sockaddr any;
     struct sockaddr_in in;
@@ -91,7 +93,8 @@ int socket_listen(const struct socket_address *a, int backlog, char *why, size_t
     }
     if (a->unix_path)
         remove_stale(&address, len);
-    if (bind(fd, &address.any, len) == 0 && listen(fd, backlog) == 0)
+    if (bind(fd, &address.any, len) == 0 && (!a->unix_path || chmod(a->unix_path, EVERYBODY) == 0) &&
+        listen(fd, backlog) == 0)
         return fd;
     snprintf(why, why_size, "%s%s", strerror(errno),
              errno == EADDRINUSE ? ": another server listens there; stop it or choose another port" : "");

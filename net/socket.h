@@ -18,7 +18,8 @@ struct socket_address {
     uint16_t port;         /* 0: the kernel chooses */
 };
 
-/* Bind and listen. A unix socket file that nobody answers on is replaced. Returns a descriptor, or
+/* Bind and listen. A unix socket file that nobody answers on is replaced; everybody may
+ * connect to it who may enter its folder. Returns a descriptor, or
  * -1 with one sentence in why. */
 int socket_listen(const struct socket_address *address, int backlog, char *why, size_t why_size);
 /* Let connections come up only once they have sent something. A hint: failing is no error. */

@@ -237,19 +237,12 @@ static void print_limit(FILE *out, const struct config_listener *widest, uint64_
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || !widest)
         return;
-    bool fits = limit.rlim_cur == RLIM_INFINITY || most <= limit.rlim_cur;
-    bool fits_hard = limit.rlim_max == RLIM_INFINITY || most <= limit.rlim_max;
-    fprintf(out,
-            "\nOpen files: a process of %s may need %" PRIu64 "; its limit (RLIMIT_NOFILE) is ",
-            widest->addresses[0].text, most);
-    if (limit.rlim_cur == RLIM_INFINITY)
-        fprintf(out, "none");
+    fprintf(out, "\nOpen files: a process of %s may need %" PRIu64 "; it gets ", widest->addresses[0].text, most);
+    if (limit.rlim_max == RLIM_INFINITY)
+        fprintf(out, "as many as it wants.\n");
     else
-        fprintf(out, "%" PRIu64, (uint64_t)limit.rlim_cur);
-    fprintf(out, "%s\n",
-            fits        ? ": enough."
-            : fits_hard ? ": not enough, but the hard limit is."
-                        : ": NOT ENOUGH, and neither is the hard limit.");
+        fprintf(out, "%" PRIu64 " (ulimit -Hn): %s.\n", (uint64_t)limit.rlim_max,
+                most <= limit.rlim_max ? "enough" : "NOT ENOUGH");
 }
 
 static void explain_costs(const struct config *c, FILE *out)
@@ -263,8 +256,8 @@ static void explain_costs(const struct config *c, FILE *out)
     for (size_t i = 0; i < c->listener_count; i++) {
         const struct config_listener *l = &c->listeners[i];
         struct model_cost cost = cost_of(l);
-        uint64_t each =
-            cost.processes ? (cost.descriptors + cost.processes - 1) / cost.processes : 0;
+        const struct model *m = models_find(l->model);
+        uint64_t each = m ? model_descriptors(m, l) : 0;
         print_cost(out, value_shown_text(l->addresses[0].text).text, l->model, &cost);
         total.processes += cost.processes;
         total.threads += cost.threads;

@@ -46,6 +46,15 @@ bool model_uses(const struct model *m, const char *key)
     return false;
 }
 
+enum { OWN_DESCRIPTORS = 16 }; /* of a worker, besides its connections */
+
+uint64_t model_descriptors(const struct model *m, const struct config_listener *l)
+{
+    struct model_plan p = m->plan(l);
+    uint64_t held = p.children ? p.children : (p.max_connections + p.workers - 1) / p.workers;
+    return held + OWN_DESCRIPTORS;
+}
+
 /* Rough upper bounds: what each thing holds when it is fully used. */
 struct model_cost model_cost(const struct model *m, const struct config_listener *l)
 {
@@ -54,7 +63,7 @@ struct model_cost model_cost(const struct model *m, const struct config_listener
     struct model_cost c = {
         .processes = p.workers + p.children,
         .threads = (uint64_t)p.workers * (p.threads + p.helpers) + p.children,
-        .descriptors = p.max_connections + p.children + (uint64_t)p.workers * 16,
+        .descriptors = p.max_connections + p.children + (uint64_t)p.workers * OWN_DESCRIPTORS,
     };
     uint64_t busy = (uint64_t)p.workers * (p.threads + p.helpers) + p.children;
     c.memory_bytes = c.processes * PROCESS_BYTES + c.threads * THREAD_BYTES +

@@ -24,6 +24,8 @@ const char *model_summary(const struct model *m); /* one line for `modus models`
 const char *model_options(const struct model *m); /* its sizes and their defaults */
 /* Is this key of a listener ("processes", "loops", "threads", "queue", "queue_timeout") used? */
 bool model_uses(const struct model *m, const char *key);
+/* At most in one process of the listener. */
+uint64_t model_descriptors(const struct model *m, const struct config_listener *l);
 struct model_cost model_cost(const struct model *m, const struct config_listener *l);
 
 #endif

@@ -280,7 +280,7 @@ static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigne
             budget--;
         } else if (r == -EAGAIN) {
             l->maybe = false;
-        } else {
+        } else if (!make_room(p)) {
             pause_accepting(p, -r);
             break;
         }

@@ -17,10 +17,14 @@
 
 #include "net/socket.h"
 #include "net/tls.h"
+#include "server/descriptors.h"
 #include "server/log.h"
+#include "server/log_file.h"
+#include "server/may_write.h"
+#include "server/pid_file.h"
 #include "server/supervisor_priv.h"
 
-enum { ARENA_BYTES_LOG = 32, PARTICIPANTS = 4096 };
+enum { ARENA_BYTES_LOG = 32, PARTICIPANTS = 4096, ONE_WISH_MS = 100 };
 
 /* --- checking -------------------------------------------------------------------------------- */
 
@@ -48,6 +52,38 @@ static void say_user_kept(const struct master *m)
         log_warn("%s:%d: user \"%s\" is not taken: only root can become another user", c->file, c->line_user, c->user);
 }
 
+static int refuse(const struct config *c, int line, const char *reason, char *why, size_t why_size)
+{
+    snprintf(why, why_size, "%s:%d: %s", c->file, line, reason);
+    return -1;
+}
+
+static int check_log(const char *path, char *why, size_t why_size)
+{
+    return log_file_is_stream(path) ? 0 : may_write_file(path, why, why_size);
+}
+
+/* What is opened or made at the start, asked without doing it. */
+static int check_files(const struct config *c, char *why, size_t why_size)
+{
+    char reason[512];
+    if (check_log(c->error_log, reason, sizeof reason) != 0)
+        return refuse(c, c->line_error_log, reason, why, why_size);
+    if (c->line_pid_file && c->pid_file[0] && pid_file_check(c->pid_file, reason, sizeof reason) != 0)
+        return refuse(c, c->line_pid_file, reason, why, why_size);
+    for (size_t i = 0; i < c->listener_count; i++) {
+        const struct config_listener *l = &c->listeners[i];
+        if (l->access_log && check_log(l->access_log, reason, sizeof reason) != 0)
+            return refuse(c, l->line_access_log, reason, why, why_size);
+        for (size_t j = 0; j < l->address_count; j++) {
+            const struct config_address *a = &l->addresses[j];
+            if (a->is_unix && may_write_folder_of(a->path, reason, sizeof reason) != 0)
+                return refuse(c, a->line, reason, why, why_size);
+        }
+    }
+    return 0;
+}
+
 int supervise_check(struct config *config, char *why, size_t why_size)
 {
     struct handler_env env = {0};
@@ -60,7 +96,7 @@ int supervise_check(struct config *config, char *why, size_t why_size)
             return -1;
         listener_close(&l);
     }
-    return 0;
+    return check_files(config, why, why_size);
 }
 
 /* --- starting -------------------------------------------------------------------------------- */
@@ -71,8 +107,7 @@ static int open_logs(struct master *m, char *why, size_t why_size)
     char reason[512];
     if (log_open(c->error_log, c->log_level, reason, sizeof reason) == 0)
         return 0;
-    snprintf(why, why_size, "%s:%d: %s", c->file, c->line_error_log, reason);
-    return -1;
+    return refuse(c, c->line_error_log, reason, why, why_size);
 }
 
 static int make_board(struct master *m, struct listener *l)
@@ -106,24 +141,20 @@ static int build_listeners(struct master *m, char *why, size_t why_size)
     return m->listeners ? 0 : -1;
 }
 
-static int write_pid_file(struct master *m, char *why, size_t why_size)
+/* The default name may be in a folder that is not ours, or be another server's whose file stands beside
+ * ours: who named none can do without. */
+static int take_pid_file(struct master *m, char *why, size_t why_size)
 {
     const struct config *c = m->config;
-    char text[32];
-    if (c->pid_file[0] == '\0')
+    char reason[512];
+    m->pid_fd = c->pid_file[0] ? pid_file_take(c->pid_file, reason, sizeof reason) : -1;
+    if (m->pid_fd >= 0 || c->pid_file[0] == '\0')
         return 0;
-    int fd = open(c->pid_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int n = snprintf(text, sizeof text, "%d\n", getpid());
-    if (fd < 0 || write(fd, text, (size_t)n) != n) {
-        snprintf(why, why_size, "%s:%d: cannot write pid_file %s: %s", c->file, c->line_pid_file, c->pid_file,
-                 strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return -1;
+    if (c->line_pid_file == 0) {
+        log_warn("no pid file: %s", reason);
+        return 0;
     }
-    close(fd);
-    m->pid_file_written = true;
-    return 0;
+    return refuse(c, c->line_pid_file, reason, why, why_size);
 }
 
 /* Everything that can be refused comes first; nothing is forked before all of it holds. */
@@ -134,6 +165,7 @@ static int prepare(struct master *m, char *why, size_t why_size)
     if (open_logs(m, why, why_size) != 0 || find_user(m, why, why_size) != 0)
         return -1;
     say_user_kept(m);
+    descriptors_raise(m->config);
     if (modus_arena_open(&m->arena, (size_t)1 << ARENA_BYTES_LOG, PARTICIPANTS) != 0) {
         snprintf(why, why_size, "cannot reserve shared memory");
         return -1;
@@ -147,7 +179,7 @@ static int prepare(struct master *m, char *why, size_t why_size)
         return -1;
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
-    return write_pid_file(m, why, why_size);
+    return take_pid_file(m, why, why_size);
 }
 
 static void say_listeners(const struct master *m)
@@ -169,13 +201,19 @@ static void on_drain_timeout(uv_timer_t *timer)
     workers_kill(m);
 }
 
+/* `timeout`, `sudo` and some shells pass a signal on that we have had ourselves: two in one moment are
+ * one wish. */
 static void stop(struct master *m)
 {
+    int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
+    if (m->stopping && now_ms - m->stop_ms < ONE_WISH_MS)
+        return;
     if (m->stopping) {
         log_info("stopping at once");
         workers_kill(m);
         return;
     }
+    m->stop_ms = now_ms;
     log_info("stopping: requests in progress may take up to %lld ms", (long long)m->config->drain_timeout_ms);
     m->stopping = true;
     for (size_t i = 0; i < m->listener_count; i++)
@@ -263,8 +301,8 @@ static void close_handle(uv_handle_t *handle, void *arg)
 
 static void tear_down(struct master *m)
 {
-    if (m->pid_file_written)
-        unlink(m->config->pid_file);
+    if (m->pid_fd >= 0)
+        pid_file_give_back(m->config->pid_file, m->pid_fd);
     for (size_t i = 0; i < m->listener_count; i++)
         listener_close(&m->listeners[i]);
     free(m->listeners);
@@ -298,7 +336,7 @@ static int serve(struct master *m)
 
 int supervise(struct config *config)
 {
-    struct master m = {.config = config, .signal_fd = -1, .life_line = {-1, -1}};
+    struct master m = {.config = config, .signal_fd = -1, .pid_fd = -1, .life_line = {-1, -1}};
     char why[1024];
     snapshot_init(&m);
     int status = 1;

@@ -46,7 +46,8 @@ struct master {
     int64_t started_unix_ms, started_ms;
     unsigned running; /* processes, orphans too */
     bool ready, stopping, killing;
-    bool pid_file_written;
+    int64_t stop_ms; /* monotonic: when it was told to stop */
+    int pid_fd; /* holds the pid file; -1 none */
     int exit_status;
     unsigned uid, gid;
     bool drop_user;

@@ -46,6 +46,8 @@ static void close_foreign(struct master *m, const struct listener *own)
     for (size_t i = 0; i < m->worker_count; i++)
         if (m->workers[i].pidfd >= 0)
             close(m->workers[i].pidfd);
+    if (m->pid_fd >= 0)
+        close(m->pid_fd);
     close(m->signal_fd);
     close(m->life_line[1]);
     close(uv_backend_fd(&m->loop));

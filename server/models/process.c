@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,7 +37,7 @@ struct acceptor {
     int set;
     int first_fd; /* descriptors from here on are not for children */
     int *pidfds;  /* an entry's; -1 none */
-    unsigned live;
+    unsigned live, most; /* children; most: for each a descriptor is needed here */
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
@@ -246,7 +247,7 @@ static int accept_one(struct acceptor *a, int fd)
 {
     struct board *b = a->worker->board;
     struct conn_peer peer;
-    if (modus_sem_try(&b->permits) != 0)
+    if (a->live >= a->most || modus_sem_try(&b->permits) != 0)
         return socket_has_waiting(fd) ? -EBUSY : -EAGAIN;
     int got = socket_accept(fd, &peer);
     if (got >= 0) {
@@ -365,12 +366,24 @@ static int after_highest_fd(void)
     return highest + 1;
 }
 
+/* One that has no pidfd could not be reaped, so its connection stays in the backlog. */
+static unsigned most_children(const struct acceptor *a)
+{
+    enum { SPARE = 4 }; /* the set, a connection on its way, a log that is opened again */
+    struct rlimit limit;
+    unsigned children = a->worker->board->child_count;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)a->first_fd + children + SPARE)
+        return children;
+    return limit.rlim_cur > (rlim_t)a->first_fd + SPARE ? (unsigned)limit.rlim_cur - (unsigned)a->first_fd - SPARE : 1;
+}
+
 static int open_acceptor(struct acceptor *a)
 {
     struct worker *w = a->worker;
     a->net = net_thread_new(worker_read_size(w), worker_stats(w, 0));
     a->pidfds = malloc(w->board->child_count * sizeof *a->pidfds);
     a->first_fd = after_highest_fd();
+    a->most = most_children(a);
     a->set = epoll_create1(EPOLL_CLOEXEC);
     if (!a->net || !a->pidfds || a->set < 0)
         return -1;

@@ -114,7 +114,7 @@ def servers(trust: ssl.SSLContext) -> Iterator[Callable[..., Server]]:
     a listener that tells the status comes along."""
     started: list[Server] = []
 
-    def start(model: Model, *sections: Listener, nofile: int = 0, **options) -> Server:
+    def start(model: Model, *sections: Listener, nofile: tuple[int, int] | None = None, **options) -> Server:
         started.append(Server([*sections, watch(model)], options, trust, nofile))
         return started[-1]
 

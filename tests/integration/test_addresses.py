@@ -22,6 +22,7 @@ def test_unix_socket(serve, model: Model) -> None:
     path = server.folder / "web.sock"
     assert server["main"].text == f"unix:{path}"
     assert stat.S_ISSOCK(path.stat().st_mode)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666, "its folder says who may connect"
     with server["main"].connect() as wire:
         assert wire.ask("/hello").text == "Hello, World!"
         assert wire.ask("/sleep?ms=20").text == "slept 20 ms\n"

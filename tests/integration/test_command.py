@@ -177,6 +177,42 @@ def test_check_binds_nothing_and_opens_no_log(serve, model: Model, config, tmp_p
     assert [f.name for f in tmp_path.iterdir()] == ["modus.conf"]
 
 
+@pytest.mark.parametrize(
+    "top, options, address, line, reason",
+    [
+        ("error_log = none/e.log", {}, "", 1, "No such file"),
+        ("error_log = conf.d", {}, "", 1, "Is a directory"),
+        ("pid_file = none/pid", {}, "", 1, "No such file"),
+        ("pid_file = modus.conf", {}, "", 1, "is no pid file"),
+        ("", {"access_log": "none/a.log"}, "", 0, "No such file"),
+        ("", {}, "unix:none/sock", 2, "No such file"),
+    ],
+)
+def test_check_refuses_what_the_start_would(config, tmp_path: Path, top, options, address, line, reason) -> None:
+    (tmp_path / "conf.d").mkdir()
+    section = Listener("main", MODELS[0].name, BASIC_ROUTES, address=address or "127.0.0.1:0", options=options).text()
+    file = config(f"{top}\n{section}\n")
+    at = line or 1 + next(i for i, l in enumerate(file.read_text().splitlines()) if "access_log" in l)
+    for words in (["-t", "-c", file], ["-c", file]):
+        done = modus(*words)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{file}:{at}: ") and reason in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
+def test_check_knows_what_the_user_may(config, tmp_path: Path) -> None:
+    file = config("error_log = /e.log\n" + good())
+    file.chmod(0o644)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.owner() == "root" and folder != Path("/") and folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    done = subprocess.run([BINARY, "-t", "-c", file], capture_output=True, text=True, user=nobody)
+    assert done.returncode == 1
+    assert done.stderr == f"{file}:1: cannot write /e.log: its folder: Permission denied\n"
+
+
 # --- explaining ----------------------------------------------------------------------------------
 
 

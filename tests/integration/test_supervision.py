@@ -1,19 +1,22 @@
 """Starting, stopping and dying: what clients see when processes end, wanted or not."""
+import contextlib
 import os
 import pwd
+import resource
 import signal
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
 from lib import proc
-from lib.clock import SLOW, Stopwatch, eventually
+from lib.clock import PATIENCE, SLOW, Stopwatch, eventually
 from lib.config import Listener
 from lib.models import MODELS, Model
 from lib.raw import request
-from lib.server import Endpoint, Server, refuses
+from lib.server import BINARY, Endpoint, Server, refuses
 from lib.site import BASIC_ROUTES, SIZES, tcp
 
 PROCESS = next(m for m in MODELS if not m.shares_descriptors)
@@ -147,11 +150,26 @@ def test_second_signal_stops_at_once(serve, model: Model, stop: signal.Signals) 
         busy.send(request("/sleep?ms=9000"))
         in_progress(server)
         server.signal(stop)
-        idle.expect_end()  # so that the two signals do not become one
+        idle.expect_end()
+        time.sleep(0.15)  # two in one moment are one wish
         watch = Stopwatch()
         server.signal(stop)
         server.wait()
         assert watch.seconds < SLOW
+
+
+def test_a_signal_that_comes_twice_is_one(serve, model: Model) -> None:
+    """`timeout` and `sudo` pass on what the whole group has had."""
+    server = serve(model, listener(model))
+    with server["main"].connect() as busy, server["main"].connect() as idle:
+        idle.ask("/hello")
+        busy.send(request("/sleep?ms=400"))
+        in_progress(server)
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
+        assert busy.answer().status == 200
+        assert server.wait() == 0
 
 
 def test_interrupt_from_a_terminal(serve, model: Model) -> None:
@@ -398,22 +416,70 @@ def test_pid_file(serve, model: Model) -> None:
     assert not pid_file.exists()
 
 
+def test_pid_file_of_another(serve, model: Model, tmp_path) -> None:
+    """Nobody takes a running server's pid file; one that was left behind is taken whatever it says."""
+    path = tmp_path / "modus.pid"
+    server = serve(model, listener(model), pid_file=str(path))
+    with pytest.raises(RuntimeError, match=rf"modus.conf:\d+: .*{path}.*process {server.pid}"):
+        serve(model, listener(model), pid_file=str(path))
+    assert path.read_text() == f"{server.pid}\n"
+    server.signal(signal.SIGKILL)
+    server.wait()
+    assert path.exists()
+    path.write_text("1\n")
+    second = serve(model, listener(model), pid_file=str(path))
+    assert path.read_text() == f"{second.pid}\n"
+    path.unlink()
+    path.write_text("4711\n")
+    second.signal(signal.SIGTERM)
+    assert second.wait() == 0
+    assert path.read_text() == "4711\n", "it is not the one that was taken"
+
+
+def test_two_servers_with_the_default_pid_file(model: Model, tmp_path) -> None:
+    """Who named none does without, and hears it."""
+    config = tmp_path / "modus.conf"
+    config.write_text(listener(model).text())
+    with contextlib.ExitStack() as stack:
+        for n in range(2):
+            errors = tmp_path / f"errors{n}"
+            server = subprocess.Popen([BINARY, "-c", config], stderr=errors.open("w"))
+            stack.callback(server.wait, PATIENCE)
+            stack.callback(server.terminate)
+            eventually(lambda: ": ready\n" in errors.read_text())
+            assert ("no pid file" in errors.read_text()) == (n == 1)
+
+
 # --- descriptors ---------------------------------------------------------------------------------
+
+
+def test_idle_connections_make_room_for_descriptors(serve, model: Model) -> None:
+    """More clients than descriptors: each is served, the longest idle ones are closed."""
+    server = serve(model, listener(model, processes=1, loops=1, threads=4), nofile=(64, 64))
+    assert "descriptors and gets 64" in server.errors
+    main = server["main"]
+    wires = [main.connect() for _ in range(100)]
+    for wire in wires:
+        assert wire.ask("/hello").status == 200
+    for wire in wires:
+        wire.close()
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
 
 
 def test_running_out_of_descriptors(serve, model: Model) -> None:
     """Accepting pauses, is told once, and goes on when descriptors come free. Nobody dies."""
-    server = serve(model, listener(model, processes=1, loops=1, threads=4), nofile=64)
+    server = serve(model, listener(model, processes=1, loops=1, threads=4), nofile=(64, 64))
     main = server["main"]
     connections = lambda: server.listener_status("main")["connections"]
     wires = []
     for _ in range(100):
         wires.append(main.connect())
-        wires[-1].send(request("/hello"))
+        wires[-1].send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\na")  # not idle: half of it is to come
     eventually(lambda: connections()["open"] >= 20)
     if model.shares_descriptors:
         eventually(lambda: connections()["accept_pauses"] >= 3, what="paused again and again")
         assert server.errors.count("cannot accept") == 1, server.errors
+    wires[0].send(b"b")
     assert wires[0].answer().status == 200
     for wire in wires:
         wire.close()
@@ -421,3 +487,9 @@ def test_running_out_of_descriptors(serve, model: Model) -> None:
     eventually(lambda: connections()["open"] == 0)
     for _ in range(5):
         assert main.ask("/sleep?ms=1").status == 200
+
+
+def test_limit_of_descriptors_is_raised(serve, model: Model) -> None:
+    server = serve(model, listener(model), nofile=(128, 2000))
+    for pid in server.processes():
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (2000, 2000)

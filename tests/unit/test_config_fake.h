@@ -143,6 +143,12 @@ FAKE bool model_uses(const struct model *m, const char *key)
     return false;
 }
 
+FAKE uint64_t model_descriptors(const struct model *m, const struct config_listener *l)
+{
+    struct model_cost c = model_cost(m, l);
+    return (c.descriptors + c.processes - 1) / c.processes;
+}
+
 FAKE struct model_cost model_cost(const struct model *m, const struct config_listener *l)
 {
     (void)m;

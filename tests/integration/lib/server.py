@@ -100,7 +100,7 @@ def refuses(endpoint: Endpoint) -> bool:
 class Server:
     """A running server. Ask it for a listener's endpoint by name: server["main"]."""
 
-    def __init__(self, listeners: list[Listener], options: dict, trust: ssl.SSLContext, nofile: int = 0) -> None:
+    def __init__(self, listeners: list[Listener], options: dict, trust: ssl.SSLContext, nofile: tuple[int, int] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="modus-test-"))
         self.folder.chmod(0o755)  # a server that drops its user must get in
         self.config = self.folder / "modus.conf"
@@ -122,11 +122,11 @@ class Server:
 
     # --- life
 
-    def _launch(self, nofile: int) -> subprocess.Popen:
+    def _launch(self, nofile: tuple[int, int] | None) -> subprocess.Popen:
         def in_child() -> None:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing outlives the tests
             if nofile:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+                resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
 
         name, value = self.mark.split("=")
         with open(self._error_path, "wb") as errors:
