@@ -20,7 +20,7 @@ struct status_conf {
 
 /* --- what there is ---------------------------------------------------------------------------- */
 
-enum group { LISTENER, CONNECTIONS, REQUESTS, QUEUE };
+enum group { LISTENER, CONNECTIONS, REQUESTS, THREADS, CHILDREN, QUEUE };
 
 #define AT(field) offsetof(struct status_listener, field)
 
@@ -36,6 +36,10 @@ static const struct number {
      "modus_connections_open", "Connections open now."},
     {CONNECTIONS, AT(connections_idle), "idle", "idle",
      "modus_connections_idle", "Connections between two requests now."},
+    {CONNECTIONS, AT(connections_active), "active", "active",
+     "modus_connections_active", "Connections with something to do now."},
+    {CONNECTIONS, AT(connections_waiting), "waiting", "waiting in the kernel",
+     "modus_connections_waiting", "Connections that the kernel holds, not yet accepted."},
     {CONNECTIONS, AT(connections_max), "max", "limit",
      "modus_connections_max", "The most connections that may be open; 0 if not known."},
     {CONNECTIONS, AT(accepted), "accepted", "accepted",
@@ -58,6 +62,16 @@ static const struct number {
      "modus_received_bytes_total", "Bytes received."},
     {REQUESTS, AT(bytes_out), "bytes_out", "bytes out",
      "modus_sent_bytes_total", "Bytes sent."},
+    {THREADS, AT(threads_busy), "busy", "threads busy",
+     "modus_threads_busy", "Threads of the pool that are at work now."},
+    {THREADS, AT(threads), "total", "threads",
+     "modus_threads", "Threads of the pool; 0: no pool."},
+    {CHILDREN, AT(children), "now", "processes",
+     "modus_children", "Processes that serve a connection now."},
+    {CHILDREN, AT(children_idle), "idle", "idle",
+     "modus_children_idle", "Those of them that are between two requests."},
+    {CHILDREN, AT(children_max), "limit", "limit",
+     "modus_children_max", "The most processes of connections at once; 0: none are made."},
     {QUEUE, AT(queue_depth), "depth", "queued",
      "modus_queue_depth", "Work waiting for a thread now."},
     {QUEUE, AT(queue_capacity), "capacity", "queue size",
@@ -108,31 +122,35 @@ static void json_times(struct page *p, const char *key, const struct status_time
 
 static void json_numbers(struct page *p, const struct status_listener *l, enum group group)
 {
+    const char *comma = "";
     for (size_t i = 0; i < NUMBERS; i++)
-        if (numbers[i].group == group)
-            page_format(p, "\"%s\":%" PRIu64 ",", numbers[i].key, number_of(l, &numbers[i]));
+        if (numbers[i].group == group) {
+            page_format(p, "%s\"%s\":%" PRIu64, comma, numbers[i].key, number_of(l, &numbers[i]));
+            comma = ",";
+        }
+}
+
+/* A group that not every model has: null where it is absent. */
+static void json_group(struct page *p, const char *key, const struct status_listener *l, enum group group,
+                       bool present)
+{
+    page_format(p, "\"%s\":%s", key, present ? "{" : "null,");
+    if (!present)
+        return;
+    json_numbers(p, l, group);
+    page_puts(p, "},");
 }
 
 static void json_requests(struct page *p, const struct status_listener *l)
 {
     page_puts(p, "\"requests\":{");
     json_numbers(p, l, REQUESTS);
-    page_puts(p, "\"answers\":{");
+    page_puts(p, ",\"answers\":{");
     for (size_t i = 0; i < CLASSES; i++)
         page_format(p, "%s\"%s\":%" PRIu64, i ? "," : "", class_names[i], l->answers[i]);
     page_puts(p, "},");
     json_times(p, "latency_us", &l->latency);
     page_puts(p, "},");
-}
-
-static void json_connections(struct page *p, const struct status_listener *l)
-{
-    page_puts(p, "\"connections\":{");
-    json_numbers(p, l, CONNECTIONS);
-    uint64_t active = l->connections_open > l->connections_idle /* they are not of one instant */
-                          ? l->connections_open - l->connections_idle
-                          : 0;
-    page_format(p, "\"active\":%" PRIu64 "},", active);
 }
 
 static void json_queue(struct page *p, const struct status_listener *l)
@@ -143,6 +161,7 @@ static void json_queue(struct page *p, const struct status_listener *l)
     }
     page_puts(p, "\"queue\":{");
     json_numbers(p, l, QUEUE);
+    page_puts(p, ",");
     json_times(p, "waited_us", &l->queued);
     page_puts(p, "},");
 }
@@ -176,8 +195,11 @@ static void json_listener(struct page *p, const struct status_listener *l)
     json_text(p, "model", l->model);
     json_text(p, "note", l->note);
     json_numbers(p, l, LISTENER);
-    json_connections(p, l);
+    page_puts(p, ",");
+    json_group(p, "connections", l, CONNECTIONS, true);
     json_requests(p, l);
+    json_group(p, "threads", l, THREADS, l->threads > 0);
+    json_group(p, "children", l, CHILDREN, l->children_max > 0);
     json_queue(p, l);
     json_workers(p, l);
     page_puts(p, "}");
@@ -272,6 +294,19 @@ static void prometheus_workers(struct page *p, const struct status_snapshot *s)
     }
 }
 
+/* Which process is at what, for people; nothing is counted by pid. */
+static void prometheus_worker_info(struct page *p, const struct status_snapshot *s)
+{
+    metric(p, "modus_worker_info", "gauge", "The worker processes that there are.");
+    for (size_t i = 0; i < s->listener_count; i++)
+        for (size_t w = 0; w < s->listeners[i].worker_count; w++) {
+            const struct status_worker *worker = &s->listeners[i].workers[w];
+            sample(p, "modus_worker_info", &s->listeners[i]);
+            page_format(p, ",worker=\"%zu\",pid=\"%" PRId64 "\",state=\"%s\"} 1\n", w, worker->pid,
+                        state_name(worker->state));
+        }
+}
+
 static void prometheus_number(struct page *p, const struct status_snapshot *s,
                               const struct number *n)
 {
@@ -331,6 +366,7 @@ static void put_prometheus(struct page *p, const struct status_snapshot *s)
     prometheus_server(p, s);
     prometheus_info(p, s);
     prometheus_workers(p, s);
+    prometheus_worker_info(p, s);
     for (size_t i = 0; i < NUMBERS; i++)
         prometheus_number(p, s, &numbers[i]);
     prometheus_answers(p, s);
@@ -476,6 +512,10 @@ static void page_listener(struct page *p, const struct status_listener *l)
     }
     page_group(p, l, CONNECTIONS);
     page_group(p, l, REQUESTS);
+    if (l->threads)
+        page_group(p, l, THREADS);
+    if (l->children_max)
+        page_group(p, l, CHILDREN);
     if (l->queue_capacity)
         page_group(p, l, QUEUE);
     page_puts(p, "<table><tr><th>time</th><th>count</th><th>mean</th><th>half below</th>"

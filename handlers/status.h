@@ -60,7 +60,9 @@ struct status_listener {
     uint64_t worker_deaths; /* total: ended without being told to */
 
     uint64_t connections_open; /* now */
-    uint64_t connections_idle; /* of them: between two requests */
+    uint64_t connections_idle; /* of them: between two requests, and nothing of the next has come */
+    uint64_t connections_active;  /* the others */
+    uint64_t connections_waiting; /* held by the kernel, not yet accepted; 0 also if not known */
     uint64_t connections_max;  /* the limit; 0: not known */
     uint64_t accepted;         /* totals from here on */
     uint64_t refused;          /* closed unserved: at the limit, or no memory */
@@ -73,6 +75,13 @@ struct status_listener {
     uint64_t answers[6];      /* by class: [1] 1xx .. [5] 5xx; [0] cut before an answer */
     uint64_t bytes_in, bytes_out;
     struct status_times latency; /* from a request's first byte to its answer handed over */
+
+    uint64_t threads;      /* that take work from the queue; 0: this model has none */
+    uint64_t threads_busy; /* of them: at work now */
+
+    uint64_t children_max; /* processes that serve one connection each; 0: this model has none */
+    uint64_t children;     /* now */
+    uint64_t children_idle; /* of them: between two requests */
 
     uint64_t queue_capacity; /* 0: this model has no queue */
     uint64_t queue_depth;    /* now */

@@ -80,6 +80,8 @@ static void end(struct conn *c, struct net_thread *t)
     t->window_len = 0;
     t->out_len = 0;
     c->transport.ops->close(&c->transport);
+    if (c->roused)
+        net_count(&t->stats->rested, 1);
     net_count(&t->stats->closed, 1);
     c->state = CONN_ENDED;
 }
@@ -696,6 +698,16 @@ static void hold_exchange(struct conn *c, struct net_thread *t)
     net_count(&t->stats->begun, 1);
 }
 
+/* A request that is answered in the step it came in leaves no trace here. */
+static void count_activity(struct conn *c, struct net_thread *t)
+{
+    bool active = !conn_is_idle(c);
+    if (active == c->roused)
+        return;
+    c->roused = active;
+    net_count(active ? &t->stats->roused : &t->stats->rested, 1);
+}
+
 /* Offer a run handler's exchange to the driver, once. */
 static bool offer(struct conn *c)
 {
@@ -743,6 +755,7 @@ unsigned conn_step(struct conn *c, struct net_thread *t)
         return CONN_CLOSED;
     hold_exchange(c, t);
     conn_window_close(c, t);
+    count_activity(c, t);
     c->reject = false; /* it was for the request that waited */
     /* That it is gone may have been found out only now. */
     again |= atomic_load_explicit(&c->gone, memory_order_relaxed) && !is_at_work(c->exchange);

@@ -116,6 +116,7 @@ struct conn {
     bool blocked : 1; /* the peer takes no more; since_ms says since when */
     bool retire : 1;
     bool offered : 1; /* CONN_WANT_SERVE was returned for the open exchange */
+    bool roused : 1;  /* counted as active: the last step did not leave it idle */
 };
 
 /* Start on an accepted transport, which it takes (plain; with service->tls set, over TLS).

@@ -4,23 +4,28 @@
 
 #include <string.h>
 
+#include "server/backlog.h"
+
 static int init_slot(struct board *b, struct modus_arena *arena, struct worker_slot *slot)
 {
     /* On a page's border: the first block's counters and latencies then lie in one page, which is
      * what every child of the `process` model must map. */
     slot->stats = modus_arena_alloc(arena, b->stats_count * sizeof *slot->stats, 4096);
-    if (!slot->stats || modus_doorbell_init(&slot->bell) != 0)
+    slot->lanes = modus_arena_alloc(arena, b->lane_count * sizeof *slot->lanes, 64);
+    if (!slot->stats || !slot->lanes || modus_doorbell_init(&slot->bell) != 0)
         return -1;
     modus_event_init(&slot->ready, MODUS_PROCESS);
     return modus_event_arm(&b->drain, &slot->bell);
 }
 
-struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned children)
+struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned lanes,
+                        unsigned children)
 {
     struct board *b = modus_arena_alloc(arena, sizeof *b + slots * sizeof b->slots[0], 64);
     if (!b)
         return NULL;
     b->stats_count = stats_count;
+    b->lane_count = lanes;
     b->slot_count = slots;
     modus_event_init(&b->drain, MODUS_PROCESS);
     modus_lock_init(&b->accept_lock, MODUS_PROCESS);
@@ -33,6 +38,16 @@ struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stat
     b->children = modus_arena_alloc(arena, children * sizeof *b->children, 64);
     struct modus_sem_attr attr = {.scope = MODUS_PROCESS, .value = children, .max = children};
     return b->children && modus_sem_init(&b->permits, &attr) == 0 ? b : NULL;
+}
+
+int board_know_sockets(struct board *b, struct modus_arena *arena, const int *fds, size_t count)
+{
+    b->inodes = modus_arena_alloc(arena, count * sizeof *b->inodes, 64);
+    if (!b->inodes)
+        return -1;
+    for (; b->inode_count < count; b->inode_count++)
+        b->inodes[b->inode_count] = backlog_inode(fds[b->inode_count]);
+    return 0;
 }
 
 void board_slot_sum(const struct board *b, const struct worker_slot *slot, struct net_stats *sum)
@@ -48,15 +63,28 @@ void board_sum(const struct board *b, struct net_stats *sum)
         board_slot_sum(b, &b->slots[i], sum);
 }
 
+void board_settle(struct net_stats *s)
+{
+    atomic_store(&s->closed, net_counted(&s->accepted));
+    atomic_store(&s->rested, net_counted(&s->roused));
+    atomic_store(&s->ended, net_counted(&s->begun));
+}
+
 void board_bury(struct board *b, struct worker_slot *slot)
 {
     uint64_t answers = 0;
+    /* Children of a dead acceptor go on counting. */
+    bool last = !b->child_count || modus_sem_value(&b->permits) == b->child_count;
     for (unsigned i = 0; i < b->stats_count; i++) {
         struct net_stats *s = &slot->stats[i];
-        atomic_store(&s->closed, net_counted(&s->accepted));
-        atomic_store(&s->ended, net_counted(&s->begun));
+        if (last)
+            board_settle(s);
         for (unsigned j = 0; j < 6; j++)
             answers += net_counted(&s->answers[j]);
+    }
+    for (unsigned i = 0; i < b->lane_count; i++) {
+        slot->lanes[i].put = slot->lanes[i].taken = 0;
+        slot->lanes[i].busy = false;
     }
     atomic_store(&slot->requests_before, answers);
     atomic_store(&slot->connections, 0);

@@ -21,6 +21,15 @@
 
 enum worker_state { WORKER_DEAD, WORKER_STARTING, WORKER_WAITING, WORKER_BUSY, WORKER_DRAINING };
 
+/* A thread's own line: what it put into the work queue of its process, and what it took from it, to
+ * serve or to refuse it. So what waits is the difference of sums, right at any time, and nobody
+ * writes where another writes too. */
+struct worker_lane {
+    _Alignas(64) _Atomic uint64_t put;
+    _Atomic uint64_t taken;
+    atomic_bool busy; /* at work on what it took */
+};
+
 struct worker_slot {
     _Alignas(64) _Atomic int pid;
     _Atomic int state; /* enum worker_state */
@@ -29,7 +38,8 @@ struct worker_slot {
     _Atomic uint32_t connections;
     struct modus_doorbell bell; /* rung to make the worker look at the board */
     struct modus_event ready;   /* set once the worker can accept */
-    struct net_stats *stats;    /* stats_count blocks, one a thread */
+    struct net_stats *stats;    /* stats_count blocks, one a thread that steps connections */
+    struct worker_lane *lanes;  /* lane_count, one a thread */
 };
 
 /* A child of the `process` model: it serves one connection. */
@@ -48,22 +58,35 @@ struct board {
     struct modus_lock accept_lock;  /* prefork: held around accept4 alone */
     atomic_bool backlog;            /* prefork: connections may be waiting */
     struct modus_sem permits;       /* process: children that may still be made */
-    _Atomic uint64_t queue_depth, queue_capacity; /* thread-pool, event-loop */
+    _Atomic uint64_t queue_capacity; /* thread-pool, event-loop */
+    atomic_bool queue_of_unread;     /* what waits in it are connections that nobody has read from yet */
 
-    unsigned stats_count; /* blocks a slot */
+    uint32_t *inodes; /* (master) of the listening sockets: server/backlog.h asks the kernel by them */
+    unsigned inode_count;
+    unsigned stats_count, lane_count; /* of a slot */
     unsigned child_count;
     struct child_entry *children; /* process: max_connections of them */
     unsigned slot_count;
     struct worker_slot slots[];
 };
 
-/* children: 0, or how many connections a `process` listener may have. NULL when the arena is full or
+/* stats_count, lanes: blocks and lines a slot. children: 0, or how many connections a `process` listener may have. NULL when the arena is full or
  * descriptors are out. Safe from: the master before it forks. */
-struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned children);
+struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned lanes,
+                        unsigned children);
+/* Add to a count of a lane. Safe from: the lane's thread. */
+static inline void board_lane_add(_Atomic uint64_t *count, uint64_t n)
+{
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n, memory_order_relaxed);
+}
+/* Remember the listening sockets. Returns 0, or -1 when the arena is full. Safe from: the same. */
+int board_know_sockets(struct board *b, struct modus_arena *arena, const int *fds, size_t count);
 /* Sum of all blocks of all slots. sum is zeroed first. Safe from: any process. */
 void board_sum(const struct board *b, struct net_stats *sum);
 /* The same for one slot. */
 void board_slot_sum(const struct board *b, const struct worker_slot *slot, struct net_stats *sum);
+/* Nobody who counts in this block is left: what was begun there has ended. */
+void board_settle(struct net_stats *s);
 /* A worker has ended: what it had open is closed now. Safe from: the master. */
 void board_bury(struct board *b, struct worker_slot *slot);
 

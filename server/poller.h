@@ -46,7 +46,7 @@ struct poller_conn {
     _Atomic int64_t timed_ms;    /* where it stands in the wheel */
     atomic_uint state;           /* the model's own */
     atomic_bool peer_ended;      /* the model's own */
-    int64_t since_ms;            /* the model's own */
+    int64_t since_us;            /* the model's own */
     bool used, registered, listed;
     bool in_work;  /* in the list of server/work.h, perhaps since an earlier connection */
     bool to_serve; /* its exchange waits for the next turn */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "net/socket.h"
+#include "server/backlog.h"
 #include "server/supervisor_priv.h"
 
 enum { NAME_SIZE = 128, NOTE_SIZE = 160 };
@@ -23,13 +24,32 @@ static void fill_times(struct status_times *to, const struct net_histogram *h)
     to->max_us = net_counted(&h->max_us);
 }
 
-static enum status_state state_of(const struct worker_slot *slot)
+static uint64_t gauge(uint64_t up, uint64_t down)
+{
+    return up > down ? up - down : 0;
+}
+
+static uint64_t busy_lanes(const struct board *b, const struct worker_slot *slot)
+{
+    uint64_t busy = 0;
+    for (unsigned i = 0; i < b->lane_count; i++)
+        busy += atomic_load_explicit(&slot->lanes[i].busy, memory_order_relaxed);
+    return busy;
+}
+
+/* Only prefork's workers need to say that they are busy; of the others it can be seen. */
+static bool is_busy(const struct board *b, const struct worker_slot *slot, const struct net_stats *sum)
+{
+    return gauge(net_counted(&sum->begun), net_counted(&sum->ended)) > 0 || busy_lanes(b, slot) > 0;
+}
+
+static enum status_state state_of(const struct board *b, const struct worker_slot *slot, const struct net_stats *sum)
 {
     switch ((enum worker_state)atomic_load(&slot->state)) {
     case WORKER_STARTING:
         return STATUS_STARTING;
     case WORKER_WAITING:
-        return STATUS_WAITING;
+        return is_busy(b, slot, sum) ? STATUS_BUSY : STATUS_WAITING;
     case WORKER_BUSY:
         return STATUS_BUSY;
     case WORKER_DRAINING:
@@ -51,7 +71,7 @@ static void fill_worker(struct status_worker *to, const struct board *b, const s
         answers += net_counted(&sum->answers[i]);
     *to = (struct status_worker){
         .pid = atomic_load(&slot->pid),
-        .state = state_of(slot),
+        .state = state_of(b, slot, sum),
         .started_ms = atomic_load(&slot->started_ms),
         .connections = atomic_load(&slot->connections),
         .requests = answers - atomic_load(&slot->requests_before),
@@ -59,16 +79,59 @@ static void fill_worker(struct status_worker *to, const struct board *b, const s
     free(sum);
 }
 
-static uint64_t gauge(uint64_t up, uint64_t down)
+/* A process for each connection: its children say more than sums, which a killed one leaves wrong. */
+static void fill_children(struct status_listener *to, const struct board *b)
 {
-    return up > down ? up - down : 0;
+    for (unsigned i = 0; i < b->child_count; i++) {
+        if (atomic_load(&b->children[i].pid) == 0)
+            continue;
+        to->children++;
+        to->children_idle += atomic_load(&b->children[i].idle_ms) != 0;
+    }
+    to->children_max = b->child_count;
+    to->connections_open = to->children;
+    to->connections_idle = to->children_idle;
+    to->connections_active = to->children - to->children_idle;
+    if (to->requests_active > to->connections_active)
+        to->requests_active = to->connections_active;
+}
+
+/* Who took before who put: what is on its way meanwhile counts as waiting. */
+static void fill_queue(struct status_listener *to, const struct listener *l)
+{
+    const struct board *b = l->board;
+    uint64_t put = 0, taken = 0;
+    for (unsigned i = 0; i < b->slot_count; i++) {
+        to->threads_busy += busy_lanes(b, &b->slots[i]);
+        for (unsigned j = 0; j < b->lane_count; j++)
+            taken += net_counted(&b->slots[i].lanes[j].taken);
+    }
+    for (unsigned i = 0; i < b->slot_count; i++)
+        for (unsigned j = 0; j < b->lane_count; j++)
+            put += net_counted(&b->slots[i].lanes[j].put);
+    to->threads = (uint64_t)l->plan.workers * l->plan.pool;
+    to->queue_depth = gauge(put, taken);
+    to->queue_capacity = atomic_load(&b->queue_capacity);
+}
+
+static void fill_connections(struct status_listener *to, const struct board *b, const struct net_stats *sum)
+{
+    uint64_t active = gauge(net_counted(&sum->roused), net_counted(&sum->rested));
+    if (atomic_load(&b->queue_of_unread)) /* their connections do not know yet */
+        active += to->queue_depth;
+    to->connections_open = gauge(net_counted(&sum->accepted), net_counted(&sum->closed));
+    to->connections_idle = gauge(to->connections_open, active);
+    to->connections_active = to->connections_open - to->connections_idle;
 }
 
 static void fill_counters(struct status_listener *to, const struct listener *l, const struct net_stats *sum)
 {
-    to->connections_open = gauge(net_counted(&sum->accepted), net_counted(&sum->closed));
     to->requests_active = gauge(net_counted(&sum->begun), net_counted(&sum->ended));
-    to->connections_idle = gauge(to->connections_open, to->requests_active);
+    fill_queue(to, l);
+    if (l->board->child_count)
+        fill_children(to, l->board);
+    else
+        fill_connections(to, l->board, sum);
     to->connections_max = l->plan.max_connections;
     to->accepted = net_counted(&sum->accepted);
     to->evicted = net_counted(&sum->evicted);
@@ -81,8 +144,6 @@ static void fill_counters(struct status_listener *to, const struct listener *l, 
     to->bytes_in = net_counted(&sum->bytes_in);
     to->bytes_out = net_counted(&sum->bytes_out);
     fill_times(&to->latency, &sum->latency);
-    to->queue_capacity = atomic_load(&l->board->queue_capacity);
-    to->queue_depth = atomic_load(&l->board->queue_depth);
     to->queue_rejected = net_counted(&sum->rejected);
     fill_times(&to->queued, &sum->queued);
     to->worker_deaths = atomic_load(&l->board->deaths);
@@ -95,6 +156,7 @@ struct block {
     const char **addresses;
     char (*texts)[NAME_SIZE];
     char (*notes)[NOTE_SIZE];
+    struct backlog *sockets; /* of all listeners, in their order */
 };
 
 /* As the file has it; where the kernel chose the port, as it is bound. */
@@ -124,6 +186,8 @@ static void fill_listener(const struct listener *l, struct status_listener *to, 
         snprintf(*at->texts, NAME_SIZE, "%s", l->names[i]);
         *at->addresses++ = *at->texts++;
     }
+    for (unsigned i = 0; i < l->board->inode_count; i++)
+        to->connections_waiting += at->sockets++->waiting;
     for (unsigned i = 0; i < l->board->slot_count; i++)
         fill_worker(at->workers++, l->board, &l->board->slots[i]);
     if (!sum)
@@ -133,6 +197,15 @@ static void fill_listener(const struct listener *l, struct status_listener *to, 
     free(sum);
 }
 
+static void ask_backlogs(const struct master *m, struct backlog *sockets)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->listener_count; i++)
+        for (unsigned j = 0; j < m->listeners[i].board->inode_count; j++)
+            sockets[n++].inode = m->listeners[i].board->inodes[j];
+    backlog_ask(sockets, n);
+}
+
 static int take(void *arg, struct status_snapshot *out)
 {
     struct master *m = arg;
@@ -140,16 +213,18 @@ static int take(void *arg, struct status_snapshot *out)
     for (size_t i = 0; i < count; i++)
         addresses += m->listeners[i].conf->address_count;
     char *memory = calloc(1, count * sizeof(struct status_listener) + m->worker_count * sizeof(struct status_worker) +
-                                 addresses * (sizeof(char *) + NAME_SIZE) + count * NOTE_SIZE);
+                                 addresses * (sizeof(char *) + NAME_SIZE + sizeof(struct backlog)) + count * NOTE_SIZE);
     if (!memory)
         return -1;
     struct block at = {.listeners = (struct status_listener *)(void *)memory};
     at.workers = (struct status_worker *)(at.listeners + count);
     at.addresses = (const char **)(at.workers + m->worker_count);
-    at.texts = (char (*)[NAME_SIZE])(at.addresses + addresses);
+    at.sockets = (struct backlog *)(at.addresses + addresses);
+    at.texts = (char (*)[NAME_SIZE])(at.sockets + addresses);
     at.notes = (char (*)[NOTE_SIZE])(at.texts + addresses);
     struct status_listener *listeners = at.listeners;
     uint64_t deaths = 0;
+    ask_backlogs(m, at.sockets);
     for (size_t i = 0; i < count; i++) {
         fill_listener(&m->listeners[i], &listeners[i], &at);
         deaths += listeners[i].worker_deaths;

@@ -112,8 +112,8 @@ static int open_logs(struct master *m, char *why, size_t why_size)
 
 static int make_board(struct master *m, struct listener *l)
 {
-    l->board = board_new(m->arena, l->plan.workers, l->plan.threads, l->plan.children);
-    if (!l->board)
+    l->board = board_new(m->arena, l->plan.workers, l->plan.threads, l->plan.threads + l->plan.helpers, l->plan.children);
+    if (!l->board || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
         return -1;
     l->service.draining = &l->board->draining;
     return 0;

@@ -74,8 +74,3 @@ void work_go_on(struct work *work)
         }
     }
 }
-
-size_t work_depth(const struct work *work)
-{
-    return modus_queue_len(work->queue) + work->count;
-}

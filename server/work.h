@@ -32,7 +32,5 @@ void work_init(struct work *work, struct poller *p, struct modus_queue *queue, u
 void work_put(struct work *work, struct poller_conn **pcs, size_t n);
 /* Put from the list what the queue has room for now. Call when the doorbell rang, and each turn. */
 void work_go_on(struct work *work);
-/* In the queue and in this list. */
-size_t work_depth(const struct work *work);
 
 #endif

@@ -58,6 +58,11 @@ struct net_stats *worker_stats(const struct worker *w, unsigned thread)
     return &w->slot->stats[thread < w->board->stats_count ? thread : 0];
 }
 
+struct worker_lane *worker_lane(const struct worker *w, unsigned thread)
+{
+    return &w->slot->lanes[thread < w->board->lane_count ? thread : 0];
+}
+
 size_t worker_read_size(const struct worker *w)
 {
     return w->listener->service.max_header_size + READ_ROOM;

@@ -36,6 +36,8 @@ void worker_set_state(struct worker *w, enum worker_state state);
 bool worker_look(struct worker *w);
 /* A thread's counters: blocks of the slot, 0 .. plan.threads - 1. */
 struct net_stats *worker_stats(const struct worker *w, unsigned thread);
+/* A thread's line: 0 .. plan.threads - 1, then the helpers. */
+struct worker_lane *worker_lane(const struct worker *w, unsigned thread);
 /* Room for a thread's reads: its largest head and then some. */
 size_t worker_read_size(const struct worker *w);
 /* Threads of a worker: small stacks, signals blocked, a name that tools show. Returns 0 or an error

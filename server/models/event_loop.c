@@ -43,6 +43,7 @@ struct loop {
     struct modus_queue mail;
     struct modus_doorbell own_bell;
     struct work work; /* the queue to the helpers, and what it has no room for */
+    struct worker_lane *lane;
     pthread_t thread;
 };
 
@@ -51,6 +52,7 @@ struct loops {
     struct modus_queue ready; /* struct poller_conn *, to the helpers */
     struct loop *loops;
     unsigned loop_count, helper_count;
+    atomic_uint next_helper; /* for their lanes */
     pthread_t *helpers;
     atomic_bool draining; /* loop 0 deals no more */
 };
@@ -66,6 +68,7 @@ static struct model_plan loops_plan(const struct config_listener *conf)
         .workers = 1,
         .threads = loop_count(conf),
         .helpers = (unsigned)conf->threads,
+        .pool = (unsigned)conf->threads,
         .max_connections = model_max_connections(conf, 10000),
         .keepalive_timeout_ms = 60000,
         .defer_accept = true,
@@ -111,23 +114,35 @@ static const struct conn_host host = {host_wait, host_kick, host_wake};
 static void *helper(void *arg)
 {
     struct loops *all = arg;
+    unsigned index = all->loop_count + atomic_fetch_add(&all->next_helper, 1);
+    struct worker_lane *lane = worker_lane(all->worker, index);
     struct poller_conn *pc;
     while (modus_queue_get(&all->ready, &pc, MODUS_FOREVER) == 0) {
         unsigned state = OFFERED;
         if (!atomic_compare_exchange_strong(&pc->state, &state, SERVED))
             continue; /* refused while it waited */
+        atomic_store_explicit(&lane->busy, true, memory_order_relaxed);
+        board_lane_add(&lane->taken, 1);
         exchange_serve(conn_exchange(&pc->conn));
+        atomic_store_explicit(&lane->busy, false, memory_order_relaxed);
         post(pc, MAIL_DONE);
     }
     return NULL;
 }
 
+/* By when a helper must have taken it. */
+static int64_t queue_limit_ms(const struct poller_conn *pc)
+{
+    return pc->since_us / 1000 + pc->poller->worker->listener->conf->queue_timeout_ms;
+}
+
 static void loop_serve(struct poller *p, struct poller_conn *pc)
 {
     struct loop *loop = p->model;
-    pc->since_ms = p->net->now_ms;
+    pc->since_us = p->net->now_us;
     atomic_store(&pc->state, OFFERED);
-    poller_time(p, pc, pc->since_ms + p->worker->listener->conf->queue_timeout_ms);
+    poller_time(p, pc, queue_limit_ms(pc));
+    board_lane_add(&loop->lane->put, 1);
     work_put(&loop->work, &pc, 1);
 }
 
@@ -138,7 +153,7 @@ static int64_t loop_deadline(const struct poller_conn *pc)
     int64_t due = poller_deadline(pc);
     if (atomic_load(&pc->state) != OFFERED)
         return due;
-    int64_t limit = pc->since_ms + pc->poller->worker->listener->conf->queue_timeout_ms;
+    int64_t limit = queue_limit_ms(pc);
     return limit < due ? limit : due;
 }
 
@@ -146,8 +161,9 @@ static void loop_ready(struct poller *p, struct poller_conn *pc, uint32_t events
 {
     unsigned state = OFFERED;
     if (atomic_load(&pc->state) == OFFERED &&
-        p->net->now_ms >= pc->since_ms + p->worker->listener->conf->queue_timeout_ms &&
-        atomic_compare_exchange_strong(&pc->state, &state, NONE)) {
+        p->net->now_ms >= queue_limit_ms(pc) && atomic_compare_exchange_strong(&pc->state, &state, NONE)) {
+        struct loop *loop = p->model;
+        board_lane_add(&loop->lane->taken, 1);
         net_count(&p->net->stats->rejected, 1);
         conn_reject(&pc->conn);
     }
@@ -217,8 +233,6 @@ static void loop_turn(struct poller *p)
 {
     struct loop *loop = p->model;
     work_go_on(&loop->work);
-    if (loop == loop->all->loops)
-        atomic_store_explicit(&p->worker->board->queue_depth, work_depth(&loop->work), memory_order_relaxed);
 }
 
 static const struct poller_ops ops = {
@@ -242,6 +256,7 @@ static int open_loop(struct loops *all, unsigned index)
     struct modus_doorbell *bell = index ? &loop->own_bell : &w->slot->bell;
     struct modus_queue_attr attr = {.scope = MODUS_THREAD, .capacity = 4096, .item_size = sizeof(struct mail)};
     loop->all = all;
+    loop->lane = worker_lane(w, index);
     if (index && modus_doorbell_init(&loop->own_bell) != 0)
         return -1;
     unsigned share = (w->listener->plan.max_connections + all->loop_count - 1) / all->loop_count;

@@ -28,6 +28,7 @@ struct model_plan {
     unsigned workers;         /* supervised processes */
     unsigned threads;         /* that step connections in each: one stats block each */
     unsigned helpers;         /* further threads in each */
+    unsigned pool;            /* of all these in each: that take work from a queue, and may be short */
     unsigned children;        /* further processes at most, one a connection */
     unsigned max_connections; /* of the whole listener */
     int64_t keepalive_timeout_ms;

@@ -212,9 +212,8 @@ static void reap(struct acceptor *a, unsigned index)
         log_warn("%s: process %d of a connection was ended by signal %d", a->worker->listener->conf->addresses[0].text,
                  info.si_pid, info.si_status);
     }
-    if (a->live == 0) { /* killed children did not count their ends */
-        atomic_store(&stats->closed, net_counted(&stats->accepted));
-        atomic_store(&stats->ended, net_counted(&stats->begun));
+    if (modus_sem_value(&b->permits) == b->child_count) { /* killed children did not count their ends */
+        board_settle(stats);
     }
 }
 

@@ -47,6 +47,7 @@ static struct model_plan pool_plan(const struct config_listener *conf)
     return (struct model_plan){
         .workers = 1,
         .threads = 1 + (unsigned)conf->threads,
+        .pool = (unsigned)conf->threads,
         .max_connections = model_max_connections(conf, 10000),
         .keepalive_timeout_ms = 60000,
         .defer_accept = true,
@@ -58,15 +59,24 @@ static struct model_plan pool_plan(const struct config_listener *conf)
 /* Give the threads what has gathered. */
 static void send_batch(struct pool *pool)
 {
+    if (pool->batch_len == 0)
+        return;
+    board_lane_add(&worker_lane(pool->worker, 0)->put, pool->batch_len);
     work_put(&pool->work, pool->batch, pool->batch_len);
     pool->batch_len = 0;
 }
 
+/* By when a thread must have taken it. */
+static int64_t queue_limit_ms(const struct poller_conn *pc)
+{
+    return pc->since_us / 1000 + pc->poller->worker->listener->conf->queue_timeout_ms;
+}
+
 static void enqueue(struct pool *pool, struct poller_conn *pc)
 {
-    pc->since_ms = pool->poller.net->now_ms;
+    pc->since_us = pool->poller.net->now_us;
     pool->batch[pool->batch_len++] = pc;
-    poller_time(&pool->poller, pc, pc->since_ms + pool->worker->listener->conf->queue_timeout_ms);
+    poller_time(&pool->poller, pc, queue_limit_ms(pc));
     if (pool->batch_len == BATCH)
         send_batch(pool);
 }
@@ -78,6 +88,7 @@ static void refuse(struct poller *p, struct poller_conn *pc)
     unsigned state = QUEUED;
     if (!atomic_compare_exchange_strong(&pc->state, &state, PARKED))
         return;
+    board_lane_add(&worker_lane(p->worker, 0)->taken, 1);
     conn_reject(&pc->conn);
     poller_step(p, pc, 0);
 }
@@ -89,7 +100,7 @@ static int64_t pool_deadline(const struct poller_conn *pc)
     case PARKED:
         return poller_deadline(pc);
     case QUEUED:
-        return pc->since_ms + pool->worker->listener->conf->queue_timeout_ms;
+        return queue_limit_ms(pc);
     default: /* it minds its own deadlines while it runs */
         return pool->poller.net->now_ms + RUNNING_LOOK_MS;
     }
@@ -170,8 +181,8 @@ static void pool_turn(struct poller *p)
     struct pool *pool = p->model;
     work_go_on(&pool->work);
     send_batch(pool);
-    atomic_store_explicit(&p->worker->board->queue_depth, work_depth(&pool->work), memory_order_relaxed);
 }
+
 /* --- pool threads ---------------------------------------------------------------------------- */
 
 /* Let it wait in the poller. Returns false when something came up meanwhile. */
@@ -221,6 +232,7 @@ static void *pool_thread(void *arg)
     struct worker *w = pool->worker;
     unsigned index = 1 + atomic_fetch_add(&pool->next_index, 1);
     struct net_thread *t = net_thread_new(worker_read_size(w), worker_stats(w, index));
+    struct worker_lane *lane = worker_lane(w, index);
     struct poller_conn *pc;
     if (!t) {
         log_error("a thread cannot start: no memory");
@@ -230,9 +242,12 @@ static void *pool_thread(void *arg)
         unsigned state = QUEUED;
         if (!atomic_compare_exchange_strong(&pc->state, &state, RUNNING))
             continue; /* refused while it waited */
+        atomic_store_explicit(&lane->busy, true, memory_order_relaxed);
+        board_lane_add(&lane->taken, 1);
         net_thread_tick(t);
-        net_histogram_add(&t->stats->queued, (t->now_ms - pc->since_ms) * 1000, 1);
+        net_histogram_add(&t->stats->queued, t->now_us - pc->since_us, 1);
         run(pool, pc, t);
+        atomic_store_explicit(&lane->busy, false, memory_order_relaxed);
     }
     net_thread_free(t);
     return NULL;
@@ -282,6 +297,7 @@ static int pool_run(struct worker *w)
     if (!pool)
         return 1;
     pool->worker = w;
+    atomic_store(&w->board->queue_of_unread, true);
     if (poller_open(&pool->poller, w, &ops, pool, &w->slot->bell, 0, true, w->listener->plan.max_connections) != 0 ||
         make_queues(pool) != 0 || start_threads(pool) != 0)
         return 1;

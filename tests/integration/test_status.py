@@ -1,14 +1,17 @@
 """The status listener: what it counts, in its three forms."""
 import json
+import os
 import re
 
 import pytest
 
 from lib import proc
-from lib.clock import eventually
+from lib.clock import SLOW, eventually
+from lib.config import Listener
+from lib.models import MODELS, Model
 from lib.raw import request
 from lib.server import Server
-from lib.site import Site
+from lib.site import BASIC_ROUTES, Site
 
 
 def count(l: dict) -> dict:
@@ -101,6 +104,156 @@ def test_gauges(site: Site) -> None:
         assert busy.answer().status == 200
         eventually(lambda: seen(2, 2, 0))
     eventually(lambda: seen(0, 0, 0))
+
+
+def test_half_a_request_is_not_idle(site: Site) -> None:
+    def seen(idle: int, active: int) -> bool:
+        c = site.server.listener_status("main")["connections"]
+        assert (c["open"], c["idle"], c["active"]) == (idle + active, idle, active)
+        return True
+
+    eventually(lambda: seen(0, 0))
+    with site.main.connect() as wire, site.main.connect() as other:
+        other.ask("/hello")
+        wire.ask("/hello")
+        wire.send(b"GET /hello HTT")
+        eventually(lambda: seen(1, 1))
+        wire.send(b"P/1.1\r\nHost: x\r\n\r\n")
+        assert wire.answer().status == 200
+        eventually(lambda: seen(2, 0))
+
+
+BUSY, MORE = 3, 5  # handlers that can run at once, and requests beyond that
+
+
+@pytest.mark.limit(40)
+def test_all_busy(serve, model: Model) -> None:
+    """More requests than can be served at once: who is busy, and where the others wait."""
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options=model.sized(BUSY) | {"loops": 2}))
+    wires = [server["main"].connect() for _ in range(BUSY + MORE)]
+    for wire in wires:
+        wire.send(request(f"/sleep?ms={int(1500 * SLOW)}"))
+    open_ = BUSY + MORE if model.accepts_beyond else BUSY
+
+    def seen() -> dict:
+        l = server.listener_status("main")
+        c = l["connections"]
+        assert (c["open"], c["idle"], c["active"], c["waiting"]) == (open_, 0, open_, BUSY + MORE - open_)
+        assert l["requests"]["active"] >= BUSY
+        states = [w["state"] for w in l["workers"]]
+        assert states == ["busy"] * len(states)
+        if model.queued:
+            assert (l["threads"]["busy"], l["threads"]["total"]) == (BUSY, BUSY)
+            assert l["queue"]["depth"] == MORE
+        if not model.shares_descriptors:
+            assert l["children"] == {"now": BUSY, "idle": 0, "limit": BUSY}
+        return l
+
+    l = eventually(seen, within=1.4)
+    assert (l["queue"] is None, l["threads"] is None) == (not model.queued, not model.queued)
+    assert (l["children"] is None) == model.shares_descriptors
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
+
+    def over() -> dict:
+        l = server.listener_status("main")
+        assert [w["state"] for w in l["workers"]] == ["waiting"] * len(l["workers"])
+        assert (l["connections"]["open"], l["connections"]["waiting"], l["requests"]["active"]) == (0, 0, 0)
+        assert not model.queued or (l["threads"]["busy"], l["queue"]["depth"]) == (0, 0)
+        return l
+
+    l = eventually(over)
+    if model.queued:
+        waited = l["queue"]["waited_us"]
+        assert waited["count"] >= BUSY + MORE
+        assert waited["max"] >= 1_400_000 * SLOW and waited["sum"] >= MORE * 1_400_000 * SLOW
+
+
+def test_refused_work_is_not_queued(serve, queued_model: Model) -> None:
+    model = queued_model
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"threads": 1, "loops": 1, "queue_timeout": "100ms"}))
+    with server["main"].connect() as first:
+        first.send(request(f"/sleep?ms={int(1000 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["threads"]["busy"] == 1)
+        wires = [server["main"].connect() for _ in range(3)]
+        for wire in wires:
+            wire.send(request("/sleep?ms=1"))
+        for wire in wires:
+            assert wire.answer().status == 503
+            wire.close()
+
+        def seen() -> bool:
+            l = server.listener_status("main")
+            assert (l["queue"]["depth"], l["queue"]["rejected"], l["threads"]["busy"]) == (0, 3, 1)
+            return True
+
+        eventually(seen, within=0.6)
+        assert first.answer().status == 200
+
+
+def test_time_in_the_queue_is_fine(serve, queued_model: Model) -> None:
+    """In microseconds, not in steps of a millisecond."""
+    server = serve(queued_model, Listener("main", queued_model.name, BASIC_ROUTES, options={"threads": 2}))
+    with server["main"].connect() as wire:
+        for _ in range(40):
+            wire.ask("/sleep?ms=1")  # one that comes at once may find its thread still there
+    waited = eventually(lambda: _waited(server, 5))
+    assert 0 < waited["sum"] and waited["sum"] % 1000 and waited["p50"] <= waited["max"]
+
+
+def _waited(server: Server, n: int) -> dict | None:
+    waited = server.listener_status("main")["queue"]["waited_us"]
+    return waited if waited["count"] >= n else None
+
+
+@pytest.mark.skipif(os.environ.get("MODUS_TEST_SLOW", "1") != "1", reason="forks are slow there")
+def test_children_that_are_idle(serve) -> None:
+    model = next(m for m in MODELS if not m.shares_descriptors)
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"max_connections": 7}))
+    with server["main"].connect() as idle, server["main"].connect() as busy:
+        idle.ask("/hello")
+        busy.send(request("/sleep?ms=500"))
+
+        def seen() -> bool:
+            l = server.listener_status("main")
+            assert l["children"] == {"now": 2, "idle": 1, "limit": 7}
+            assert (l["connections"]["idle"], l["connections"]["active"]) == (1, 1)
+            return True
+
+        eventually(seen, within=0.45)
+
+
+def test_forms_agree(site: Site) -> None:
+    """What JSON says of a listener at rest stands in the other forms too."""
+    eventually(lambda: site.server.listener_status("main")["connections"]["open"] == 0)
+    l = site.server.listener_status("main")
+    samples = {}
+    for line in site.server["watch"].ask("/?format=prometheus").text.splitlines():
+        match = SAMPLE.fullmatch(line)
+        if match and f'listener="{l["name"]}"' in (match[2] or ""):
+            samples[match[1], match[2].replace(f'listener="{l["name"]}"', "").strip(",")] = float(match[3])
+    wanted = {("modus_worker_deaths_total", ""): l["worker_deaths"]}
+    for key, value in l["connections"].items():
+        wanted[f"modus_connections_{key}", ""] = value
+    for old, new in (("accepted", "connections_accepted_total"), ("refused", "connections_refused_total"), ("evicted", "connections_evicted_total"), ("handshakes_failed", "handshakes_failed_total"), ("accept_pauses", "accept_pauses_total")):
+        wanted[f"modus_{new}", ""] = wanted.pop((f"modus_connections_{old}", ""))
+    wanted["modus_requests_total", ""] = l["requests"]["total"]
+    wanted["modus_requests_active", ""] = l["requests"]["active"]
+    for answer_class, n in l["requests"]["answers"].items():
+        wanted["modus_answers_total", f'class="{answer_class}"'] = n
+    for group, names in (("queue", {"depth": "queue_depth", "capacity": "queue_capacity", "rejected": "queue_rejected_total"}), ("threads", {"busy": "threads_busy", "total": "threads"}), ("children", {"now": "children", "idle": "children_idle", "limit": "children_max"})):
+        for key, name in names.items():
+            wanted[f"modus_{name}", ""] = l[group][key] if l[group] else 0
+    for i, w in enumerate(l["workers"]):
+        wanted["modus_worker_info", f'worker="{i}",pid="{w["pid"]}",state="{w["state"]}"'] = 1
+    assert {key: samples.get(key) for key in wanted} == wanted
+    page = site.server["watch"].ask("/").text
+    part = page[page.index(f"<h2>{l['name']}") :]
+    for w in l["workers"]:
+        assert f"<td>{w['pid']}</td><td>{w['state']}</td>" in part
+    for group in ("queue", "threads", "children"):
+        assert l[group] is None or all(f"<td>{n}</td>" in part for n in l[group].values() if isinstance(n, int))
 
 
 def test_cut_answers_are_counted(site: Site) -> None:

@@ -7,6 +7,7 @@ class Model:
     name: str
     sized_by: str  # the key that says how many run handlers run at once
     queued: bool = False  # work waits for a thread: queue_timeout applies
+    accepts_beyond: bool = False  # accepts connections whose requests nobody can serve yet
     shares_descriptors: bool = True  # a process serves many connections
     idle_is_free: bool = False  # idle connections cost neither a process nor a thread, by thousands
 
@@ -21,6 +22,6 @@ class Model:
 MODELS = [
     Model("process", sized_by="max_connections", shares_descriptors=False),
     Model("prefork", sized_by="processes"),
-    Model("thread-pool", sized_by="threads", queued=True, idle_is_free=True),
-    Model("event-loop", sized_by="threads", queued=True, idle_is_free=True),
+    Model("thread-pool", sized_by="threads", queued=True, accepts_beyond=True, idle_is_free=True),
+    Model("event-loop", sized_by="threads", queued=True, accepts_beyond=True, idle_is_free=True),
 ]
