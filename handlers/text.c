@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* text: a fixed body. A file of its own as the smallest handler, and the one to read first. */
+#include <stdio.h>
+
 #include "handlers/handler.h"
 
 struct text_conf {
@@ -15,6 +17,18 @@ static const struct option options[] = {
     {0},
 };
 
+static int text_open(void *conf, const struct handler_env *env, char *why, size_t why_size)
+{
+    const struct text_conf *c = conf;
+    (void)env;
+    for (const char *at = c->type; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            snprintf(why, why_size, "type holds a control character, which no header may");
+            return -1;
+        }
+    return 0;
+}
+
 static int text_step(struct exchange *x, enum exchange_event event)
 {
     const struct text_conf *conf = exchange_conf(x);
@@ -28,5 +42,6 @@ const struct handler handler_text = {
     .summary = "a fixed body",
     .options = options,
     .conf_size = sizeof(struct text_conf),
+    .open = text_open,
     .entry = {.step = text_step},
 };

@@ -15,6 +15,7 @@ enum {
     HANDSHAKE_MS = 10000,
     LINGER_MS = 2000,
     LINGER_BYTES = 1024 * 1024, /* a peer that goes on sending more than this is cut */
+    FRESH_MS = 1000,
     TURN_REQUESTS = 64,         /* pipelined requests answered in one step */
     EMPTY_LINES = 16,           /* before a request that are passed over */
 };
@@ -263,6 +264,19 @@ static void skip_empty_lines(struct conn *c, struct net_thread *t)
     }
 }
 
+/* Until when the first request of a new connection may be on its way: behind a TLS handshake, or on a
+ * unix socket, it comes a little later than the connection. Who closes then has lost it. */
+static int64_t fresh_until(const struct conn *c)
+{
+    int64_t limit = c->service->header_timeout_ms;
+    return c->since_ms + (limit < FRESH_MS ? limit : FRESH_MS);
+}
+
+static bool is_leaving(const struct conn *c)
+{
+    return c->retire || atomic_load_explicit(c->service->draining, memory_order_relaxed);
+}
+
 /* IDLE and HEAD: find the next request in what has come. */
 static enum turn turn_request(struct conn *c, struct net_thread *t)
 {
@@ -299,8 +313,7 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
         case CONN_READ_GONE:
             return TURN_ON;
         }
-        if (c->state == CONN_IDLE &&
-            (c->retire || atomic_load_explicit(c->service->draining, memory_order_relaxed))) {
+        if (c->state == CONN_IDLE && is_leaving(c) && (c->requests || t->now_ms >= fresh_until(c))) {
             set_state(c, t, CONN_LINGER);
             c->peer_closes = true; /* nothing is under way either way */
             return TURN_ON;
@@ -598,7 +611,9 @@ static int64_t deadline_of(const struct conn *c)
     case CONN_HANDSHAKE:
         return c->since_ms + HANDSHAKE_MS;
     case CONN_IDLE:
-        return c->since_ms + (c->requests ? s->keepalive_timeout_ms : s->header_timeout_ms);
+        if (c->requests)
+            return c->since_ms + s->keepalive_timeout_ms;
+        return is_leaving(c) ? fresh_until(c) : c->since_ms + s->header_timeout_ms;
     case CONN_HEAD:
         return c->since_ms + s->header_timeout_ms;
     case CONN_SERVING:
@@ -777,6 +792,13 @@ int64_t conn_deadline(const struct conn *c)
 bool conn_is_idle(const struct conn *c)
 {
     return c->state == CONN_IDLE && c->in.len == 0 && c->out.len == 0;
+}
+
+int64_t conn_spare_ms(const struct conn *c)
+{
+    if (!conn_is_idle(c))
+        return INT64_MAX;
+    return c->requests ? c->since_ms : fresh_until(c);
 }
 
 bool conn_has_input(const struct conn *c)

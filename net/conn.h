@@ -132,11 +132,15 @@ struct exchange *conn_exchange(const struct conn *c);
 int64_t conn_deadline(const struct conn *c);
 /* Nothing of a request has been read and nothing waits to be sent. */
 bool conn_is_idle(const struct conn *c);
+/* Monotonic milliseconds from which on nothing is lost if it ends: since when it has been idle, or until
+ * when the first request of a new one may be on its way. INT64_MAX while it is not idle. */
+int64_t conn_spare_ms(const struct conn *c);
 /* Bytes were read that the next step can work on without the socket becoming readable. */
 bool conn_has_input(const struct conn *c);
 /* Descriptor, for polling only. */
 int conn_fd(const struct conn *c);
-/* If it is idle at the next step, close it then (a last look for a request is taken first). */
+/* If it is idle at the next step, close it then (a last look for a request is taken first; a new
+ * connection has a second for its first one). */
 void conn_retire(struct conn *c);
 /* Answer the request that waits with 503 and close: no thread came free in time. Then step. */
 void conn_reject(struct conn *c);

@@ -45,8 +45,7 @@ struct worker_slot {
 /* A child of the `process` model: it serves one connection. */
 struct child_entry {
     _Alignas(64) _Atomic int pid; /* 0: free */
-    _Atomic int64_t idle_ms; /* monotonic, since when it has been idle; 0: it is not */
-    bool orphan;             /* (master) its acceptor has died: the master reaps it */
+    _Atomic int64_t idle_ms; /* monotonic, from when on nothing is lost if it ends; 0: it is not idle */
 };
 
 struct board {
@@ -65,13 +64,15 @@ struct board {
     unsigned inode_count;
     unsigned stats_count, lane_count; /* of a slot */
     unsigned child_count;
+    unsigned orphans; /* (master) children of dead acceptors, which the master reaps */
     struct child_entry *children; /* process: max_connections of them */
     unsigned slot_count;
     struct worker_slot slots[];
 };
 
-/* stats_count, lanes: blocks and lines a slot. children: 0, or how many connections a `process` listener may have. NULL when the arena is full or
- * descriptors are out. Safe from: the master before it forks. */
+/* stats_count, lanes: blocks and lines a slot. children: 0, or how many connections a `process`
+ * listener may have. NULL when the arena is full or descriptors are out. Safe from: the master before
+ * it forks. */
 struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned lanes,
                         unsigned children);
 /* Add to a count of a lane. Safe from: the lane's thread. */

@@ -12,7 +12,7 @@
 #include "net/socket.h"
 #include "server/log.h"
 
-enum { EVENTS = 256, CHUNK = 64, PAUSE_MS = 100, QUIET_MS = 150, LOOK_AT = 4096 };
+enum { EVENTS = 256, CHUNK = 64, PAUSE_MS = 100, QUIET_MS = 150, ROOM_MS = 20, LOOK_AT = 4096 };
 
 struct poller_chunk {
     struct poller_chunk *next;
@@ -83,7 +83,7 @@ void poller_forget(struct poller *p, struct poller_conn *pc)
     pc->used = false;
     pc->registered = false;
     publish_connections(p, -1);
-    p->accept_full = false;
+    p->room_at_ms = 0;
     if (pc->listed)
         return; /* the list of those to be stepped again gives it back */
     pc->next = p->ended;
@@ -143,7 +143,7 @@ int64_t poller_deadline(const struct poller_conn *pc)
 
 bool poller_idle(const struct poller_conn *pc)
 {
-    return conn_is_idle(&pc->conn);
+    return conn_spare_ms(&pc->conn) <= pc->poller->net->now_ms;
 }
 
 static void list_again(struct poller *p, struct poller_conn *pc)
@@ -269,8 +269,8 @@ static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigne
     while (budget && l->maybe) {
         if (atomic_load_explicit(&p->connections, memory_order_relaxed) >= p->max_connections) {
             l->maybe = socket_has_waiting(l->fd);
-            p->accept_full = l->maybe && !make_room(p);
-            if (!l->maybe || p->accept_full)
+            p->room_at_ms = l->maybe && !make_room(p) ? p->net->now_ms + ROOM_MS : 0;
+            if (!l->maybe || p->room_at_ms)
                 break;
         }
         int r = p->ops->accept(p, l->fd);
@@ -305,7 +305,7 @@ void poller_look_for_more(struct poller *p)
 
 static bool may_accept(const struct poller *p)
 {
-    if (p->accept_full)
+    if (p->room_at_ms > p->net->now_ms)
         return false;
     for (size_t i = 0; i < p->listener_count; i++)
         if (p->listeners[i].maybe)
@@ -337,7 +337,7 @@ void poller_drain(struct poller *p)
 /* Is what the kernel had begun to accept accepted? The last of it may take a moment to arrive. */
 static bool is_quiet(const struct poller *p)
 {
-    return !may_accept(p) && !p->accept_full && !p->accept_at_ms && p->net->now_ms >= p->quiet_ms + QUIET_MS;
+    return !may_accept(p) && !p->room_at_ms && !p->accept_at_ms && p->net->now_ms >= p->quiet_ms + QUIET_MS;
 }
 
 /* Close the listening descriptors, and when the last connection has ended, stop. */
@@ -374,15 +374,24 @@ static bool has_more(const struct poller *p)
     return p->again || (may_accept(p) && p->accept_at_ms <= p->net->now_ms);
 }
 
+/* The shorter of two waits; -1 is for ever. */
+static int64_t sooner(int64_t wait, int64_t other)
+{
+    return wait < 0 || wait > other ? other : wait;
+}
+
 /* How long the next wait may take: until the wheel turns, or accepting may go on. -1: for ever. */
 static int wait_ms(const struct poller *p)
 {
     if (has_more(p))
         return 0;
     int64_t wait = wheel_wait(&p->wheel, p->net->now_ms);
-    bool soon = (p->accept_at_ms && may_accept(p)) || (p->draining && !p->drained);
-    if (soon && (wait < 0 || wait > PAUSE_MS))
-        wait = PAUSE_MS;
+    if ((p->accept_at_ms && may_accept(p)) || (p->draining && !p->drained))
+        wait = sooner(wait, PAUSE_MS);
+    if (p->room_at_ms)
+        wait = sooner(wait, ROOM_MS);
+    if (p->look_at_ms)
+        wait = sooner(wait, p->look_at_ms > p->net->now_ms ? p->look_at_ms - p->net->now_ms : 0);
     return (int)wait;
 }
 

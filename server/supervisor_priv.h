@@ -26,7 +26,7 @@ struct supervised {
     int64_t started_ms; /* monotonic */
     int64_t backoff_ms;
     bool orphan;
-    struct child_entry *entry; /* orphan: its place in the board */
+    struct supervised *next; /* orphan */
 };
 
 struct master {
@@ -37,6 +37,7 @@ struct master {
     struct modus_doorbell *bell; /* in the arena; workers' ready events ring it */
     struct supervised *workers;
     size_t worker_count;
+    struct supervised *orphans;
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
     uv_timer_t drain_timer;

@@ -12,11 +12,10 @@
 
 enum { THREAD_STACK = 256 * 1024, READ_ROOM = 64 * 1024 };
 
-void worker_bind_life(pid_t parent, int signal)
+bool worker_bind_life(pid_t parent, int signal)
 {
     prctl(PR_SET_PDEATHSIG, signal);
-    if (getppid() != parent)
-        _exit(0);
+    return getppid() == parent;
 }
 
 void worker_set_signals(void)

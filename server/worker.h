@@ -22,9 +22,9 @@ struct worker {
     unsigned log_round;
 };
 
-/* In a child just forked by parent: end when parent ends. signal is sent by the kernel then. Exits
- * if parent is gone already. */
-void worker_bind_life(pid_t parent, int signal);
+/* In a child just forked by parent: have the kernel send signal when parent ends. Returns false if it
+ * is gone already. */
+bool worker_bind_life(pid_t parent, int signal);
 /* Signals of a worker: those of a terminal and of children are ignored, the others as by default.
  * Call first after fork, while all are blocked. */
 void worker_set_signals(void);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -68,7 +69,8 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
     close_foreign(m, l);
     if (become_user(m) != 0)
         _exit(1);
-    worker_bind_life(parent, SIGKILL);
+    if (!worker_bind_life(parent, SIGKILL))
+        _exit(0);
     int status = l->model->run(&w);
     exit(status);
 }
@@ -117,34 +119,62 @@ static void give_up(struct master *m)
     workers_kill(m);
 }
 
+static void free_entry(struct child_entry *entry)
+{
+    atomic_store(&entry->idle_ms, 0);
+    atomic_store(&entry->pid, 0); /* from here on the acceptor may use it */
+}
+
 static void on_orphan_end(struct supervised *s)
 {
-    s->entry->orphan = false;
-    atomic_store(&s->entry->idle_ms, 0);
-    atomic_store(&s->entry->pid, 0); /* from here on the acceptor may use it */
-    modus_sem_release(&s->listener->board->permits, 1);
+    struct board *b = s->listener->board;
+    struct supervised **at = &s->master->orphans;
+    for (unsigned i = 0; i < b->child_count; i++)
+        if (atomic_load(&b->children[i].pid) == s->pid)
+            free_entry(&b->children[i]);
+    modus_sem_release(&b->permits, 1);
+    b->orphans--;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
     free(s);
 }
 
-/* The acceptor is dead; what it had forked is ours now, and finishes its requests. What an earlier
- * one left behind is ours already. */
-static void adopt_orphan(struct supervised *dead, struct child_entry *entry);
+static bool is_known(const struct master *m, pid_t pid)
+{
+    for (size_t i = 0; i < m->worker_count; i++)
+        if (m->workers[i].pid == pid)
+            return true;
+    for (const struct supervised *s = m->orphans; s; s = s->next)
+        if (s->pid == pid)
+            return true;
+    return false;
+}
 
+static void adopt_orphan(struct supervised *dead, pid_t pid);
+
+/* The acceptor is dead; what it had forked is ours now, and finishes its requests. The kernel knows it
+ * best: one that was forked a moment ago has not yet said on the board that it is there. */
 static void adopt_orphans(struct supervised *dead)
 {
     struct board *b = dead->listener->board;
-    unsigned held = 0;
-    for (unsigned i = 0; i < b->child_count; i++) {
-        if (atomic_load(&b->children[i].pid) == 0)
-            continue;
-        held++;
-        if (!b->children[i].orphan)
-            adopt_orphan(dead, &b->children[i]);
-    }
+    FILE *children = b->child_count ? fopen("/proc/thread-self/children", "re") : NULL;
+    int pid;
+    while (children && fscanf(children, "%d", &pid) == 1)
+        if (!is_known(dead->master, pid))
+            adopt_orphan(dead, pid);
+    if (children)
+        fclose(children);
+    for (unsigned i = 0; !children && i < b->child_count; i++) /* no /proc here */
+        if ((pid = atomic_load(&b->children[i].pid)) != 0 && !is_known(dead->master, pid))
+            adopt_orphan(dead, pid);
+    for (unsigned i = 0; i < b->child_count; i++) /* reaped, and then the acceptor died */
+        if ((pid = atomic_load(&b->children[i].pid)) != 0 && !is_known(dead->master, pid))
+            free_entry(&b->children[i]);
     /* A permit may have died in the acceptor's hands. */
     unsigned left = b->child_count ? modus_sem_value(&b->permits) : 0;
-    if (b->child_count > left + held)
-        modus_sem_release(&b->permits, b->child_count - left - held);
+    if (b->child_count > left + b->orphans)
+        modus_sem_release(&b->permits, b->child_count - left - b->orphans);
 }
 
 static void on_worker_end(struct supervised *s, const siginfo_t *info)
@@ -217,23 +247,22 @@ static int watch_pid(struct supervised *s)
     return uv_poll_start(s->watch, UV_READABLE, on_pidfd);
 }
 
-static void adopt_orphan(struct supervised *dead, struct child_entry *entry)
+static void adopt_orphan(struct supervised *dead, pid_t pid)
 {
+    struct master *m = dead->master;
     struct supervised *s = calloc(1, sizeof *s);
     if (!s)
         return;
-    *s = (struct supervised){.master = dead->master, .listener = dead->listener, .pid = atomic_load(&entry->pid),
-                             .orphan = true, .entry = entry};
-    if (watch_pid(s) == 0) {
-        entry->orphan = true;
-        if (s->master->killing)
-            pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
+    *s = (struct supervised){.master = m, .listener = dead->listener, .pid = pid, .orphan = true, .next = m->orphans};
+    if (watch_pid(s) != 0) {
+        log_warn("process %d of a connection has lost its acceptor and cannot be watched: %s", pid, strerror(errno));
+        free(s);
         return;
     }
-    /* It has ended and been reaped already. */
-    atomic_store(&entry->pid, 0);
-    modus_sem_release(&dead->listener->board->permits, 1);
-    free(s);
+    m->orphans = s;
+    s->listener->board->orphans++;
+    if (m->killing)
+        pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 }
 
 /* --- starting and stopping ------------------------------------------------------------------- */
@@ -311,5 +340,7 @@ void workers_kill(struct master *m)
     for (size_t i = 0; i < m->worker_count; i++)
         if (m->workers[i].pid && m->workers[i].pidfd >= 0)
             pidfd_send_signal(m->workers[i].pidfd, SIGKILL, NULL, 0);
+    for (const struct supervised *s = m->orphans; s; s = s->next)
+        pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
     after_end(m);
 }

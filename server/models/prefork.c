@@ -8,6 +8,9 @@
  * that waits and holds less. board->backlog says that connections may be waiting: it is cleared
  * before accept4 and set again when that gave one, so no arrival is missed whoever ends or dies; a
  * worker looks at it before it waits, and hands it on before it is held by a handler.
+ *
+ * A worker that was to take a connection may be held up (stopped, or by a slow disk) although it says
+ * that it waits: who passed the turn on looks again a little later, and takes the connection itself.
  */
 #include "server/models/model.h"
 
@@ -20,6 +23,13 @@
 #include "server/inline_host.h"
 #include "server/log.h"
 #include "server/poller.h"
+
+enum { PASS_MS = 10 };
+
+struct prefork {
+    bool passed; /* in this turn */
+    int64_t take_ms; /* not 0: passed on; what is still there then is ours to take */
+};
 
 static struct model_plan prefork_plan(const struct config_listener *conf)
 {
@@ -72,11 +82,15 @@ static bool pass_on(struct poller *p)
 static int prefork_accept(struct poller *p, int fd)
 {
     struct board *b = p->worker->board;
-    bool *passed = p->model;
-    if (!p->draining && pass_on(p)) {
-        *passed = true;
+    struct prefork *f = p->model;
+    bool waited = f->take_ms && p->net->now_ms >= f->take_ms;
+    if (!p->draining && !waited && pass_on(p)) {
+        f->passed = true;
+        if (!f->take_ms)
+            f->take_ms = p->look_at_ms = p->net->now_ms + PASS_MS;
         return -EAGAIN;
     }
+    f->take_ms = p->look_at_ms = 0;
     int r = modus_lock_acquire(&b->accept_lock, MODUS_FOREVER);
     if (r < 0)
         log_error("accept lock: %s", modus_strresult(r));
@@ -119,10 +133,15 @@ static void prefork_bell(struct poller *p)
 /* Before it waits: connections that nobody has taken are ours too, unless we just passed them on. */
 static void prefork_turn(struct poller *p)
 {
-    bool *passed = p->model;
-    if (!p->drained && !*passed && atomic_load_explicit(&p->worker->board->backlog, memory_order_relaxed))
+    struct prefork *f = p->model;
+    bool backlog = atomic_load_explicit(&p->worker->board->backlog, memory_order_relaxed);
+    if (!p->drained && !f->passed && backlog)
         poller_look_for_more(p);
-    *passed = false;
+    if (p->net->now_ms >= f->take_ms)
+        p->look_at_ms = 0;
+    if (!backlog) /* it was taken */
+        f->take_ms = p->look_at_ms = 0;
+    f->passed = false;
 }
 
 static int prefork_run(struct worker *w)
@@ -140,9 +159,9 @@ static int prefork_run(struct worker *w)
         .listen_events = EPOLLEXCLUSIVE,
     };
     struct poller p;
-    bool passed = false;
+    struct prefork f = {0};
     unsigned share = (w->listener->plan.max_connections + w->board->slot_count - 1) / w->board->slot_count;
-    if (poller_open(&p, w, &ops, &passed, &w->slot->bell, 0, true, share) != 0) {
+    if (poller_open(&p, w, &ops, &f, &w->slot->bell, 0, true, share) != 0) {
         log_error("worker cannot start: no descriptors or memory");
         return 1;
     }

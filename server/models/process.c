@@ -27,7 +27,7 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, QUIET_MS = 150, ACCEPT_BATCH = 16 };
+enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, QUIET_MS = 150, ACCEPT_BATCH = 16 };
 /* What an epoll event is about; further up: a child's entry. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
 
@@ -41,6 +41,7 @@ struct acceptor {
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
+    bool full; /* no permit, and connections wait: look for an idle child now and then */
     int64_t quiet_ms; /* draining: no connection has come since */
 };
 
@@ -88,14 +89,13 @@ static void set_child_signals(void)
 }
 
 /* Idle children can be asked to make room; one that becomes idle while others wait says so. */
-static void say_idle(struct acceptor *a, struct child_entry *entry, bool idle)
+static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t since_ms)
 {
     struct board *b = a->worker->board;
-    bool was = atomic_load_explicit(&entry->idle_ms, memory_order_relaxed) != 0;
-    if (idle == was)
+    if (atomic_load_explicit(&entry->idle_ms, memory_order_relaxed) == since_ms)
         return;
-    atomic_store(&entry->idle_ms, idle ? a->net->now_ms : 0);
-    if (idle && atomic_load(&b->backlog))
+    atomic_store(&entry->idle_ms, since_ms);
+    if (since_ms && atomic_load(&b->backlog))
         modus_doorbell_ring(&a->worker->slot->bell);
 }
 
@@ -106,23 +106,29 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
         worker_look(a->worker); /* logs may have to be opened again */
         if (told_to_end)
             conn_retire(c);
+        bool was_idle = conn_is_idle(c);
         unsigned wants = conn_step(c, a->net);
-        if (wants & CONN_CLOSED)
+        if (wants & CONN_CLOSED) {
+            if (was_idle && told_to_end && !atomic_load(&a->worker->board->draining))
+                net_count(&a->net->stats->evicted, 1);
             return;
+        }
         if (wants & CONN_WANT_SERVE) {
             inline_serve(c, a->net);
         } else if (!(wants & CONN_WANT_AGAIN)) {
-            say_idle(a, entry, conn_is_idle(c));
+            int64_t spare_ms = conn_spare_ms(c);
+            say_idle(a, entry, spare_ms == INT64_MAX ? 0 : spare_ms);
             inline_wait(c, wants, conn_deadline(c));
-            say_idle(a, entry, false);
+            say_idle(a, entry, 0);
         }
     }
 }
 
 static void child_main(struct acceptor *a, struct child_entry *entry, pid_t parent, int fd, const struct conn_peer *peer)
 {
-    worker_bind_life(parent, SIGTERM);
     atomic_store(&entry->pid, getpid());
+    if (!worker_bind_life(parent, SIGTERM))
+        on_term(SIGTERM);
     if (fd > a->first_fd)
         close_range((unsigned)a->first_fd, (unsigned)fd - 1, 0);
     close_range((unsigned)(fd < a->first_fd ? a->first_fd : fd + 1), ~0U, 0);
@@ -158,6 +164,16 @@ static void set_listening(struct acceptor *a, bool on)
     a->listening = on;
 }
 
+/* What is short may come free; until then the listening descriptors are not looked at. */
+static void pause_accepting(struct acceptor *a, const char *what, int error)
+{
+    net_count(&worker_stats(a->worker, 0)->accept_paused, 1);
+    if (a->pause_until_ms == 0)
+        log_warn("%s: %s: %s", a->worker->listener->conf->addresses[0].text, what, strerror(error));
+    a->pause_until_ms = a->net->now_ms + PAUSE_MS;
+    set_listening(a, false);
+}
+
 static int free_entry(const struct acceptor *a)
 {
     struct board *b = a->worker->board;
@@ -179,11 +195,10 @@ static void start_child(struct acceptor *a, int fd, const struct conn_peer *peer
     close(fd);
     int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
     if (pid < 0 || pidfd < 0) {
-        log_warn("cannot make a process for a connection: %s; it is closed", strerror(errno));
-        if (pid > 0)
+        pause_accepting(a, "cannot make a process for a connection, which is closed; others wait", errno);
+        if (pid > 0 && kill(pid, SIGKILL) == 0)
             waitpid(pid, NULL, 0);
         modus_sem_release(&b->permits, 1);
-        a->pause_until_ms = a->net->now_ms + PAUSE_MS;
         return;
     }
     atomic_store(&b->children[index].pid, pid);
@@ -227,7 +242,7 @@ static void make_room(struct acceptor *a)
 {
     struct board *b = a->worker->board;
     int oldest = -1;
-    int64_t since = INT64_MAX;
+    int64_t since = a->net->now_ms + 1;
     for (unsigned i = 0; i < b->child_count; i++) {
         int64_t idle = atomic_load(&b->children[i].idle_ms);
         if (idle && idle < since && a->pidfds[i] >= 0) {
@@ -237,7 +252,6 @@ static void make_room(struct acceptor *a)
     }
     if (oldest < 0)
         return;
-    net_count(&worker_stats(a->worker, 0)->evicted, 1);
     ask_to_end(a, (unsigned)oldest);
 }
 
@@ -258,19 +272,11 @@ static int accept_one(struct acceptor *a, int fd)
     return got;
 }
 
-static void pause_accepting(struct acceptor *a, int error)
-{
-    net_count(&worker_stats(a->worker, 0)->accept_paused, 1);
-    if (a->pause_until_ms == 0)
-        log_warn("%s: cannot accept: %s; waiting for descriptors to come free",
-                 a->worker->listener->conf->addresses[0].text, strerror(error));
-    a->pause_until_ms = a->net->now_ms + PAUSE_MS;
-}
-
 static void accept_some(struct acceptor *a)
 {
     const struct listener *l = a->worker->listener;
     a->maybe = false;
+    a->full = false;
     for (size_t i = 0; i < l->fd_count; i++) {
         int r = 0;
         for (int n = 0; n < ACCEPT_BATCH && r == 0; n++)
@@ -279,6 +285,7 @@ static void accept_some(struct acceptor *a)
             atomic_store(&a->worker->board->backlog, true);
             set_listening(a, false);
             a->maybe = true;
+            a->full = true;
             make_room(a);
             return;
         }
@@ -286,13 +293,13 @@ static void accept_some(struct acceptor *a)
             continue;
         a->maybe = true;
         if (r != 0)
-            pause_accepting(a, -r);
-        else
+            pause_accepting(a, "cannot accept; waiting for descriptors to come free", -r);
+        else if (a->pause_until_ms <= a->net->now_ms)
             a->pause_until_ms = 0;
     }
     if (!a->maybe)
         atomic_store(&a->worker->board->backlog, false);
-    set_listening(a, true);
+    set_listening(a, a->pause_until_ms <= a->net->now_ms);
 }
 
 static void drain(struct acceptor *a)
@@ -401,6 +408,8 @@ static int wait_ms(const struct acceptor *a)
         return PAUSE_MS;
     if (a->maybe && a->listening)
         return 0;
+    if (a->full)
+        return ROOM_MS;
     return a->draining && !a->drained ? PAUSE_MS : -1;
 }
 

@@ -74,7 +74,6 @@ static int64_t queue_limit_ms(const struct poller_conn *pc)
 
 static void enqueue(struct pool *pool, struct poller_conn *pc)
 {
-    pc->since_us = pool->poller.net->now_us;
     pool->batch[pool->batch_len++] = pc;
     poller_time(&pool->poller, pc, queue_limit_ms(pc));
     if (pool->batch_len == BATCH)
@@ -108,7 +107,7 @@ static int64_t pool_deadline(const struct poller_conn *pc)
 
 static bool pool_idle(const struct poller_conn *pc)
 {
-    return atomic_load(&pc->state) == PARKED && conn_is_idle(&pc->conn);
+    return atomic_load(&pc->state) == PARKED && poller_idle(pc);
 }
 
 static void pool_ready(struct poller *p, struct poller_conn *pc, uint32_t events)
@@ -121,6 +120,7 @@ static void pool_ready(struct poller *p, struct poller_conn *pc, uint32_t events
     for (;;) {
         switch (state) {
         case PARKED:
+            pc->since_us = p->net->now_us; /* before it can be taken, be it through an old place in the queue */
             if (!atomic_compare_exchange_weak(&pc->state, &state, QUEUED))
                 continue;
             enqueue(p->model, pc);
@@ -144,6 +144,7 @@ static void pool_ready(struct poller *p, struct poller_conn *pc, uint32_t events
 static void pool_serve(struct poller *p, struct poller_conn *pc)
 {
     pc->to_serve = true;
+    pc->since_us = p->net->now_us;
     atomic_store(&pc->state, QUEUED);
     enqueue(p->model, pc);
 }

@@ -309,6 +309,53 @@ def test_longest_idle_makes_room(serve, model: Model) -> None:
     assert server.listener_status("main")["connections"]["evicted"] == 1
 
 
+def test_one_that_becomes_idle_makes_room_for_who_waits(serve, model: Model) -> None:
+    main = serve(model, single(model, max_connections=2, threads=8))["main"]
+    wires = [main.connect() for _ in range(2)]
+    for wire in wires:
+        wire.send(request("/sleep?ms=300"))
+        wire.is_quiet(0.05)
+    with main.connect() as third:
+        watch = Stopwatch()
+        assert third.ask("/hello").status == 200
+        assert watch.seconds < 2 * SLOW
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
+
+
+def fresh(model: Model, **options) -> Listener:
+    """On a unix socket a connection comes up before its first request, as behind a TLS handshake."""
+    sizes = model.sized(8) | {"loops": 1, "processes": 1}
+    return Listener("main", model.name, BASIC_ROUTES, address="unix:web.sock", options=sizes | options)
+
+
+def test_new_connection_is_not_the_longest_idle(serve, model: Model) -> None:
+    """Its first request is on its way: it makes room only when that has not come for a second."""
+    server = serve(model, fresh(model, max_connections=2))
+    main = server["main"]
+    with main.connect() as first, main.connect() as busy, main.connect() as waiting:
+        eventually(lambda: server.listener_status("main")["connections"]["open"] == 2)
+        busy.send(request(f"/sleep?ms={int(500 * SLOW)}"))
+        waiting.send(request("/hello"))
+        first.is_quiet(0.2)
+        first.send(request("/hello", fields={"Connection": "close"}))
+        assert first.answer().status == 200
+        assert waiting.answer().status == 200
+        assert busy.answer().status == 200
+
+
+def test_new_connection_that_says_nothing_makes_room(serve, model: Model) -> None:
+    main = serve(model, fresh(model, max_connections=2, header_timeout="30s"))["main"]
+    with main.connect() as first, main.connect() as second, main.connect() as third:
+        watch = Stopwatch()
+        assert third.ask("/hello").status == 200
+        assert 0.5 < watch.seconds < 1 + 2 * SLOW
+        ended = [wire for wire in (first, second) if not wire.is_quiet(0.2)]
+        assert len(ended) == 1
+        ended[0].expect_end()
+
+
 def test_backlog_holds_when_nobody_is_idle(serve, model: Model) -> None:
     main = serve(model, single(model, max_connections=3, threads=8))["main"]
     wires = [main.connect() for _ in range(6)]

@@ -65,6 +65,24 @@ def test_graceful_stop(serve, model: Model, secure_or_not, stop: signal.Signals)
     assert refuses(main)
 
 
+def test_first_request_on_its_way_is_answered_at_a_stop(serve, model: Model) -> None:
+    """A connection is up before its first request is there, as on a unix socket or behind a TLS handshake."""
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, address="unix:web.sock", options=SIZES))
+    with server["main"].connect() as wire, server["main"].connect() as silent:
+        eventually(lambda: server.listener_status("main")["connections"]["open"] == 2)
+        watch = Stopwatch()
+        server.signal(signal.SIGTERM)
+        wire.is_quiet(0.2)
+        wire.send(request("/hello"))
+        a = wire.answer()
+        assert (a.status, a.one("Connection")) == (200, "close")
+        wire.close()
+        silent.expect_end()
+        silent.close()
+        assert server.wait() == 0
+        assert watch.seconds < 1 + SLOW
+
+
 @pytest.mark.parametrize("path", ["/hello", "/sleep?ms=20"])
 def test_what_the_kernel_has_accepted_is_answered(serve, model: Model, path: str) -> None:
     """All that can serve are busy, and connections wait with their requests: a stop answers them."""
@@ -345,6 +363,55 @@ def test_acceptor_is_killed_and_its_children_finish(serve) -> None:
     eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
 
 
+def test_acceptor_is_killed_before_the_request_comes(serve) -> None:
+    section = Listener("main", PROCESS.name, BASIC_ROUTES, address="unix:web.sock")
+    server = serve(PROCESS, section)
+    server.deaths_expected = 1
+    with server["main"].connect() as wire:
+        eventually(lambda: server.listener_status("main")["connections"]["open"] == 1)
+        [acceptor] = server.workers("main")
+        os.kill(acceptor, signal.SIGKILL)
+        eventually(lambda: not proc.is_alive(acceptor))
+        wire.is_quiet(0.1)
+        wire.send(request("/hello"))
+        assert wire.answer().status == 200
+
+
+def test_children_without_an_acceptor_are_stopped_at_once_too(serve) -> None:
+    server = serve(PROCESS, listener(PROCESS))
+    server.deaths_expected = 1
+    with server["main"].connect() as busy:
+        busy.send(request("/sleep?ms=9000"))
+        in_progress(server)
+        [acceptor] = server.workers("main")
+        os.kill(acceptor, signal.SIGKILL)
+        eventually(lambda: server.workers("main") not in ([], [acceptor]) and server["main"].ask("/hello").status == 200)
+        server.signal(signal.SIGTERM)
+        time.sleep(0.15)  # two in one moment are one wish
+        watch = Stopwatch()
+        server.signal(signal.SIGTERM)
+        server.wait()
+        assert watch.seconds < SLOW
+
+
+def test_worker_that_stands_still_takes_no_turn(serve) -> None:
+    """A prefork worker that says that it waits, and does not: connections come to the others."""
+    prefork = next(m for m in MODELS if m.name == "prefork")
+    server = serve(prefork, listener(prefork, processes=4))
+    still = server.workers("main")[1]
+    os.kill(still, signal.SIGSTOP)
+    try:
+        eventually(lambda: proc.state(still) == "T")
+        wires = [server["main"].connect() for _ in range(12)]
+        watch = Stopwatch()
+        for wire in wires:
+            assert wire.ask("/hello").status == 200
+            wire.close()
+        assert watch.seconds < 2 * SLOW
+    finally:
+        os.kill(still, signal.SIGCONT)
+
+
 def test_child_is_killed(serve) -> None:
     server = serve(PROCESS, listener(PROCESS, max_connections=2))
     main = server["main"]
@@ -479,6 +546,9 @@ def test_running_out_of_descriptors(serve, model: Model) -> None:
     if model.shares_descriptors:
         eventually(lambda: connections()["accept_pauses"] >= 3, what="paused again and again")
         assert server.errors.count("cannot accept") == 1, server.errors
+    used = sum(proc.cpu_seconds(pid) for pid in server.workers("main"))
+    time.sleep(1)  # what is measured is this second
+    assert sum(proc.cpu_seconds(pid) for pid in server.workers("main")) - used < 0.2, "a pause is a pause"
     wires[0].send(b"b")
     assert wires[0].answer().status == 200
     for wire in wires:
