@@ -165,9 +165,10 @@ int socket_accept(int fd, struct conn_peer *peer)
         case ENFILE:
         case ENOMEM:
         case ENOBUFS:
-        case EBADF:
-        case EINVAL:
             return -errno;
+        case EBADF:
+        case EINVAL: /* it listens no more */
+            return -EAGAIN;
         default: /* that connection died in the queue, or a signal came: take the next */
             continue;
         }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/socket.h"
@@ -117,13 +118,20 @@ int listener_open(struct listener *l, const struct config *config, char *why, si
     return 0;
 }
 
-void listener_close(struct listener *l)
+void listener_stop(struct listener *l)
 {
     for (size_t i = 0; i < l->fd_count; i++) {
+        shutdown(l->fds[i], SHUT_RD);
         close(l->fds[i]);
         if (l->conf->addresses[i].is_unix)
             unlink(l->conf->addresses[i].path);
     }
+    l->fd_count = 0;
+}
+
+void listener_close(struct listener *l)
+{
+    listener_stop(l);
     free(l->fds);
     free(l->names);
     free(l->routes);

@@ -24,7 +24,7 @@
 #include "server/pid_file.h"
 #include "server/supervisor_priv.h"
 
-enum { ARENA_BYTES_LOG = 32, PARTICIPANTS = 4096, ONE_WISH_MS = 100 };
+enum { ARENA_BYTES_LOG = 32, PARTICIPANTS = 4096, ONE_WISH_MS = 100, PORT_LOOK_MS = 50, PORT_QUIET_MS = 250 };
 
 /* --- checking -------------------------------------------------------------------------------- */
 
@@ -201,6 +201,29 @@ static void on_drain_timeout(uv_timer_t *timer)
     workers_kill(m);
 }
 
+static bool has_waiting(const struct listener *l)
+{
+    for (size_t i = 0; i < l->fd_count; i++)
+        if (socket_has_waiting(l->fds[i]))
+            return true;
+    return false;
+}
+
+/* What the kernel had accepted is taken by now, and requests may take long to finish: the addresses
+ * come free, whatever copy of a descriptor a busy worker still has. */
+static void on_port_timer(uv_timer_t *timer)
+{
+    struct master *m = timer->data;
+    int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
+    for (size_t i = 0; i < m->listener_count; i++) {
+        struct listener *l = &m->listeners[i];
+        if (l->waited_ms == 0 || has_waiting(l))
+            l->waited_ms = now_ms;
+        if (now_ms - l->waited_ms >= PORT_QUIET_MS)
+            listener_stop(l);
+    }
+}
+
 /* `timeout`, `sudo` and some shells pass a signal on that we have had ourselves: two in one moment are
  * one wish. */
 static void stop(struct master *m)
@@ -221,6 +244,7 @@ static void stop(struct master *m)
             socket_drop_new(m->listeners[i].fds[j]);
     uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
     workers_drain(m);
+    uv_timer_start(&m->port_timer, on_port_timer, PORT_LOOK_MS, PORT_LOOK_MS);
 }
 
 static void reopen_logs(struct master *m)
@@ -281,8 +305,9 @@ static int open_loop(struct master *m)
     m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signal_fd < 0 || uv_loop_init(&m->loop) != 0)
         return -1;
-    m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m;
+    m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m->port_timer.data = m;
     uv_timer_init(&m->loop, &m->drain_timer);
+    uv_timer_init(&m->loop, &m->port_timer);
     if (uv_poll_init(&m->loop, &m->signal_watch, m->signal_fd) != 0 ||
         uv_poll_start(&m->signal_watch, UV_READABLE, on_signal) != 0 ||
         uv_poll_init(&m->loop, &m->bell_watch, modus_doorbell_fd(m->bell)) != 0)

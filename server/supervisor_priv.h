@@ -40,7 +40,7 @@ struct master {
     struct supervised *orphans;
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
-    uv_timer_t drain_timer;
+    uv_timer_t drain_timer, port_timer;
     int signal_fd;
     int life_line[2]; /* the write end is ours alone */
     int pid;

@@ -38,6 +38,8 @@ struct acceptor {
     int first_fd; /* descriptors from here on are not for children */
     int *pidfds;  /* an entry's; -1 none */
     unsigned live, most; /* children; most: for each a descriptor is needed here */
+    int held_fd; /* a connection that has a permit and no child yet; -1 none */
+    struct conn_peer held_peer;
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
@@ -124,8 +126,9 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
     }
 }
 
-static void child_main(struct acceptor *a, struct child_entry *entry, pid_t parent, int fd, const struct conn_peer *peer)
+static void child_main(struct acceptor *a, struct child_entry *entry, pid_t parent)
 {
+    int fd = a->held_fd;
     atomic_store(&entry->pid, getpid());
     if (!worker_bind_life(parent, SIGTERM))
         on_term(SIGTERM);
@@ -138,7 +141,7 @@ static void child_main(struct acceptor *a, struct child_entry *entry, pid_t pare
     struct transport t;
     transport_plain(&t, fd);
     net_thread_tick(a->net);
-    if (conn_open(&c, &a->worker->listener->service, t, peer, &inline_host, NULL, a->net) == 0)
+    if (conn_open(&c, &a->worker->listener->service, t, &a->held_peer, &inline_host, NULL, a->net) == 0)
         child_serve(a, entry, &c);
     _exit(0);
 }
@@ -165,11 +168,12 @@ static void set_listening(struct acceptor *a, bool on)
 }
 
 /* What is short may come free; until then the listening descriptors are not looked at. */
-static void pause_accepting(struct acceptor *a, const char *what, int error)
+static void pause_accepting(struct acceptor *a, int error)
 {
     net_count(&worker_stats(a->worker, 0)->accept_paused, 1);
     if (a->pause_until_ms == 0)
-        log_warn("%s: %s: %s", a->worker->listener->conf->addresses[0].text, what, strerror(error));
+        log_warn("%s: cannot %s: %s; connections wait", a->worker->listener->conf->addresses[0].text,
+                 a->held_fd >= 0 ? "make a process for a connection" : "accept", strerror(error));
     a->pause_until_ms = a->net->now_ms + PAUSE_MS;
     set_listening(a, false);
 }
@@ -183,28 +187,32 @@ static int free_entry(const struct acceptor *a)
     return -1;
 }
 
-static void start_child(struct acceptor *a, int fd, const struct conn_peer *peer)
+/* Fork a child for the held connection. Returns 0, or a negative errno: it is held on. */
+static int start_child(struct acceptor *a)
 {
     struct board *b = a->worker->board;
     int index = free_entry(a);
     /* _Fork: nobody's fork handlers need to run, since the acceptor has one thread and keeps no
      * loop; libuv's would open a pipe in every child. */
-    pid_t parent = getpid(), pid = index >= 0 ? _Fork() : -1;
+    pid_t parent = getpid(), pid = index >= 0 ? _Fork() : (errno = EAGAIN, -1);
     if (pid == 0)
-        child_main(a, &b->children[index], parent, fd, peer);
-    close(fd);
-    int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
-    if (pid < 0 || pidfd < 0) {
-        pause_accepting(a, "cannot make a process for a connection, which is closed; others wait", errno);
-        if (pid > 0 && kill(pid, SIGKILL) == 0)
-            waitpid(pid, NULL, 0);
+        child_main(a, &b->children[index], parent);
+    if (pid < 0)
+        return -errno;
+    close(a->held_fd);
+    a->held_fd = -1;
+    a->pidfds[index] = pidfd_open(pid, 0);
+    if (a->pidfds[index] < 0) { /* most_children() sees to it that there is one */
+        log_error("%s: no pidfd: %s; a connection is cut", a->worker->listener->conf->addresses[0].text, strerror(errno));
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
         modus_sem_release(&b->permits, 1);
-        return;
+        return 0;
     }
     atomic_store(&b->children[index].pid, pid);
-    a->pidfds[index] = pidfd;
     a->live++;
-    watch(a, pidfd, ABOUT_CHILD + (uint64_t)index);
+    watch(a, a->pidfds[index], ABOUT_CHILD + (uint64_t)index);
+    return 0;
 }
 
 static void reap(struct acceptor *a, unsigned index)
@@ -255,21 +263,24 @@ static void make_room(struct acceptor *a)
     ask_to_end(a, (unsigned)oldest);
 }
 
-/* Returns 0 when one was taken, else a negative errno; -EBUSY when there is no permit. */
+/* Returns 0 when one was taken and has its child, else a negative errno; -EBUSY when there is no
+ * permit. */
 static int accept_one(struct acceptor *a, int fd)
 {
     struct board *b = a->worker->board;
-    struct conn_peer peer;
-    if (a->live >= a->most || modus_sem_try(&b->permits) != 0)
-        return socket_has_waiting(fd) ? -EBUSY : -EAGAIN;
-    int got = socket_accept(fd, &peer);
-    if (got >= 0) {
+    if (a->held_fd < 0) {
+        if (a->live >= a->most || modus_sem_try(&b->permits) != 0)
+            return socket_has_waiting(fd) ? -EBUSY : -EAGAIN;
+        int got = socket_accept(fd, &a->held_peer);
+        if (got < 0) {
+            modus_sem_release(&b->permits, 1);
+            return got;
+        }
+        a->held_fd = got;
         a->quiet_ms = a->net->now_ms;
-        start_child(a, got, &peer);
-        return 0;
     }
-    modus_sem_release(&b->permits, 1);
-    return got;
+    int r = start_child(a);
+    return r == -EAGAIN ? -ENOMEM : r;
 }
 
 static void accept_some(struct acceptor *a)
@@ -293,7 +304,7 @@ static void accept_some(struct acceptor *a)
             continue;
         a->maybe = true;
         if (r != 0)
-            pause_accepting(a, "cannot accept; waiting for descriptors to come free", -r);
+            pause_accepting(a, -r);
         else if (a->pause_until_ms <= a->net->now_ms)
             a->pause_until_ms = 0;
     }
@@ -415,7 +426,7 @@ static int wait_ms(const struct acceptor *a)
 
 static int process_run(struct worker *w)
 {
-    struct acceptor a = {.worker = w, .listening = true, .maybe = true};
+    struct acceptor a = {.worker = w, .held_fd = -1, .listening = true, .maybe = true};
     if (open_acceptor(&a) != 0) {
         log_error("the acceptor cannot start: no descriptors or memory");
         return 1;

@@ -1,5 +1,6 @@
 """Starting, stopping and dying: what clients see when processes end, wanted or not."""
 import contextlib
+import errno
 import os
 import pwd
 import resource
@@ -145,6 +146,26 @@ def test_tcp_connections_end_at_a_stop(serve, model: Model) -> None:
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
         assert watch.seconds < 0.5 + SLOW
+
+
+def is_refused(endpoint: Endpoint) -> bool:
+    """At once: not by silence."""
+    with socket.socket(endpoint.family) as probe:
+        probe.settimeout(0.1)
+        return probe.connect_ex(endpoint.address) == errno.ECONNREFUSED
+
+
+def test_port_is_free_while_requests_finish(serve, model: Model) -> None:
+    """Another server can take over: clients are not left waiting for one that is about to end."""
+    server = serve(model, listener(model), listener(model, "other"))
+    with server["main"].connect() as busy:
+        busy.send(request(f"/sleep?ms={int(1500 * SLOW)}"))
+        in_progress(server)
+        server.signal(signal.SIGTERM)
+        for name in ("main", "other"):
+            eventually(lambda: is_refused(server[name]), within=1)
+        assert busy.answer().status == 200
+    assert server.wait() == 0
 
 
 def test_drain_timeout_cuts(serve, model: Model) -> None:
@@ -361,6 +382,28 @@ def test_acceptor_is_killed_and_its_children_finish(serve) -> None:
         assert busy.answer().text == "slept 600 ms\n"
         idle.finish()
     eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
+def test_connections_wait_while_no_process_can_be_made(serve) -> None:
+    server = serve(PROCESS, listener(PROCESS), user="nobody")
+    [acceptor] = server.workers("main")
+    nobody = pwd.getpwnam("nobody")
+
+    def allow(processes: int) -> None:
+        command = ["prlimit", f"--pid={acceptor}", f"--nproc={processes}:"]
+        subprocess.run(command, check=True, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+
+    allow(1)
+    wires = [server["main"].connect() for _ in range(5)]
+    for wire in wires:
+        wire.send(request("/hello", fields={"Connection": "close"}))
+    eventually(lambda: server.listener_status("main")["connections"]["accept_pauses"] >= 2)
+    assert server.errors.count("cannot make a process for a connection") == 1, server.errors
+    allow(4096)
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
 
 
 def test_acceptor_is_killed_before_the_request_comes(serve) -> None:
