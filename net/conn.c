@@ -139,7 +139,6 @@ static void add_allow(struct exchange *x, unsigned methods)
 static int route_request(struct conn *c, struct exchange *x)
 {
     struct target target;
-    x->target = (struct str){x->head + x->request.target, x->request.target_len};
     char *scratch = exchange_alloc(x, x->target.len + 1);
     int status = scratch ? target_parse(x->target, scratch, &target) : 500;
     if (status)
@@ -180,13 +179,26 @@ static void add_allow_of(struct exchange *x)
     add_allow(x, x->route ? methods_of(x->route->entry) : 0x7f);
 }
 
-/* Answer with an error and close: the request can't be gone on with. */
-static void refuse(struct conn *c, struct exchange *x, int status)
+static void give_up(struct conn *c, struct exchange *x)
 {
     c->close_after = true;
     x->entry = NULL;
     x->stage = EXCHANGE_RETURNED;
+}
+
+/* Answer with an error and close: the request can't be gone on with. */
+static void refuse(struct conn *c, struct exchange *x, int status)
+{
+    give_up(c, x);
     exchange_fail(x, status);
+}
+
+/* What nginx says too. */
+static void refuse_in_the_clear(struct conn *c, struct exchange *x)
+{
+    give_up(c, x);
+    if (exchange_reply(x, 400, "text/plain", STR("400 The plain HTTP request was sent to HTTPS port\n")) != 0)
+        exchange_fail(x, 400);
 }
 
 static char *copy_head(struct exchange *x, const char *at, size_t len)
@@ -225,12 +237,19 @@ static void begin_request(struct conn *c, struct net_thread *t, size_t head_len)
     char *head = copy_head(x, t->window, head_len);
     int status = head ? http1_parse(&x->request, head, head_len) : 500;
     conn_window_take(t, head_len);
+    if (status == 0) {
+        x->is_http = true;
+        x->method = x->request.method;
+        x->target = (struct str){x->head + x->request.target, x->request.target_len};
+    }
+    if (c->in_the_clear) {
+        refuse_in_the_clear(c, x);
+        return;
+    }
     if (status) {
         refuse(c, x, status);
         return;
     }
-    x->is_http = true;
-    x->method = x->request.method;
     x->body_ms = t->now_ms;
     int refusal = route_request(c, x);
     int body = plan_body(c, x);
@@ -488,9 +507,23 @@ static enum turn turn_serving(struct conn *c, struct net_thread *t)
 
 /* --- beginnings and ends --------------------------------------------------------------------- */
 
+/* The client took the port for another one: what it says is understood, once. */
+static void begin_in_the_clear(struct conn *c, struct net_thread *t)
+{
+    struct tls_rest rest = tls_unwrap(&c->transport);
+    net_count(&t->stats->handshakes_failed, 1);
+    c->in = (struct conn_bytes){.at = rest.at, .len = (uint32_t)rest.len};
+    c->in_the_clear = true;
+    set_state(c, t, CONN_IDLE);
+}
+
 static enum turn turn_handshake(struct conn *c, struct net_thread *t)
 {
     int r = c->transport.ops->handshake(&c->transport);
+    if (r == TRANSPORT_PLAIN_HTTP) {
+        begin_in_the_clear(c, t);
+        return TURN_ON;
+    }
     if (r == TRANSPORT_GONE) {
         net_count(&t->stats->handshakes_failed, 1);
         end(c, t);

@@ -116,6 +116,7 @@ struct conn {
     bool blocked : 1; /* the peer takes no more; since_ms says since when */
     bool retire : 1;
     bool offered : 1; /* CONN_WANT_SERVE was returned for the open exchange */
+    bool in_the_clear : 1; /* HTTP where TLS should be: it gets one answer that says so */
     bool roused : 1;  /* counted as active: the last step did not leave it idle */
 };
 

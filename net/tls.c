@@ -839,6 +839,10 @@ struct tls {
     struct tls_context *context; /* a reference */
     size_t refused;              /* length of the record that a WANT left with OpenSSL; 0 none */
     unsigned long failure;       /* OpenSSL's code of what made it gone; 0 none or not OpenSSL's */
+    struct tls_rest rest;        /* what came in the place of a handshake */
+    char first[8];               /* the first bytes, while they may be HTTP in the clear */
+    size_t first_len;
+    bool guessing;               /* OpenSSL has seen nothing yet */
     bool gone;
     bool more;    /* further bytes follow the record that is being written */
     bool asked;   /* the last read() read below; OpenSSL may have had a record left */
@@ -864,9 +868,57 @@ static int bio_result(BIO *bio, ssize_t n)
     return n >= 0 ? (int)n : -1;
 }
 
+/* What do the first bytes of a connection look like? None of these could begin TLS. */
+enum guess { GUESS_OPEN, GUESS_HTTP, GUESS_OTHER };
+
+static enum guess guess(const char *bytes, size_t len)
+{
+    static const char methods[][sizeof((struct tls *)0)->first + 1] = {
+        "GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "CONNECT ", "OPTIONS ", "TRACE ", "PATCH "};
+    enum guess best = GUESS_OTHER;
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        size_t size = strlen(methods[i]);
+        if (memcmp(bytes, methods[i], len < size ? len : size) == 0)
+            best = len < size ? GUESS_OPEN : GUESS_HTTP;
+    }
+    return best;
+}
+
+/* Until it is clear that this is no HTTP in the clear, OpenSSL sees nothing: it would answer some
+ * methods with an alert, and keep what it read. Whatever it is, the bytes are not lost. */
+static int bio_first_read(BIO *bio, struct tls *s, char *bytes, int len)
+{
+    size_t held = s->first_len, room = (size_t)len - held;
+    memcpy(bytes, s->first, held);
+    ssize_t n = s->under.ops->read(&s->under, bytes + held, room);
+    s->asked = true;
+    s->emptied = n < (ssize_t)room;
+    if (n <= 0)
+        return bio_result(bio, n);
+    size_t have = held + (size_t)n;
+    switch (guess(bytes, have)) {
+    case GUESS_OPEN:
+        memcpy(s->first, bytes, have);
+        s->first_len = have;
+        return bio_result(bio, TRANSPORT_WANT_READ);
+    case GUESS_HTTP:
+        s->rest.at = malloc(have);
+        if (s->rest.at != NULL)
+            memcpy(s->rest.at, bytes, have);
+        s->rest.len = have;
+        return bio_result(bio, TRANSPORT_GONE);
+    case GUESS_OTHER:
+        break;
+    }
+    s->guessing = false;
+    return (int)have;
+}
+
 static int bio_read(BIO *bio, char *bytes, int len)
 {
     struct tls *s = BIO_get_data(bio);
+    if (s->guessing && len > (int)sizeof s->first)
+        return bio_first_read(bio, s, bytes, len);
     ssize_t n = s->under.ops->read(&s->under, bytes, (size_t)len);
     s->asked = true;
     s->emptied = n < len;
@@ -926,7 +978,11 @@ static int tls_handshake(struct transport *t)
         return TRANSPORT_GONE;
     ERR_clear_error();
     int result = SSL_do_handshake(s->ssl);
-    return result == 1 ? 0 : tls_code(s, result, TRANSPORT_GONE);
+    int code = result == 1 ? 0 : tls_code(s, result, TRANSPORT_GONE);
+    if (s->rest.at == NULL)
+        return code;
+    s->failure = ERR_PACK(ERR_LIB_SSL, 0, SSL_R_HTTP_REQUEST);
+    return TRANSPORT_PLAIN_HTTP;
 }
 
 /* One record at most; what lies decrypted or undecrypted behind it is pending. */
@@ -1121,17 +1177,23 @@ static void tls_idle(struct transport *t)
 }
 
 /* The flags stop SSL_free from taking the context's lock to forget a session that nobody kept. */
+static void tls_free(struct tls *s)
+{
+    SSL_set_quiet_shutdown(s->ssl, 1);
+    SSL_set_shutdown(s->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(s->ssl);
+    tls_context_free(s->context);
+    free(s->rest.at);
+    free(s);
+}
+
 static void tls_close(struct transport *t)
 {
     struct tls *s = t->priv;
     if (s == NULL)
         return;
-    SSL_set_quiet_shutdown(s->ssl, 1);
-    SSL_set_shutdown(s->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    SSL_free(s->ssl);
     s->under.ops->close(&s->under);
-    tls_context_free(s->context);
-    free(s);
+    tls_free(s);
     t->fd = -1;
     t->priv = NULL;
 }
@@ -1162,7 +1224,8 @@ int tls_accept_over(struct transport *t, struct tls_context *context, struct tra
         return -1;
     }
     atomic_fetch_add(&context->references, 1);
-    *s = (struct tls){.ssl = ssl, .under = under, .context = context, .emptied = true};
+    *s = (struct tls){
+        .ssl = ssl, .under = under, .context = context, .emptied = true, .guessing = !context->any_protocol};
     BIO_set_data(bio, s);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);
@@ -1176,6 +1239,16 @@ int tls_accept(struct transport *t, struct tls_context *context, int fd)
     struct transport under;
     transport_plain(&under, fd);
     return tls_accept_over(t, context, under);
+}
+
+struct tls_rest tls_unwrap(struct transport *t)
+{
+    struct tls *s = t->priv;
+    struct tls_rest rest = s->rest;
+    *t = s->under;
+    s->rest.at = NULL;
+    tls_free(s);
+    return rest;
 }
 
 /* --- what a log may want to know ----------------------------------------------------------- */

@@ -50,7 +50,8 @@ void tls_shared_rotate(void *shared);
 struct tls_context *tls_context_new(const struct tls_certificate *certificates, size_t count,
                                     void *shared, size_t *bad, char *why, size_t why_size);
 /* ALPN is answered with http/1.1 or http/1.0, and a client that offers only others is refused. After
- * this call it is not answered at all (protocol = tcp). Before the first tls_accept. */
+ * this call it is not answered at all, nor is HTTP in the clear told from other bytes that are no TLS
+ * (protocol = tcp). Before the first tls_accept. */
 void tls_context_any_protocol(struct tls_context *context);
 /* References are counted: each connection holds one. NULL is nothing. */
 void tls_context_free(struct tls_context *context);
@@ -60,6 +61,13 @@ void tls_context_free(struct tls_context *context);
 int tls_accept(struct transport *t, struct tls_context *context, int fd);
 /* The same over another transport (memory, in tests and fuzzers), which it takes. */
 int tls_accept_over(struct transport *t, struct tls_context *context, struct transport under);
+
+/* After handshake() gave TRANSPORT_PLAIN_HTTP: t becomes the transport below, TLS is gone, and the
+ * bytes that it had read are the caller's, to free(). Safe from: the owner of the transport. */
+struct tls_rest {
+    char *at;
+    size_t len;
+} tls_unwrap(struct transport *t);
 
 /* For logs, of any transport; what is not known (yet), or not TLS, is NULL or false. The texts are
  * static, but for the name, which lives as long as the transport.

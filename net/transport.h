@@ -24,6 +24,7 @@ enum {
     TRANSPORT_WANT_READ = -1,
     TRANSPORT_WANT_WRITE = -2,
     TRANSPORT_GONE = -3,   /* reset, hung up, or a TLS error: nothing more can be done with it */
+    TRANSPORT_PLAIN_HTTP = -4, /* handshake() of TLS alone: HTTP came in the clear; see tls_unwrap() */
 };
 
 /* One end of a connection. Zeroed memory with fd -1 is "none". */
@@ -35,7 +36,8 @@ struct transport {
 
 struct transport_ops {
     const char *name; /* "plain", "tls", "memory" */
-    /* Bring the transport up. Returns 0 when bytes can flow (plain: at once), a WANT or GONE. */
+    /* Bring the transport up. Returns 0 when bytes can flow (plain: at once), a WANT, GONE, or
+     * PLAIN_HTTP. */
     int (*handshake)(struct transport *t);
     ssize_t (*read)(struct transport *t, void *bytes, size_t len);
     /* May take fewer bytes than given. more: further bytes follow at once, so don't push yet. */

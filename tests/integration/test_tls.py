@@ -10,9 +10,9 @@ import pytest
 from lib.clock import PATIENCE, eventually
 from lib.config import Certificate, Listener
 from lib.models import Model
-from lib.raw import TlsLink, Wire, request
+from lib.raw import WAYS, PlainLink, TlsLink, Way, Wire, request
 from lib.server import BINARY, Endpoint, Server
-from lib.site import BASIC_ROUTES, SIZES
+from lib.site import BASIC_ROUTES, SIZES, tcp
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -190,6 +190,107 @@ def test_rsa_and_ecdsa(server: Server) -> None:
         for version in (TLS_1_2, TLS_1_3):
             with connect(server[name], client(version), f"{name}.test") as wire:
                 assert wire.ask("/hello").status == 200
+
+
+# --- plain HTTP where TLS is spoken --------------------------------------------------------------
+
+PLAIN = "The plain HTTP request was sent to HTTPS port"
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+
+
+@pytest.fixture(scope="module")
+def mistaken(serve_many, model: Model, certificates: dict[str, Certificate]) -> Server:
+    one = [certificates["one"]]
+    return serve_many(
+        model,
+        listener(model, "main", one, access_log="access.log", log_format="common"),
+        tcp("tcp", model, one, **SIZES),
+    )
+
+
+def in_the_clear(endpoint: Endpoint) -> Wire:
+    return Wire(PlainLink(endpoint.dial()))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_plain_http_is_told(mistaken: Server, way: Way) -> None:
+    with in_the_clear(mistaken["main"]) as wire:
+        wire.send(request("/hello"), way)
+        a = wire.answer()
+        assert (a.status, a.closes) == (400, True)
+        assert PLAIN in a.text and a.one("Server") == "Modus"
+        wire.expect_end()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_plain_http_of_each_method(mistaken: Server, method: str) -> None:
+    with in_the_clear(mistaken["main"]) as wire:
+        wire.send(request("one.test:443" if method == "CONNECT" else "/hello", method))
+        assert wire.answer(method).status == 400
+        wire.expect_end()
+
+
+def test_plain_http_with_a_large_body(mistaken: Server) -> None:
+    """The answer survives what was sent and never read."""
+    with in_the_clear(mistaken["main"]) as wire:
+        wire.send(request("/echo", "POST", body=b"x" * 300_000))
+        assert PLAIN in wire.answer().text
+        wire.finish()
+        wire.expect_end()
+
+
+def test_plain_http_is_logged_and_counted(mistaken: Server) -> None:
+    before = mistaken.listener_status("main")
+    start = (mistaken.folder / "access.log").stat().st_size
+    with in_the_clear(mistaken["main"]) as wire:
+        wire.ask("/hello?plain")
+    line = eventually(lambda: (mistaken.folder / "access.log").read_text()[start:])
+    assert '"GET /hello?plain HTTP/1.1" 400 ' in line
+
+    def counted() -> bool:
+        after = mistaken.listener_status("main")
+        assert after["requests"]["answers"]["4xx"] == before["requests"]["answers"]["4xx"] + 1
+        assert after["connections"]["handshakes_failed"] == before["connections"]["handshakes_failed"] + 1
+        assert (after["connections"]["open"], after["requests"]["active"]) == (0, 0)
+        return True
+
+    eventually(counted)
+
+
+GARBAGE = [b"GETX / HTTP/1.1\r\n\r\n", b"get / HTTP/1.1\r\n\r\n", b"GET\t/ HTTP/1.1\r\n\r\n", b"HELLO there\r\n", b"G", b"GET", b"G\0\0\0\0", b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", b"\x80\x2e\x01", b"\0" * 100, b"\x16\x03\x01\x02\0GET / HTTP/1.1\r\n", bytes(range(256))]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_gets_no_http(mistaken: Server, garbage: bytes) -> None:
+    for way in WAYS:
+        with in_the_clear(mistaken["main"]) as wire:
+            try:
+                wire.send(garbage, way)
+                wire.finish()
+                assert not wire.read_to_end().startswith(b"HTTP")
+            except OSError:
+                pass  # a reset is an answer too
+    with connect(mistaken["main"], client()) as wire:
+        assert wire.ask("/hello").status == 200
+
+
+def test_plain_http_to_a_tcp_listener(mistaken: Server) -> None:
+    """Nobody said that HTTP is spoken there."""
+    with in_the_clear(mistaken["tcp"]) as wire:
+        try:
+            wire.send(request("/hello"))
+            assert not wire.read_to_end().startswith(b"HTTP")
+        except OSError:
+            pass
+
+
+def test_curl_in_the_clear(mistaken: Server) -> None:
+    done = subprocess.run(
+        ["curl", "-sS", "--max-time", str(PATIENCE), "-i", f"http://127.0.0.1:{mistaken['main'].port}/hello"],
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"HTTP/1.1 400 Bad Request\r\n") and PLAIN.encode() in done.stdout
 
 
 # --- files that are wrong ------------------------------------------------------------------------

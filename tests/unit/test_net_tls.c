@@ -444,6 +444,8 @@ static void handshakes(void **state)
     assert_int_equal(rig.stats.handshakes_failed, 1);
     rig_connect();
     rig_say(GET);
+    rig_expect_begin("HTTP/1.1 400 Bad Request\r\n");
+    rig_finish();
     assert_false(rig.open);
     assert_int_equal(rig.stats.handshakes_failed, 2);
     rig_connect();

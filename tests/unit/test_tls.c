@@ -584,9 +584,69 @@ static void plain_http_is_named(void **state)
     (void)state;
     pair_new(&p, context);
     memory_pipe_feed(p.pipe, "GET / HTTP/1.1\r\n\r\n", 18);
+    assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_PLAIN_HTTP);
+    assert_string_equal(tls_failure(&p.t), "http request");
+    assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_GONE);
+    pair_free(&p);
+    tls_context_any_protocol(context);
+    pair_new(&p, context);
+    memory_pipe_feed(p.pipe, "GET / HTTP/1.1\r\n\r\n", 18);
     assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_GONE);
     assert_string_equal(tls_failure(&p.t), "http request");
     pair_free(&p);
+    tls_context_free(context);
+}
+
+/* However the bytes are cut, none is lost, and what lies below goes on by itself. */
+static void plain_http_goes_on_below(void **state)
+{
+    static const char request[] = "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct tls_context *context = context_of("default", NULL);
+    (void)state;
+    for (size_t cut = 1; cut < sizeof request; cut++) {
+        struct pair p;
+        struct tls_rest rest;
+        char bytes[64];
+        pair_new(&p, context);
+        memory_pipe_feed(p.pipe, request, cut);
+        int code = p.t.ops->handshake(&p.t);
+        assert_int_equal(code, cut < 8 ? TRANSPORT_WANT_READ : TRANSPORT_PLAIN_HTTP);
+        memory_pipe_feed(p.pipe, request + cut, sizeof request - 1 - cut);
+        if (code == TRANSPORT_WANT_READ)
+            assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_PLAIN_HTTP);
+        rest = tls_unwrap(&p.t);
+        assert_string_equal(p.t.ops->name, "memory");
+        assert_non_null(rest.at);
+        memcpy(bytes, rest.at, rest.len);
+        ssize_t n = p.t.ops->read(&p.t, bytes + rest.len, sizeof bytes - rest.len);
+        size_t len = rest.len + (n > 0 ? (size_t)n : 0);
+        assert_int_equal(len, sizeof request - 1);
+        assert_memory_equal(bytes, request, len);
+        free(rest.at);
+        pair_free(&p);
+    }
+    tls_context_free(context);
+}
+
+static void not_quite_http(void **state)
+{
+    static const char *const texts[] = {"GETX / HTTP/1.1\r\n\r\n", "get / HTTP/1.1\r\n\r\n", "GET\t/ x",
+                                        "HELLO there", " GET / HTTP/1.1", "G\r\n\r\n12345"};
+    struct tls_context *context = context_of("default", NULL);
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        for (size_t step = 1; step < 8; step++) {
+            struct pair p;
+            int code = TRANSPORT_WANT_READ;
+            pair_new(&p, context);
+            for (size_t at = 0; at < strlen(texts[i]) && code == TRANSPORT_WANT_READ; at += step) {
+                size_t left = strlen(texts[i]) - at;
+                memory_pipe_feed(p.pipe, texts[i] + at, left < step ? left : step);
+                code = p.t.ops->handshake(&p.t);
+            }
+            assert_int_equal(code, TRANSPORT_GONE);
+            pair_free(&p);
+        }
     tls_context_free(context);
 }
 
@@ -1738,6 +1798,8 @@ int main(void)
         cmocka_unit_test(garbage_is_gone),
         cmocka_unit_test(damaged_hello),
         cmocka_unit_test(plain_http_is_named),
+        cmocka_unit_test(plain_http_goes_on_below),
+        cmocka_unit_test(not_quite_http),
         cmocka_unit_test(reset_and_end_in_handshake),
         cmocka_unit_test(close_notify_in_handshake),
         cmocka_unit_test(renegotiation_is_refused),
