@@ -118,6 +118,12 @@ int listener_open(struct listener *l, const struct config *config, char *why, si
     return 0;
 }
 
+const char *listener_name(const struct listener *l)
+{
+    const struct config_address *a = &l->conf->addresses[0];
+    return !a->is_unix && a->port == 0 ? l->names[0] : a->text;
+}
+
 void listener_stop(struct listener *l)
 {
     for (size_t i = 0; i < l->fd_count; i++) {

@@ -34,6 +34,8 @@ int listener_open(struct listener *l, const struct config *config, char *why, si
 /* Listen no more, in no process that has the descriptors, and close them here. What waits to be accepted
  * is reset: look first. */
 void listener_stop(struct listener *l);
+/* Its first address as the file has it; where the kernel chose the port, as it is bound. */
+const char *listener_name(const struct listener *l);
 void listener_close(struct listener *l);
 
 #endif

@@ -12,6 +12,7 @@
 #include "server/config.h"
 #include "server/models.h"
 #include "server/supervisor.h"
+#include "server/title.h"
 
 static const char usage[] =
     "usage: modus [-c FILE]           serve, in the foreground\n"
@@ -123,6 +124,7 @@ static bool parse(int argc, char **argv, struct command *command)
 int main(int argc, char **argv)
 {
     struct command command = {0};
+    title_init(argc, argv);
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
         return print_version();
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {

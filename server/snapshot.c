@@ -159,18 +159,11 @@ struct block {
     struct backlog *sockets; /* of all listeners, in their order */
 };
 
-/* As the file has it; where the kernel chose the port, as it is bound. */
-static const char *name_of(const struct listener *l)
-{
-    const struct config_address *a = &l->conf->addresses[0];
-    return !a->is_unix && a->port == 0 ? l->names[0] : a->text;
-}
-
 static void fill_listener(const struct listener *l, struct status_listener *to, struct block *at)
 {
     struct net_stats *sum = calloc(1, sizeof *sum);
     *to = (struct status_listener){
-        .name = name_of(l),
+        .name = listener_name(l),
         .addresses = at->addresses,
         .address_count = l->conf->address_count,
         .protocol = l->service.duplex ? "tcp" : "http",

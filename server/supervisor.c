@@ -23,6 +23,7 @@
 #include "server/may_write.h"
 #include "server/pid_file.h"
 #include "server/supervisor_priv.h"
+#include "server/title.h"
 
 enum { ARENA_BYTES_LOG = 32, PARTICIPANTS = 4096, ONE_WISH_MS = 100, PORT_LOOK_MS = 50, PORT_QUIET_MS = 250 };
 
@@ -344,6 +345,7 @@ static int serve(struct master *m)
         return 1;
     }
     say_listeners(m);
+    title_set("master %s", m->config->file);
     if (workers_start(m) != 0) {
         m->exit_status = 1;
         m->stopping = true;

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "server/log.h"
+#include "server/models/model.h"
+#include "server/title.h"
 
 enum { THREAD_STACK = 256 * 1024, READ_ROOM = 64 * 1024 };
 
@@ -32,6 +34,8 @@ void worker_set_signals(void)
 
 void worker_ready(struct worker *w)
 {
+    const struct model *m = w->listener->model;
+    title_set("%s %s %s", m->name, m->role, listener_name(w->listener));
     worker_set_state(w, WORKER_WAITING);
     modus_event_set(&w->slot->ready);
 }
@@ -80,7 +84,7 @@ int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*m
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     if (r == 0) {
-        snprintf(text, sizeof text, "%.10s %u", name, index % 10000);
+        snprintf(text, sizeof text, "%.10s-%u", name, index % 10000);
         pthread_setname_np(*thread, text);
     }
     return r;

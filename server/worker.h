@@ -28,7 +28,8 @@ bool worker_bind_life(pid_t parent, int signal);
 /* Signals of a worker: those of a terminal and of children are ignored, the others as by default.
  * Call first after fork, while all are blocked. */
 void worker_set_signals(void);
-/* The worker can accept now. Safe from: the worker's main thread. */
+/* The worker can accept now; ps shows what it is. Before it has threads, or in the first of them.
+ * Safe from: the worker's main thread. */
 void worker_ready(struct worker *w);
 void worker_set_state(struct worker *w, enum worker_state state);
 /* Look at what the master may have asked for, after the doorbell was heard: opens logs again if

@@ -332,6 +332,7 @@ static const char *const uses[] = {"loops", "threads", "queue", "queue_timeout",
 const struct model model_event_loop = {
     .name = "event-loop",
     .summary = "loops that wait for all connections; helper threads run handlers that wait or compute",
+    .role = "worker",
     .options = "loops = auto (one a CPU), threads = 64 (helpers), queue = 1024, queue_timeout = 10s, max_connections = 10000",
     .uses = uses,
     .plan = loops_plan,

@@ -38,6 +38,7 @@ struct model_plan {
 struct model {
     const char *name;
     const char *summary;
+    const char *role; /* what its supervised processes are, for ps: "worker" */
     const char *options; /* its sizes and their defaults, for `modus models` */
     const char *const *uses; /* which of the keys that differ between models it reads; ends in NULL */
     /* Called in the master, also for `modus -t`. */

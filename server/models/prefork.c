@@ -184,6 +184,7 @@ static const char *const uses[] = {"processes", NULL};
 const struct model model_prefork = {
     .name = "prefork",
     .summary = "worker processes made ahead, each serves one request at a time",
+    .role = "worker",
     .options = "processes = 8, max_connections = 10000, keepalive_timeout = 60s",
     .uses = uses,
     .plan = prefork_plan,

@@ -449,6 +449,7 @@ static const char *const uses[] = {NULL};
 const struct model model_process = {
     .name = "process",
     .summary = "a process for each connection, made when it comes",
+    .role = "acceptor",
     .options = "max_connections = 256, keepalive_timeout = 5s",
     .uses = uses,
     .plan = process_plan,

@@ -320,6 +320,7 @@ static const char *const uses[] = {"threads", "queue", "queue_timeout", NULL};
 const struct model model_thread_pool = {
     .name = "thread-pool",
     .summary = "one process; threads serve connections that are ready, a poller holds the others",
+    .role = "worker",
     .options = "threads = 64, queue = 1024, queue_timeout = 10s, max_connections = 10000",
     .uses = uses,
     .plan = pool_plan,

@@ -32,6 +32,39 @@ def in_progress(server: Server, n: int = 1, name: str = "main") -> None:
     eventually(lambda: server.listener_status(name)["requests"]["active"] == n, what=f"{n} requests in progress")
 
 
+# --- what ps shows -------------------------------------------------------------------------------
+
+ROLES = {"process": "process acceptor", "prefork": "prefork worker", "thread-pool": "thread-pool worker", "event-loop": "event-loop worker"}
+
+
+def test_titles(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    main = server["main"]
+    assert proc.title(server.pid) == f"modus: master {server.config}"
+    for pid in server.workers("main"):
+        assert proc.title(pid) == f"modus: {ROLES[model.name]} {main.text}"
+        names = proc.thread_names(pid)
+        assert "modus" in names, "what pgrep and killall look for"
+        if model.queued:
+            kind = "pool" if model.name == "thread-pool" else "helper"
+            assert {f"{kind}-{i}" for i in range(SIZES["threads"])} <= set(names)
+    assert main.ask("/hello").status == 200
+
+
+@pytest.mark.parametrize("environment", [{}, {"A": "b" * 100}, {"A": "b", "C": "d" * 1000}])
+def test_title_is_longer_than_the_command(tmp_path, model: Model, environment: dict) -> None:
+    """It goes on where the environment was; where there is none, it is cut."""
+    (tmp_path / "m").write_text('pid_file = ""\n' + listener(model).text())
+    command = dict(args=["modus", "-c", "m"], executable=BINARY, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(**command) as server:
+        while "ready" not in (line := server.stderr.readline()):
+            assert line, "it ended"
+        title = proc.title(server.pid)
+        server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0
+    assert "modus: master m".startswith(title) and len(title) == (len("modus -c m") if not environment else len("modus: master m"))
+
+
 # --- stopping ------------------------------------------------------------------------------------
 
 

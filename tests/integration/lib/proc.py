@@ -30,6 +30,15 @@ def is_alive(pid: int) -> bool:
     return state(pid) not in ("", "Z")
 
 
+def title(pid: int) -> str:
+    """What ps shows of it."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+
+
+def thread_names(pid: int) -> list[str]:
+    return sorted(task.read_text().strip() for task in Path(f"/proc/{pid}/task").glob("*/comm"))
+
+
 def threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
