@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* TLS: a listener's certificates, ticket keys and settings, made once in the master before it
- * forks, and the transport that it gives each connection. OpenSSL is seen only by tls.c.
+ * forks, and the transport that it gives each connection. OpenSSL is seen only by net/tls*.c.
  *
  * Safe from: tls_context_* the master, before fork; tls_accept any thread or process that inherited
  * the context.
