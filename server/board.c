@@ -11,7 +11,7 @@ static int init_slot(struct board *b, struct modus_arena *arena, struct worker_s
     /* On a page's border: the first block's counters and latencies then lie in one page, which is
      * what every child of the `process` model must map. */
     slot->stats = modus_arena_alloc(arena, b->stats_count * sizeof *slot->stats, 4096);
-    slot->lanes = modus_arena_alloc(arena, b->lane_count * sizeof *slot->lanes, 64);
+    slot->lanes = modus_arena_alloc(arena, b->lane_count * sizeof *slot->lanes, 128);
     if (!slot->stats || !slot->lanes || modus_doorbell_init(&slot->bell) != 0)
         return -1;
     modus_event_init(&slot->ready, MODUS_PROCESS);

@@ -25,7 +25,7 @@ enum worker_state { WORKER_DEAD, WORKER_STARTING, WORKER_WAITING, WORKER_BUSY, W
  * serve or to refuse it. So what waits is the difference of sums, right at any time, and nobody
  * writes where another writes too. */
 struct worker_lane {
-    _Alignas(64) _Atomic uint64_t put;
+    _Alignas(128) _Atomic uint64_t put; /* lines are fetched in pairs */
     _Atomic uint64_t taken;
     atomic_bool busy; /* at work on what it took */
 };
