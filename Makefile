@@ -134,19 +134,24 @@ headers: ## each header compiles alone, and includes point one way
 stats: ## medians and the longest functions; never fails
 	$(Q)sh tests/stats.sh $(ROOMS)
 
+# The configuration and the example site are yours once they are there: never overwritten, and
+# removed only as long as they are what was installed.
+ETC      = $(DESTDIR)$(PREFIX)/etc/modus
+DOC      = $(DESTDIR)$(PREFIX)/share/doc/modus
+EXAMPLES = modus.conf $(patsubst conf/%,%,$(shell find conf/www -type f))
+DOCS     = README.md LICENSE conf/production.conf
+
 install: all ## install the server below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus
-	$(Q)install -d $(DESTDIR)$(PREFIX)/etc/modus/www $(DESTDIR)$(PREFIX)/share/doc/modus
-	$(Q)test -e $(DESTDIR)$(PREFIX)/etc/modus/modus.conf || \
-	    install -m644 conf/modus.conf $(DESTDIR)$(PREFIX)/etc/modus/modus.conf
-	$(Q)install -m644 conf/production.conf $(DESTDIR)$(PREFIX)/share/doc/modus/production.conf
-	$(Q)install -m644 $(wildcard conf/www/*) $(DESTDIR)$(PREFIX)/etc/modus/www
-	$(Q)install -m644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/modus
+	$(Q)install -d $(DOC) && install -m644 $(DOCS) $(DOC)
+	$(Q)for f in $(EXAMPLES); do to=$(ETC)/$$f; \
+	    test -e $$to || test -L $$to || install -Dm644 conf/$$f $$to || exit 1; done
 	$(Q)$(if $(DESTDIR),:,echo "installed; next: $(PREFIX)/sbin/modus -t")
 
-uninstall: ## remove what install put there; your configuration stays
-	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/modus
-	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/doc/modus
+uninstall: ## remove what install put there; what you changed stays
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/modus $(addprefix $(DOC)/,$(notdir $(DOCS)))
+	$(Q)for f in $(EXAMPLES); do if cmp -s conf/$$f $(ETC)/$$f; then rm -f $(ETC)/$$f; fi; done
+	$(Q)for d in $(DOC) $(ETC)/www $(ETC); do test ! -d $$d || rmdir --ignore-fail-on-non-empty $$d || exit 1; done
 
 clean: ## remove build/
 	$(Q)rm -rf build
