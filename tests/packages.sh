@@ -11,7 +11,12 @@ done
 [ -n "$missing" ] || exit 0
 line="apt-get install -y --no-install-recommends$missing"
 if [ "$(id -u)" != 0 ]; then
-    echo "modus: packages are missing; as root, run: $line" >&2
+    # The lists may be missing or old here too.
+    if command -v sudo >/dev/null; then
+        echo "modus: packages are missing; run: sudo apt-get update && sudo $line" >&2
+    else
+        echo "modus: packages are missing; as root, run: apt-get update && $line" >&2
+    fi
     exit 1
 fi
 policy=/usr/sbin/policy-rc.d
