@@ -1,6 +1,6 @@
 # Tests: unit programs (cmocka), replayed fuzz corpora, and the integration suite on a real server.
-# `make test` is all of them; T=word runs only the unit programs and integration tests whose name
-# holds the word.
+# `make test` is all of them, whatever fails, and their sum; T=word runs only the unit programs and
+# integration tests whose name holds the word.
 
 T ?=
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
@@ -10,12 +10,18 @@ FUZZ     := $(FUZZ_SRC:%.c=$(BUILD)/%)
 FUZZ_SECONDS ?= 60
 PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 
-.PHONY: test test-run unit integration asan tsan fuzz fuzz-replay bench
+.PHONY: test test-run harness unit integration asan tsan fuzz fuzz-replay bench
 
 test: packages-test ## install what tests need, build, run all of them
 	$(Q)$(MAKE) --no-print-directory test-run
 
-test-run: headers unit fuzz-replay integration
+# What does not build stops at once; what fails does not keep the other parts from running.
+PARTS ?= headers harness unit fuzz-replay integration
+test-run: $(MODUS) $(UNIT) $(FUZZ)
+	$(Q)sh tests/suite.sh '$(MAKE) --no-print-directory' $(PARTS)
+
+harness:
+	$(Q)sh tests/harness.sh
 
 $(UNIT): $(BUILD)/%: $(BUILD)/%.o $(LIBMODUS)
 	$(call say,LD,$@)
@@ -36,7 +42,8 @@ $(FUZZ): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/replay.o $(LIBMODUS)
 endif
 
 fuzz-replay: $(FUZZ)
-	$(Q)for f in $(FUZZ); do $$f tests/fuzz/corpus/$${f##*/fuzz_} || exit 1; done
+	$(Q)bad=0; for f in $(FUZZ); do $$f tests/fuzz/corpus/$${f##*/fuzz_} || \
+	    { echo "fuzz: $$f ended with status $$?"; bad=1; }; done; exit $$bad
 
 integration: $(MODUS)
 	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) $(PYTEST_ARGS) tests/integration $(if $(T),-k '$(T)')

@@ -1,21 +1,62 @@
 #!/bin/sh
 # unit.sh WORD PROGRAM...: run the unit programs whose name holds WORD, quietly unless one fails, and
-# count their tests.
+# count their tests. All of them run, whatever becomes of one. A program that dies, that hangs or that
+# tells of no test is one failure beside the tests it told of. The sum also goes to the file
+# MODUS_TEST_COUNTS, for suite.sh. UNIT_SECONDS (600) is how long a program may take.
+set -u
 word=$1
 shift
+limit=${UNIT_SECONDS:-600}
 passed=0 failed=0
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
+trap 'exit 130' INT TERM
+
+# PASSED FAILED, from what cmocka printed. The summary of a group says both; where a program died
+# before it, the tests it told of one by one are counted.
+counts() {
+    awk '/^\[==========\] Running/            { running = 1 }
+         running && /^\[       OK \]/         { ok++ }
+         running && /^\[  FAILED  \]/         { bad++ }
+         /^\[==========\] .* run\.$/          { running = ok = bad = 0 }
+         !running && /^\[  PASSED  \] [0-9]/  { passed += $4 }
+         !running && /^\[  FAILED  \] [0-9]+ test/ { failed += $4 }
+         END { print passed + ok, failed + bad, running + 0 }' "$out"
+}
+
+ending() { # STATUS: how a program ended, in words
+    if [ "$1" = 124 ]; then
+        echo "has not ended within $limit s"
+    elif [ "$1" -gt 128 ] && name=$(kill -l "$1" 2>/dev/null); then
+        echo "died of SIG$name"
+    else
+        echo "ended with status $1"
+    fi
+}
+
 for program in "$@"; do
     case $program in *"$word"*) ;; *) continue ;; esac
-    if ! CMOCKA_MESSAGE_OUTPUT=stdout "$program" > "$out" 2>&1; then
-        echo "unit: $program failed:"
-        cat "$out"
-        failed=$((failed + 1))
+    status=0
+    # In braces, so that the shell's own word about a signal goes nowhere: ending() says it.
+    { CMOCKA_MESSAGE_OUTPUT=stdout timeout --foreground -k 5 "$limit" "$program" > "$out" 2>&1; } 2>/dev/null || status=$?
+    read -r good bad unfinished <<EOF
+$(counts)
+EOF
+    trouble=
+    if [ "$unfinished" = 1 ] || { [ "$status" != 0 ] && [ "$bad" = 0 ]; }; then
+        trouble=$(ending "$status") bad=$((bad + 1))
+    elif [ "$status" = 0 ] && [ "$((good + bad))" = 0 ]; then
+        trouble="tells of no test" bad=1
+    elif [ "$bad" != 0 ]; then
+        trouble="$bad failed"
     fi
-    n=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$out" | awk '{ s += $1 } END { print s + 0 }')
-    printf '  unit  %-44s %s tests\n' "${program##*/}" "$n"
-    passed=$((passed + n))
+    printf '  unit  %-44s %s tests%s\n' "${program##*/}" "$good" "${trouble:+, $trouble}"
+    if [ -n "$trouble" ]; then
+        echo "unit: $program: $trouble:"
+        cat "$out"
+    fi
+    passed=$((passed + good)) failed=$((failed + bad))
 done
-echo "unit: $passed passed, $failed programs failed"
+[ -z "${MODUS_TEST_COUNTS:-}" ] || echo "$passed $failed" > "$MODUS_TEST_COUNTS"
+echo "unit: $passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -5,6 +5,7 @@
 
 A test that takes `site` runs for every model, plain and over TLS, and shares its server with others;
 one that takes `model` and `serve` starts its own."""
+import os
 import signal
 import ssl
 import subprocess
@@ -24,6 +25,15 @@ from lib.site import Site, listeners, watch, write_documents
 def pytest_sessionstart() -> None:
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is not there: build it first, or set MODUS", returncode=2)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """For tests/suite.sh, which sums up."""
+    def count(*kinds: str) -> int:
+        return sum(len(terminalreporter.stats.get(kind, [])) for kind in kinds)
+
+    if file := os.environ.get("MODUS_TEST_COUNTS"):
+        Path(file).write_text(f"{count('passed')} {count('failed', 'error')}\n")
 
 
 @pytest.fixture(autouse=True)
