@@ -157,9 +157,10 @@ def test_ten_thousand_idle_connections(serve, model: Model) -> None:
 
 
 def lasting(server: Server) -> list[int]:
-    """The master and its workers, once nobody else is left."""
+    """The master and its workers, once nobody else is left and those who were are let go."""
     pids = [server.pid, *(w["pid"] for l in server.status()["listeners"] for w in l["workers"])]
     eventually(lambda: set(server.processes()) == set(pids), what="only master and workers")
+    eventually(lambda: all(proc.watched(pid) <= set(pids) for pid in pids), what="no descriptor of a child that has ended")
     return pids
 
 

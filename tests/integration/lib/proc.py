@@ -62,6 +62,17 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def watched(pid: int) -> set[int]:
+    """Processes that it holds a pidfd of; -1 for one that it has reaped and not yet let go."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        try:
+            found |= {int(line[4:]) for line in entry.read_text().splitlines() if line.startswith("Pid:")}
+        except OSError:
+            pass  # closed meanwhile
+    return found
+
+
 def users(pid: int) -> set[int]:
     """Real, effective, saved and file system user."""
     return {int(n) for n in _status(pid, "Uid").split()}
