@@ -101,15 +101,20 @@ static void play(const uint8_t *data, size_t size, bool cut)
     rig_end();
 }
 
-/* How the bytes came must not change what was answered. Refused heads may differ in the reason that
- * is found first. */
+static bool refused(const struct told *t)
+{
+    return t->method[0] == '-' || t->status == 400 || t->status == 413;
+}
+
+/* How the bytes came must not change what was answered. Where there are several reasons to refuse a
+ * head or a body, another may be found first. */
 static void compare(void)
 {
     RIG_CHECK(told_count[0] == told_count[1]);
     for (size_t i = 0; i < told_count[0]; i++) {
         const struct told *a = &told[0][i], *b = &told[1][i];
         RIG_CHECK(strcmp(a->method, b->method) == 0);
-        if (a->method[0] != '-')
+        if (!refused(a) || !refused(b) || (a->status == b->status && a->method[0] != '-'))
             RIG_CHECK(a->status == b->status && a->bytes == b->bytes);
     }
 }
