@@ -320,6 +320,8 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
             if (n)
                 return TURN_ON;
         }
+        if (conn_had_share(t))
+            return TURN_AGAIN;
         switch (conn_read(c, t)) {
         case CONN_READ_GOT:
             continue;

@@ -60,7 +60,7 @@ enum conn_read conn_read(struct conn *c, struct net_thread *t)
         t->window_len += (size_t)n;
         if ((size_t)n < room && !c->read_on && !c->transport.ops->pending(&c->transport))
             t->drained = CONN_WANT_READ;
-        t->moved += (size_t)n;
+        t->moved += (size_t)n < CONN_PIECE_BYTES ? CONN_PIECE_BYTES : (size_t)n;
         net_count(&t->stats->bytes_in, (uint64_t)n);
         return CONN_READ_GOT;
     }

@@ -200,6 +200,7 @@ static bool ssl_ctx_settings(SSL_CTX *s)
     /* NO_AUTO_CHAIN: else a leaf sent alone makes each handshake look for its issuer. */
     SSL_CTX_set_mode(s, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                             SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
+    SSL_CTX_set_msg_callback(s, tls_on_message);
     SSL_CTX_set_read_ahead(s, 1);
     SSL_CTX_set_session_cache_mode(s, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_timeout(s, TLS_TICKET_TURN_S);

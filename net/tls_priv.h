@@ -108,5 +108,7 @@ struct tls_context {
 
 /* The BIO that lies between OpenSSL and a transport; NULL: no memory. */
 BIO_METHOD *tls_bio_method_new(void);
+/* For SSL_CTX_set_msg_callback: counts what could keep OpenSSL busy without end. */
+void tls_on_message(int is_ours, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg);
 
 #endif

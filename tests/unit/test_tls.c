@@ -1396,6 +1396,40 @@ static void key_update_during_refused_write(void **state)
     tls_context_free(context);
 }
 
+static void key_update(struct pair *p)
+{
+    SSL_key_update(p->client, SSL_KEY_UPDATE_NOT_REQUESTED);
+    assert_int_equal(SSL_do_handshake(p->client), 1);
+}
+
+/* New keys now and then are fine; nothing but new keys is not. */
+static void key_update_flood_is_gone(void **state)
+{
+    struct tls_context *context = context_of("default", NULL);
+    struct pair p;
+    char bytes[10];
+    (void)state;
+    pair_connect(&p, context);
+    pair_tickets(&p);
+    for (int i = 0; i < 100; i++) {
+        key_update(&p);
+        if (i % 20 != 19)
+            continue;
+        SSL_write(p.client, "x", 1);
+        while (pair_pump(&p))
+            continue;
+        assert_int_equal(p.t.ops->read(&p.t, bytes, 10), 1);
+    }
+    for (int i = 0; i < 40; i++)
+        key_update(&p);
+    while (pair_pump(&p))
+        continue;
+    assert_int_equal(p.t.ops->read(&p.t, bytes, 10), TRANSPORT_GONE);
+    assert_string_equal(tls_failure(&p.t), "too many key updates");
+    pair_free(&p);
+    tls_context_free(context);
+}
+
 /* --- ends ---------------------------------------------------------------------------------- */
 
 static void close_notify_both_ways(void **state)
@@ -1821,6 +1855,7 @@ int main(void)
         cmocka_unit_test(short_read_means_empty),
         cmocka_unit_test(damaged_record_is_gone),
         cmocka_unit_test(key_update_during_refused_write),
+        cmocka_unit_test(key_update_flood_is_gone),
         cmocka_unit_test(close_notify_both_ways),
         cmocka_unit_test(reads_go_on_after_shutdown),
         cmocka_unit_test(bare_end_is_gone),
