@@ -2,7 +2,6 @@
 import email.utils
 import os
 import re
-import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -267,11 +266,8 @@ def test_ranges_are_for_get(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_if_range(site: Site, documents: Path, name: str) -> None:
-    aged = time.time() - 1000
-    os.utime(documents / name, (aged, aged))
-    old = validators(site, name)
-    tag, modified = eventually(lambda: validators(site, name) if validators(site, name) == old else None)
+def test_if_range(site: Site, name: str) -> None:
+    tag, modified = validators(site, name)
     for value, status in [(tag, 206), (modified, 206), ('"other"', 200), (f"W/{tag}", 200), (EPOCH, 200), (FAR, 200)]:
         a = site.main.ask(f"/files/{name}", fields={"Range": "bytes=0-4", "If-Range": value})
         assert a.status == status, value

@@ -1,5 +1,7 @@
 """What most tests talk to: for a model and a transport, one server with a listener for each purpose."""
+import os
 import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,8 +149,10 @@ def write_documents(folder: Path) -> Path:
         ".well-known/.secret": SECRET.encode(),
         "sub/.well-known/x": SECRET.encode(),
     }
+    aged = time.time() - 1000  # as a strong validator has to be
     for name, data in files.items():
         (root / name).write_bytes(data)
+        os.utime(root / name, (aged, aged))
     links = {
         "link-in.txt": "a.txt",
         "link-out.txt": "../secret.txt",
