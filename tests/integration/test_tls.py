@@ -240,6 +240,7 @@ def test_plain_http_with_a_large_body(mistaken: Server) -> None:
 
 
 def test_plain_http_is_logged_and_counted(mistaken: Server) -> None:
+    eventually(lambda: mistaken.listener_status("main")["connections"]["open"] == 0)  # those of other tests
     before = mistaken.listener_status("main")
     start = (mistaken.folder / "access.log").stat().st_size
     with in_the_clear(mistaken["main"]) as wire:
