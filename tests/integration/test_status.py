@@ -129,7 +129,7 @@ BUSY, MORE = 3, 5  # handlers that can run at once, and requests beyond that
 @pytest.mark.limit(40)
 def test_all_busy(serve, model: Model) -> None:
     """More requests than can be served at once: who is busy, and where the others wait."""
-    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options=model.sized(BUSY) | {"loops": 2}))
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options=model.sized(BUSY) | {"loops": 2, "queue_timeout": "5m"}))
     wires = [server["main"].connect() for _ in range(BUSY + MORE)]
     for wire in wires:
         wire.send(request(f"/sleep?ms={int(1500 * SLOW)}"))
