@@ -66,8 +66,8 @@ endif
 
 ALL_CPPFLAGS = -std=c17 -D_GNU_SOURCE -I. $(LLHTTP_CFLAGS) -DMODUS_VERSION='"$(VERSION)"' \
                -DMODUS_PREFIX='"$(PREFIX)"' $(CPPFLAGS)
-ALL_CFLAGS   = $(WARNINGS) $(HARDENING) $(flags_$(VARIANT)) -pthread $(CFLAGS)
-ALL_LDFLAGS  = $(HARDLINK) $(link_$(VARIANT)) -pthread $(LDFLAGS)
+ALL_CFLAGS   = $(WARNINGS) $(HARDENING) $(flags_$(VARIANT)) -pthread -fno-plt $(CFLAGS)
+ALL_LDFLAGS  = $(HARDLINK) -Wl,-z,max-page-size=0x10000 $(link_$(VARIANT)) -pthread $(LDFLAGS)
 LIBS         = $(LLHTTP_LIBS) -luv -lssl -lcrypto -lconfuse
 
 # --- what is built --------------------------------------------------------------------------

@@ -162,7 +162,7 @@ static bool is_type(struct str word)
 
 static bool is_text(struct str type)
 {
-    return (type.len > 5 && strncasecmp(type.at, "text/", 5) == 0) ||
+    return (type.len > 5 && str_is_nocase((struct str){type.at, 5}, STR("text/"))) ||
            str_is_nocase(type, STR("application/javascript"));
 }
 

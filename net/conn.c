@@ -75,8 +75,10 @@ static void end(struct conn *c, struct net_thread *t)
         c->exchange = NULL;
         net_count(&t->stats->answers[0], 1);
     }
-    free(c->in.at);
-    free(c->out.at);
+    if (c->in.at || c->out.at) {
+        free(c->in.at);
+        free(c->out.at);
+    }
     c->in = c->out = (struct conn_bytes){0};
     t->window_len = 0;
     t->out_len = 0;
@@ -557,10 +559,10 @@ static enum turn turn_linger(struct conn *c, struct net_thread *t)
     if (!conn_flush(c, t, false))
         return atomic_load_explicit(&c->gone, memory_order_relaxed) ? TURN_ON : TURN_WAIT;
     conn_window_open(c, t);
-    int r = c->transport.ops->shutdown(&c->transport);
     if (t->window_len)
         c->peer_closes = false; /* it sent more than it should have: wait for its end after all */
     t->window_len = 0;
+    int r = c->transport.ops->shutdown(&c->transport, c->peer_closes);
     if (r == TRANSPORT_GONE || (r == 0 && c->peer_closes)) {
         end(c, t);
         return TURN_ON;

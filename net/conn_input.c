@@ -13,8 +13,9 @@ void conn_window_open(struct conn *c, struct net_thread *t)
     t->window_open = true;
     t->window = t->in;
     t->window_len = c->in.len;
-    if (c->in.len)
-        memcpy(t->in, c->in.at + c->in.from, c->in.len);
+    if (!c->in.at)
+        return;
+    memcpy(t->in, c->in.at + c->in.from, c->in.len);
     free(c->in.at);
     c->in = (struct conn_bytes){0};
 }

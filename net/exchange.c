@@ -14,19 +14,26 @@ enum { LOOK_EVERY_MS = 10, PIECE_SIZE = 16 * 1024 };
 
 /* --- life ------------------------------------------------------------------------------------ */
 
+int exchange_add_spare(struct net_thread *t)
+{
+    struct exchange *x = aligned_alloc(EXCHANGE_SIZE, sizeof *x);
+    if (!x)
+        return -ENOMEM;
+    modus_lock_init(&x->lock, MODUS_THREAD);
+    modus_event_init(&x->event, MODUS_THREAD);
+    x->next_spare = t->spare;
+    t->spare = x;
+    t->spare_count++;
+    return 0;
+}
+
 struct exchange *exchange_get(struct net_thread *t, struct conn *c)
 {
+    if (!t->spare && exchange_add_spare(t) != 0)
+        return NULL;
     struct exchange *x = t->spare;
-    if (x) {
-        t->spare = x->next_spare;
-        t->spare_count--;
-    } else {
-        x = malloc(sizeof *x);
-        if (!x)
-            return NULL;
-        modus_lock_init(&x->lock, MODUS_THREAD);
-        modus_event_init(&x->event, MODUS_THREAD);
-    }
+    t->spare = x->next_spare;
+    t->spare_count--;
     memset(x, 0, offsetof(struct exchange, request));
     x->conn = c;
     x->service = c->service;
@@ -61,8 +68,10 @@ void exchange_put(struct net_thread *t, struct exchange *x)
         x->blocks = b->next;
         free(b);
     }
-    free(x->body.at);
-    free(x->head_block);
+    if (x->body.at || x->head_block) {
+        free(x->body.at);
+        free(x->head_block);
+    }
     if (t->spare_count >= EXCHANGE_SPARES) {
         free(x);
         return;

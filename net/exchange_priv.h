@@ -26,6 +26,8 @@
 enum {
     EXCHANGE_PIPE_SIZE = 64 * 1024, /* unread body, and unsent answer, that a handler may pile up */
     EXCHANGE_SPARES = 64,
+    EXCHANGE_SIZE = 4096, /* of struct exchange: a page */
+    INLINE_MEMORY = 416,
 };
 
 enum exchange_stage { EXCHANGE_READING, EXCHANGE_OPEN, EXCHANGE_SERVED, EXCHANGE_RETURNED };
@@ -121,14 +123,18 @@ struct exchange {
     char peer[64];
     char inline_fields[256];
     char inline_head[1024];
-    _Alignas(16) char inline_memory[1024];
+    _Alignas(16) char inline_memory[INLINE_MEMORY];
 };
+
+_Static_assert(sizeof(struct exchange) == EXCHANGE_SIZE, "an exchange is a page: adapt INLINE_MEMORY");
 
 /* A clean exchange of c, or NULL when memory is out. exchange_put gives it back: runs what was
  * deferred and frees what it holds. */
 struct exchange *exchange_get(struct net_thread *t, struct conn *c);
 void exchange_put(struct net_thread *t, struct exchange *x);
 void exchange_free_spares(struct net_thread *t);
+/* Have one more ready. Returns 0 or -ENOMEM. */
+int exchange_add_spare(struct net_thread *t);
 
 /* Append decoded body bytes. Returns 0 or -ENOMEM. */
 int exchange_body_append(struct exchange *x, const char *at, size_t len);

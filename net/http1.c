@@ -109,7 +109,7 @@ static bool expects_continue(const struct http1_request *r, const char *head)
 {
     for (unsigned i = 0; i < r->header_count; i++) {
         const struct http1_header *h = &r->headers[i];
-        if (h->name_len == 6 && (head[h->name] | 32) == 'e' && strncasecmp(head + h->name, "expect", 6) == 0)
+        if (h->name_len == 6 && (head[h->name] | 32) == 'e' && str_is_nocase((struct str){head + h->name, 6}, STR("expect")))
             return true;
     }
     return false;

@@ -108,7 +108,7 @@ static int guard_encoding(struct str value, struct seen *seen)
         return 400;
     if (str_is_nocase(value, STR("chunked")))
         return 0;
-    if (value.len <= 7 || strncasecmp(value.at + value.len - 7, "chunked", 7) != 0)
+    if (value.len <= 7 || !str_is_nocase((struct str){value.at + value.len - 7, 7}, STR("chunked")))
         return 400;
     struct str before = trim(value.at, value.at + value.len - 7);
     if (before.len == 0 || before.at[before.len - 1] != ',' || memmem(before.at, before.len, "chunked", 7))

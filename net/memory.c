@@ -162,8 +162,9 @@ static bool memory_pending(const struct transport *t)
     return p->per_call > 0 && p->in.len > 0 && !p->gone;
 }
 
-static int memory_shutdown(struct transport *t)
+static int memory_shutdown(struct transport *t, bool closing)
 {
+    (void)closing;
     struct memory_pipe *p = t->priv;
     p->shut = true;
     return p->gone ? TRANSPORT_GONE : 0;

@@ -77,9 +77,9 @@ static bool plain_pending(const struct transport *t)
     return false;
 }
 
-static int plain_shutdown(struct transport *t)
+static int plain_shutdown(struct transport *t, bool closing)
 {
-    return shutdown(t->fd, SHUT_WR) == 0 ? 0 : TRANSPORT_GONE;
+    return closing || shutdown(t->fd, SHUT_WR) == 0 ? 0 : TRANSPORT_GONE;
 }
 
 static void plain_idle(struct transport *t)

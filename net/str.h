@@ -7,7 +7,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
-#include <strings.h>
 
 struct str {
     const char *at;
@@ -27,10 +26,17 @@ static inline bool str_is(struct str a, struct str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
 }
 
-/* ASCII case is ignored. */
+/* ASCII case is ignored, whatever the locale; strings that protocols compare are short. */
 static inline bool str_is_nocase(struct str a, struct str b)
 {
-    return a.len == b.len && (a.len == 0 || strncasecmp(a.at, b.at, a.len) == 0);
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++) {
+        unsigned char x = (unsigned char)a.at[i], y = (unsigned char)b.at[i];
+        if (x != y && ((x ^ y) != 0x20 || (unsigned)((x | 0x20) - 'a') > 'z' - 'a'))
+            return false;
+    }
+    return true;
 }
 
 #endif

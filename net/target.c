@@ -13,8 +13,8 @@ static int hex(char c)
 /* "http://host/path" to "/path"; RFC 9112 3.2.2 wants servers to take it. */
 static bool strip_authority(struct str *raw)
 {
-    size_t scheme = raw->len >= 7 && strncasecmp(raw->at, "http://", 7) == 0    ? 7
-                    : raw->len >= 8 && strncasecmp(raw->at, "https://", 8) == 0 ? 8
+    size_t scheme = raw->len >= 7 && str_is_nocase((struct str){raw->at, 7}, STR("http://"))    ? 7
+                    : raw->len >= 8 && str_is_nocase((struct str){raw->at, 8}, STR("https://")) ? 8
                                                                                  : 0;
     if (!scheme)
         return false;

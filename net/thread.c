@@ -8,6 +8,8 @@
 
 #include "net/exchange_priv.h"
 
+enum { PAGE = 4096 };
+
 int64_t net_clock_us(void)
 {
     struct timespec now;
@@ -51,16 +53,17 @@ void net_thread_tick(struct net_thread *t)
 
 struct net_thread *net_thread_new(size_t in_size, struct net_stats *stats)
 {
-    struct net_thread *t = calloc(1, sizeof *t);
+    /* One block: on the first page this and the beginning of what comes in, then what goes out. */
+    size_t in_at = (sizeof(struct net_thread) + 63) & ~(size_t)63;
+    size_t out_at = (in_at + in_size + PAGE - 1) & ~(size_t)(PAGE - 1);
+    struct net_thread *t = aligned_alloc(PAGE, out_at + NET_OUT_SIZE);
     if (!t)
         return NULL;
-    t->in = malloc(in_size);
-    t->out = malloc(NET_OUT_SIZE);
-    if (!t->in || !t->out) {
-        net_thread_free(t);
+    *t = (struct net_thread){.in = (char *)t + in_at, .in_size = in_size, .out = (char *)t + out_at};
+    if (exchange_add_spare(t) != 0) {
+        free(t);
         return NULL;
     }
-    t->in_size = in_size;
     t->stats = stats;
     t->clock_us = net_clock_us;
     net_thread_tick(t);
@@ -72,7 +75,5 @@ void net_thread_free(struct net_thread *t)
     if (!t)
         return;
     exchange_free_spares(t);
-    free(t->in);
-    free(t->out);
     free(t);
 }

@@ -368,7 +368,7 @@ static int say_goodbye(struct tls *s)
     return code;
 }
 
-static int tls_shutdown(struct transport *t)
+static int tls_shutdown(struct transport *t, bool closing)
 {
     struct tls *s = t->priv;
     if (!s->gone && !s->said && SSL_is_init_finished(s->ssl)) {
@@ -376,7 +376,7 @@ static int tls_shutdown(struct transport *t)
         if (code != 0 && code != TRANSPORT_GONE)
             return code;
     }
-    int below = s->under.ops->shutdown(&s->under);
+    int below = s->under.ops->shutdown(&s->under, closing);
     return s->gone ? TRANSPORT_GONE : below;
 }
 

@@ -46,8 +46,9 @@ struct transport_ops {
     ssize_t (*send_file)(struct transport *t, int fd, int64_t offset, size_t len);
     /* Bytes that read() would return without the socket becoming readable (decrypted already). */
     bool (*pending)(const struct transport *t);
-    /* Say that no more will be written (TLS: close_notify, then FIN). Returns 0, a WANT or GONE. */
-    int (*shutdown)(struct transport *t);
+    /* Say that no more will be written (TLS: close_notify, then FIN). closing: close() follows at once, and
+     * says what the kernel has to say. Returns 0, a WANT or GONE. */
+    int (*shutdown)(struct transport *t, bool closing);
     /* Give back what can be had again while the connection idles (TLS buffers). */
     void (*idle)(struct transport *t);
     /* Free what the transport holds and close fd (never shuts it down: a forked parent calls this

@@ -14,14 +14,14 @@ void inline_wait_mask(const sigset_t *mask)
     wait_mask = mask;
 }
 
-void inline_wait(struct conn *c, unsigned wants, int64_t deadline_ms)
+void inline_wait(struct conn *c, unsigned wants, int64_t deadline_ms, int64_t now_us)
 {
     struct pollfd fd = {.fd = conn_fd(c)};
     if (wants & CONN_WANT_READ)
         fd.events |= POLLIN;
     if (wants & CONN_WANT_WRITE)
         fd.events |= POLLOUT;
-    int64_t us = deadline_ms == INT64_MAX ? 0 : deadline_ms * 1000 - net_clock_us();
+    int64_t us = deadline_ms == INT64_MAX ? 0 : deadline_ms * 1000 - now_us;
     if (us < 0)
         us = 0;
     struct timespec wait = {us / 1000000, us % 1000000 * 1000};
@@ -41,7 +41,7 @@ static void host_wait(void *host, struct exchange *x, int64_t deadline_ms)
     if (exchange_has_news(x) || (wants & CONN_WANT_AGAIN))
         return;
     int64_t until = conn_deadline(c) < deadline_ms ? conn_deadline(c) : deadline_ms;
-    inline_wait(c, wants, until);
+    inline_wait(c, wants, until, t->now_us);
     net_thread_tick(t);
     conn_step(c, t);
 }

@@ -27,19 +27,22 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, QUIET_MS = 150, ACCEPT_BATCH = 16 };
+enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150, ACCEPT_BATCH = 16 };
 /* What an epoll event is about; further up: a child's entry. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
 
 struct acceptor {
     struct worker *worker;
     struct net_thread *net; /* the children's, copied by fork */
+    pid_t pid;
     int set;
     int first_fd; /* descriptors from here on are not for children */
-    int *pidfds;  /* an entry's; -1 none */
+    unsigned next_entry; /* where to look for a free one first */
     unsigned live, most; /* children; most: for each a descriptor is needed here */
     int held_fd; /* a connection that has a permit and no child yet; -1 none */
     struct conn_peer held_peer;
+    int64_t said_ms; /* in a child: see say_idle() */
+    bool settled; /* in a child: nothing of the acceptor's is left */
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
@@ -90,22 +93,42 @@ static void set_child_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* Idle children can be asked to make room; one that becomes idle while others wait says so. */
+/* Idle children can be asked to make room; one that becomes idle while others wait says so. Not more
+ * often than the order in which they became idle can matter: what is said lies in a page that all
+ * children write to. Who is asked while it is at work after all finishes that first. */
 static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t since_ms)
 {
-    struct board *b = a->worker->board;
-    if (atomic_load_explicit(&entry->idle_ms, memory_order_relaxed) == since_ms)
+    if (since_ms == a->said_ms || (since_ms && a->said_ms && since_ms - a->said_ms < SAY_MS))
         return;
+    a->said_ms = since_ms;
     atomic_store(&entry->idle_ms, since_ms);
-    if (since_ms && atomic_load(&b->backlog))
+    if (since_ms && atomic_load(&a->worker->board->backlog))
         modus_doorbell_ring(&a->worker->slot->bell);
+}
+
+/* Before it waits for the first time, or is held by a handler. Most children answer one request that is
+ * there already, and are gone before any of this could matter.
+ * Returns false if the acceptor is gone already, so that nobody will tell it to end. */
+static bool child_settle(struct acceptor *a, const struct conn *c)
+{
+    int fd = conn_fd(c);
+    if (a->settled)
+        return true;
+    a->settled = true;
+    if (fd > a->first_fd)
+        close_range((unsigned)a->first_fd, (unsigned)fd - 1, 0);
+    close_range((unsigned)(fd < a->first_fd ? a->first_fd : fd + 1), ~0U, 0);
+    for (size_t i = 0; i < a->worker->listener->fd_count; i++)
+        close(a->worker->listener->fds[i]);
+    if (worker_bind_life(a->pid, SIGTERM))
+        return true;
+    on_term(SIGTERM);
+    return false;
 }
 
 static void child_serve(struct acceptor *a, struct child_entry *entry, struct conn *c)
 {
     for (;;) {
-        net_thread_tick(a->net);
-        worker_look(a->worker); /* logs may have to be opened again */
         if (told_to_end)
             conn_retire(c);
         bool was_idle = conn_is_idle(c);
@@ -115,32 +138,27 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
                 net_count(&a->net->stats->evicted, 1);
             return;
         }
+        bool at_once = wants & CONN_WANT_AGAIN;
+        if (!at_once)
+            at_once = !child_settle(a, c);
         if (wants & CONN_WANT_SERVE) {
+            say_idle(a, entry, 0);
             inline_serve(c, a->net);
-        } else if (!(wants & CONN_WANT_AGAIN)) {
+        } else if (!at_once) {
             int64_t spare_ms = conn_spare_ms(c);
             say_idle(a, entry, spare_ms == INT64_MAX ? 0 : spare_ms);
-            inline_wait(c, wants, conn_deadline(c));
-            say_idle(a, entry, 0);
+            inline_wait(c, wants, conn_deadline(c), a->net->now_us);
         }
+        net_thread_tick(a->net);
+        worker_look(a->worker); /* logs may have to be opened again */
     }
 }
 
-static void child_main(struct acceptor *a, struct child_entry *entry, pid_t parent)
+static void child_main(struct acceptor *a, struct child_entry *entry)
 {
-    int fd = a->held_fd;
-    atomic_store(&entry->pid, getpid());
-    if (!worker_bind_life(parent, SIGTERM))
-        on_term(SIGTERM);
-    if (fd > a->first_fd)
-        close_range((unsigned)a->first_fd, (unsigned)fd - 1, 0);
-    close_range((unsigned)(fd < a->first_fd ? a->first_fd : fd + 1), ~0U, 0);
-    for (size_t i = 0; i < a->worker->listener->fd_count; i++)
-        close(a->worker->listener->fds[i]);
     struct conn c;
     struct transport t;
-    transport_plain(&t, fd);
-    net_thread_tick(a->net);
+    transport_plain(&t, a->held_fd);
     if (conn_open(&c, &a->worker->listener->service, t, &a->held_peer, &inline_host, NULL, a->net) == 0)
         child_serve(a, entry, &c);
     _exit(0);
@@ -148,9 +166,9 @@ static void child_main(struct acceptor *a, struct child_entry *entry, pid_t pare
 
 /* --- the acceptor ---------------------------------------------------------------------------- */
 
-static int watch(struct acceptor *a, int fd, uint64_t about)
+static int watch(struct acceptor *a, int fd, uint32_t events, uint64_t about)
 {
-    struct epoll_event e = {.events = EPOLLIN, .data.u64 = about};
+    struct epoll_event e = {.events = events, .data.u64 = about};
     return epoll_ctl(a->set, EPOLL_CTL_ADD, fd, &e);
 }
 
@@ -178,89 +196,93 @@ static void pause_accepting(struct acceptor *a, int error)
     set_listening(a, false);
 }
 
-static int free_entry(const struct acceptor *a)
+static struct child_entry *free_entry(struct acceptor *a)
 {
     struct board *b = a->worker->board;
-    for (unsigned i = 0; i < b->child_count; i++)
-        if (atomic_load(&b->children[i].pid) == 0 && a->pidfds[i] < 0)
-            return (int)i;
-    return -1;
+    for (unsigned i = 0; i < b->child_count; i++) {
+        struct child_entry *entry = &b->children[a->next_entry];
+        a->next_entry = a->next_entry + 1 < b->child_count ? a->next_entry + 1 : 0;
+        if (atomic_load(&entry->pid) == 0 && entry->pidfd < 0)
+            return entry;
+    }
+    return NULL;
+}
+
+static void forget_child(struct acceptor *a, struct child_entry *entry)
+{
+    if (entry->pidfd >= 0)
+        close(entry->pidfd); /* a younger child may have a copy for a moment; but it has rung its one time */
+    entry->pidfd = -1;
+    atomic_store(&entry->idle_ms, 0);
+    atomic_store(&entry->pid, 0);
+    modus_sem_release(&a->worker->board->permits, 1);
+    a->live--;
 }
 
 /* Fork a child for the held connection. Returns 0, or a negative errno: it is held on. */
 static int start_child(struct acceptor *a)
 {
-    struct board *b = a->worker->board;
-    int index = free_entry(a);
+    struct child_entry *entry = free_entry(a);
     /* _Fork: nobody's fork handlers need to run, since the acceptor has one thread and keeps no
      * loop; libuv's would open a pipe in every child. */
-    pid_t parent = getpid(), pid = index >= 0 ? _Fork() : (errno = EAGAIN, -1);
+    pid_t pid = entry ? _Fork() : (errno = EAGAIN, -1);
     if (pid == 0)
-        child_main(a, &b->children[index], parent);
+        child_main(a, entry);
     if (pid < 0)
         return -errno;
     close(a->held_fd);
     a->held_fd = -1;
-    a->pidfds[index] = pidfd_open(pid, 0);
-    if (a->pidfds[index] < 0) { /* most_children() sees to it that there is one */
-        log_error("%s: no pidfd: %s; a connection is cut", a->worker->listener->conf->addresses[0].text, strerror(errno));
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
-        modus_sem_release(&b->permits, 1);
-        return 0;
-    }
-    atomic_store(&b->children[index].pid, pid);
     a->live++;
-    watch(a, a->pidfds[index], ABOUT_CHILD + (uint64_t)index);
+    atomic_store(&entry->pid, pid);
+    entry->pidfd = pidfd_open(pid, 0);
+    uint64_t about = ABOUT_CHILD + (uint64_t)(entry - a->worker->board->children);
+    if (entry->pidfd >= 0 && watch(a, entry->pidfd, EPOLLIN | EPOLLONESHOT, about) == 0)
+        return 0;
+    /* most_children() has left room for it, so this is memory. */
+    log_error("%s: a connection is cut: %s", a->worker->listener->conf->addresses[0].text, strerror(errno));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    forget_child(a, entry);
     return 0;
 }
 
-static void reap(struct acceptor *a, unsigned index)
+static void reap(struct acceptor *a, struct child_entry *entry)
 {
     struct board *b = a->worker->board;
-    struct net_stats *stats = worker_stats(a->worker, 0);
     siginfo_t info = {0};
-    if (waitid(P_PIDFD, (id_t)a->pidfds[index], &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+    if (waitid(P_PIDFD, (id_t)entry->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
         return;
-    /* Younger children may hold a copy, so closing alone would not end the registration. */
-    epoll_ctl(a->set, EPOLL_CTL_DEL, a->pidfds[index], NULL);
-    close(a->pidfds[index]);
-    a->pidfds[index] = -1;
-    atomic_store(&b->children[index].idle_ms, 0);
-    atomic_store(&b->children[index].pid, 0);
-    modus_sem_release(&b->permits, 1);
-    a->live--;
+    forget_child(a, entry);
     if (info.si_code != CLD_EXITED) {
         atomic_fetch_add(&b->deaths, 1);
         log_warn("%s: process %d of a connection was ended by signal %d", a->worker->listener->conf->addresses[0].text,
                  info.si_pid, info.si_status);
     }
-    if (modus_sem_value(&b->permits) == b->child_count) { /* killed children did not count their ends */
-        board_settle(stats);
-    }
+    if (modus_sem_value(&b->permits) == b->child_count) /* killed children did not count their ends */
+        board_settle(worker_stats(a->worker, 0));
 }
 
-static void ask_to_end(struct acceptor *a, unsigned index)
+static void ask_to_end(const struct child_entry *entry)
 {
-    pidfd_send_signal(a->pidfds[index], SIGTERM, NULL, 0);
+    pidfd_send_signal(entry->pidfd, SIGTERM, NULL, 0);
 }
 
 /* No permit is left: the longest idle child makes room. */
 static void make_room(struct acceptor *a)
 {
     struct board *b = a->worker->board;
-    int oldest = -1;
+    struct child_entry *oldest = NULL;
     int64_t since = a->net->now_ms + 1;
     for (unsigned i = 0; i < b->child_count; i++) {
-        int64_t idle = atomic_load(&b->children[i].idle_ms);
-        if (idle && idle < since && a->pidfds[i] >= 0) {
-            oldest = (int)i;
+        struct child_entry *entry = &b->children[i];
+        int64_t idle = atomic_load(&entry->idle_ms);
+        if (idle && idle < since && entry->pidfd >= 0) {
+            oldest = entry;
             since = idle;
         }
     }
-    if (oldest < 0)
-        return;
-    ask_to_end(a, (unsigned)oldest);
+    if (oldest)
+        ask_to_end(oldest);
 }
 
 /* Returns 0 when one was taken and has its child, else a negative errno; -EBUSY when there is no
@@ -322,8 +344,8 @@ static void drain(struct acceptor *a)
     a->quiet_ms = a->net->now_ms;
     worker_set_state(a->worker, WORKER_DRAINING);
     for (unsigned i = 0; i < b->child_count; i++)
-        if (a->pidfds[i] >= 0)
-            ask_to_end(a, i);
+        if (b->children[i].pidfd >= 0)
+            ask_to_end(&b->children[i]);
 }
 
 /* All that the kernel had begun to accept has a child; the last may take a moment to arrive. */
@@ -349,7 +371,7 @@ static void serve_event(struct acceptor *a, uint64_t about)
     } else if (about == ABOUT_LISTENER) {
         a->maybe = true;
     } else {
-        reap(a, (unsigned)(about - ABOUT_CHILD));
+        reap(a, &a->worker->board->children[about - ABOUT_CHILD]);
     }
 }
 
@@ -398,17 +420,19 @@ static int open_acceptor(struct acceptor *a)
 {
     struct worker *w = a->worker;
     a->net = net_thread_new(worker_read_size(w), worker_stats(w, 0));
-    a->pidfds = malloc(w->board->child_count * sizeof *a->pidfds);
+    a->pid = getpid();
     a->first_fd = after_highest_fd();
     a->most = most_children(a);
     a->set = epoll_create1(EPOLL_CLOEXEC);
-    if (!a->net || !a->pidfds || a->set < 0)
+    if (!a->net || a->set < 0)
         return -1;
-    memset(a->pidfds, -1, w->board->child_count * sizeof *a->pidfds);
-    if (watch(a, modus_doorbell_fd(&w->slot->bell), ABOUT_BELL) != 0 || watch(a, w->life_line, ABOUT_LIFE) != 0)
+    for (unsigned i = 0; i < w->board->child_count; i++)
+        w->board->children[i].pidfd = -1;
+    if (watch(a, modus_doorbell_fd(&w->slot->bell), EPOLLIN, ABOUT_BELL) != 0 ||
+        watch(a, w->life_line, EPOLLIN, ABOUT_LIFE) != 0)
         return -1;
     for (size_t i = 0; i < w->listener->fd_count; i++)
-        if (watch(a, w->listener->fds[i], ABOUT_LISTENER) != 0)
+        if (watch(a, w->listener->fds[i], EPOLLIN, ABOUT_LISTENER) != 0)
             return -1;
     return 0;
 }
@@ -439,7 +463,6 @@ static int process_run(struct worker *w)
         serve_turn(&a, wait_ms(&a));
     }
     close(a.set);
-    free(a.pidfds);
     net_thread_free(a.net);
     return 0;
 }

@@ -28,9 +28,9 @@ static void *malloc_or_not(size_t size)
     return fails() ? NULL : malloc(size);
 }
 
-static void *calloc_or_not(size_t n, size_t size)
+static void *aligned_or_not(size_t alignment, size_t size)
 {
-    return fails() ? NULL : calloc(n, size);
+    return fails() ? NULL : aligned_alloc(alignment, size);
 }
 
 static void *realloc_or_not(void *at, size_t size)
@@ -39,7 +39,7 @@ static void *realloc_or_not(void *at, size_t size)
 }
 
 #define malloc malloc_or_not
-#define calloc calloc_or_not
+#define aligned_alloc aligned_or_not
 #define realloc realloc_or_not
 #include "net/conn.c"
 #include "net/conn_input.c"
@@ -47,7 +47,7 @@ static void *realloc_or_not(void *at, size_t size)
 #include "net/exchange.c"
 #include "net/thread.c"
 #undef malloc
-#undef calloc
+#undef aligned_alloc
 #undef realloc
 
 #include "tests/unit/test_net_rig.h"

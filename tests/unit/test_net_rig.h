@@ -136,10 +136,10 @@ RIG bool rig_t_pending(const struct transport *t)
     return rig.under.ops->pending(&rig.under);
 }
 
-RIG int rig_t_shutdown(struct transport *t)
+RIG int rig_t_shutdown(struct transport *t, bool closing)
 {
     (void)t;
-    int r = rig.under.ops->shutdown(&rig.under);
+    int r = rig.under.ops->shutdown(&rig.under, closing);
     rig.write_refused |= r == TRANSPORT_WANT_WRITE;
     rig.read_dry |= r == TRANSPORT_WANT_READ;
     return r;

@@ -544,7 +544,7 @@ static void garbage_is_gone(void **state)
         assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_GONE);
         assert_int_equal(p.t.ops->read(&p.t, bytes, 1), TRANSPORT_GONE);
         assert_int_equal(t_write(&p.t, "x", 1), TRANSPORT_GONE);
-        assert_int_equal(p.t.ops->shutdown(&p.t), TRANSPORT_GONE);
+        assert_int_equal(p.t.ops->shutdown(&p.t, false), TRANSPORT_GONE);
         assert_false(p.t.ops->pending(&p.t));
         assert_int_equal(ERR_peek_error(), 0);
         pair_free(&p);
@@ -664,7 +664,7 @@ static void reset_and_end_in_handshake(void **state)
     SSL_do_handshake(p.client);
     pair_pump(&p);
     assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_WANT_READ);
-    assert_int_equal(p.t.ops->shutdown(&p.t), 0); /* gives up; nothing to say farewell to */
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), 0); /* gives up; nothing to say farewell to */
     memory_pipe_end(p.pipe);
     assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_GONE);
     pair_free(&p);
@@ -1255,7 +1255,7 @@ static void sends_file(void **state)
     close(fd);
     fd = open("/", O_RDONLY | O_DIRECTORY);
     assert_int_equal(p.t.ops->send_file(&p.t, fd, 0, 10), TRANSPORT_GONE);
-    assert_int_equal(p.t.ops->shutdown(&p.t), TRANSPORT_GONE); /* and no close_notify */
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), TRANSPORT_GONE); /* and no close_notify */
     assert_true(pair_client_read(&p, got, 10) <= 0);
     assert_int_equal(SSL_get_shutdown(p.client), 0);
     close(fd);
@@ -1448,8 +1448,8 @@ static void close_notify_both_ways(void **state)
     assert_int_equal(p.t.ops->read(&p.t, bytes, 16), 0);
     assert_false(p.t.ops->pending(&p.t));
     assert_int_equal(t_write(&p.t, "answer", 6), 6); /* half closed, not gone */
-    assert_int_equal(p.t.ops->shutdown(&p.t), 0);
-    assert_int_equal(p.t.ops->shutdown(&p.t), 0);
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), 0);
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), 0);
     assert_true(memory_pipe_is_shut(p.pipe));
     assert_int_equal(pair_client_read(&p, bytes, 16), 6);
     assert_int_equal(pair_client_read(&p, bytes, 16), 0);
@@ -1466,14 +1466,14 @@ static void reads_go_on_after_shutdown(void **state)
     char bytes[16];
     (void)state;
     pair_connect(&p, context);
-    assert_int_equal(p.t.ops->shutdown(&p.t), 0);
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), 0);
     assert_int_equal(SSL_write(p.client, "late", 4), 4);
     while (pair_pump(&p))
         continue;
     assert_int_equal(p.t.ops->read(&p.t, bytes, 16), 4);
-    assert_int_equal(p.t.ops->shutdown(&p.t), 0);
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), 0);
     assert_int_equal(p.t.ops->read(&p.t, bytes, 16), TRANSPORT_WANT_READ);
-    assert_int_equal(p.t.ops->shutdown(&p.t), 0);
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), 0);
     SSL_shutdown(p.client);
     while (pair_pump(&p))
         continue;
@@ -1510,13 +1510,13 @@ static void shutdown_waits_for_room(void **state)
     pair_connect(&p, context);
     pair_tickets(&p);
     memory_pipe_limit(p.pipe, 0, 5);
-    assert_int_equal(p.t.ops->shutdown(&p.t), TRANSPORT_WANT_WRITE);
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), TRANSPORT_WANT_WRITE);
     assert_false(memory_pipe_is_shut(p.pipe));
     int result, turns = 0;
-    while ((result = p.t.ops->shutdown(&p.t)) == TRANSPORT_WANT_WRITE && turns++ < 20)
+    while ((result = p.t.ops->shutdown(&p.t, false)) == TRANSPORT_WANT_WRITE && turns++ < 20)
         pair_pump(&p);
     assert_int_equal(result, 0);
-    assert_int_equal(p.t.ops->shutdown(&p.t), 0);
+    assert_int_equal(p.t.ops->shutdown(&p.t, false), 0);
     assert_true(memory_pipe_is_shut(p.pipe));
     assert_int_equal(pair_client_read(&p, &byte, 1), 0);
     pair_free(&p);

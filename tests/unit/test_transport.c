@@ -189,7 +189,7 @@ static void plain_reset(void **state)
     close(peer);
     assert_int_equal(t_read(&t, bytes, sizeof(bytes)), TRANSPORT_GONE);
     assert_int_equal(t_write(&t, "x"), TRANSPORT_GONE);
-    assert_int_equal(t.ops->shutdown(&t), TRANSPORT_GONE);
+    assert_int_equal(t.ops->shutdown(&t, false), TRANSPORT_GONE);
     t_close(&t);
     assert_int_equal(t.fd, -1);
 }
@@ -204,8 +204,8 @@ static void plain_half_close(void **state)
     shutdown(peer, SHUT_WR);
     assert_int_equal(t_read(&t, bytes, sizeof(bytes)), 0);
     assert_int_equal(t_write(&t, "answer"), 6);
-    assert_int_equal(t.ops->shutdown(&t), 0);
-    assert_int_equal(t.ops->shutdown(&t), 0);
+    assert_int_equal(t.ops->shutdown(&t, false), 0);
+    assert_int_equal(t.ops->shutdown(&t, false), 0);
     assert_int_equal(recv(peer, bytes, sizeof(bytes), 0), 6);
     assert_int_equal(recv(peer, bytes, sizeof(bytes), 0), 0);
     assert_int_equal(t_write(&t, "x"), TRANSPORT_GONE);
@@ -381,7 +381,7 @@ static void memory_writes(void **state)
     memory_pipe_sent(p, &len);
     assert_int_equal(len, 0);
     assert_false(memory_pipe_is_shut(p));
-    assert_int_equal(t.ops->shutdown(&t), 0);
+    assert_int_equal(t.ops->shutdown(&t, false), 0);
     assert_true(memory_pipe_is_shut(p));
     assert_int_equal(t_write(&t, "x"), TRANSPORT_GONE);
     t_close(&t);
@@ -401,7 +401,7 @@ static void memory_reset(void **state)
     assert_int_equal(t_read(&t, bytes, 4), TRANSPORT_GONE);
     assert_int_equal(t_write(&t, "x"), TRANSPORT_GONE);
     assert_int_equal(t.ops->send_file(&t, fd, 0, 10), TRANSPORT_GONE);
-    assert_int_equal(t.ops->shutdown(&t), TRANSPORT_GONE);
+    assert_int_equal(t.ops->shutdown(&t, false), TRANSPORT_GONE);
     assert_false(t.ops->pending(&t));
     close(fd);
     t_close(&t);
