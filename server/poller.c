@@ -398,7 +398,10 @@ static int wait_ms(const struct poller *p)
 static void serve_events(struct poller *p)
 {
     struct epoll_event events[EVENTS];
-    int n = epoll_wait(p->set, events, EVENTS, wait_ms(p));
+    int wait = wait_ms(p);
+    if (wait != 0 && p->ops->gives_way)
+        give_way(&p->give_way);
+    int n = epoll_wait(p->set, events, EVENTS, wait);
     net_thread_tick(p->net);
     for (int i = 0; i < n; i++) {
         struct poller_source *source = events[i].data.ptr;

@@ -25,6 +25,7 @@
 
 #include "net/conn.h"
 #include "net/wheel.h"
+#include "server/give_way.h"
 #include "server/worker.h"
 
 struct poller;
@@ -79,6 +80,7 @@ struct poller_ops {
     const struct conn_host *host; /* how its run handlers wait */
     unsigned accept_batch;        /* connections a turn */
     uint32_t listen_events;       /* further epoll flags for listening descriptors */
+    bool gives_way;               /* others like it share its CPU: see server/give_way.h */
 };
 
 struct poller {
@@ -100,6 +102,7 @@ struct poller {
     bool draining, drained; /* told to finish; the listening descriptors are closed */
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
+    struct give_way give_way;
     struct poller_conn *again; /* had their share of the turn */
     struct poller_conn *ended, *spare;
     struct poller_chunk *chunks;

@@ -157,6 +157,7 @@ static int prefork_run(struct worker *w)
         .host = &inline_host,
         .accept_batch = 1,
         .listen_events = EPOLLEXCLUSIVE,
+        .gives_way = true,
     };
     struct poller p;
     struct prefork f = {0};

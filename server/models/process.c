@@ -23,11 +23,12 @@
 #include <unistd.h>
 
 #include "net/socket.h"
+#include "server/give_way.h"
 #include "server/inline_host.h"
 #include "server/log.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150, ACCEPT_BATCH = 16 };
+enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150 };
 /* What an epoll event is about; further up: a child's entry. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
 
@@ -41,6 +42,7 @@ struct acceptor {
     unsigned live, most; /* children; most: for each a descriptor is needed here */
     int held_fd; /* a connection that has a permit and no child yet; -1 none */
     struct conn_peer held_peer;
+    struct give_way give_way;
     int64_t said_ms; /* in a child: see say_idle() */
     bool settled; /* in a child: nothing of the acceptor's is left */
     bool draining, drained, listening;
@@ -147,6 +149,7 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
         } else if (!at_once) {
             int64_t spare_ms = conn_spare_ms(c);
             say_idle(a, entry, spare_ms == INT64_MAX ? 0 : spare_ms);
+            give_way(&a->give_way);
             inline_wait(c, wants, conn_deadline(c), a->net->now_us);
         }
         net_thread_tick(a->net);
@@ -311,9 +314,7 @@ static void accept_some(struct acceptor *a)
     a->maybe = false;
     a->full = false;
     for (size_t i = 0; i < l->fd_count; i++) {
-        int r = 0;
-        for (int n = 0; n < ACCEPT_BATCH && r == 0; n++)
-            r = accept_one(a, l->fds[i]);
+        int r = accept_one(a, l->fds[i]);
         if (r == -EBUSY) {
             atomic_store(&a->worker->board->backlog, true);
             set_listening(a, false);
@@ -378,6 +379,10 @@ static void serve_event(struct acceptor *a, uint64_t about)
 static void serve_turn(struct acceptor *a, int timeout_ms)
 {
     struct epoll_event events[EVENTS];
+    /* A child is cheapest at once: its pages are warm, few others are alive whose pidfds it copies, and what
+     * it has not written to yet the acceptor need not copy either. */
+    if (a->live)
+        give_way(&a->give_way);
     int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
     net_thread_tick(a->net);
     for (int i = 0; i < n; i++)
