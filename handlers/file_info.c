@@ -12,7 +12,8 @@ static int64_t nanoseconds(struct timespec t)
     return t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-void file_info_init(struct file_info *info, const struct stat *st, const char *type, int64_t now_s)
+void file_info_init(struct file_info *info, const struct stat *st, const char *type,
+                    const char *cache_control, int64_t now_s)
 {
     info->modified_s = st->st_mtim.tv_sec < now_s ? st->st_mtim.tv_sec : now_s;
     info->size = st->st_size;
@@ -22,6 +23,11 @@ void file_info_init(struct file_info *info, const struct stat *st, const char *t
                           (unsigned long long)nanoseconds(st->st_mtim),
                           (unsigned long long)st->st_size, (unsigned long long)st->st_ino);
     http_date_format(info->modified, info->modified_s);
+    info->headers.len = 0; /* there is room for these three, and their values are ours */
+    exchange_headers_add(&info->headers, "ETag", file_info_etag(info));
+    exchange_headers_add(&info->headers, "Last-Modified", (struct str){info->modified, HTTP_DATE_LEN});
+    if (*cache_control)
+        exchange_headers_add(&info->headers, "Cache-Control", str_of(cache_control));
 }
 
 struct file_stamp file_stamp_of(const struct stat *st)

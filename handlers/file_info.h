@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "net/exchange.h"
 #include "net/http_date.h"
 #include "net/str.h"
 
@@ -19,10 +20,13 @@ struct file_info {
     int64_t modified_s; /* what modified says */
     int64_t size;
     const char *type; /* borrowed */
+    struct exchange_headers headers; /* ETag, Last-Modified, Cache-Control */
 };
 
-/* A time of change that lies in the future is shown as now_s (RFC 9110 8.8.2.1). */
-void file_info_init(struct file_info *info, const struct stat *st, const char *type, int64_t now_s);
+/* A time of change that lies in the future is shown as now_s (RFC 9110 8.8.2.1). cache_control: ""
+ * for none. */
+void file_info_init(struct file_info *info, const struct stat *st, const char *type,
+                    const char *cache_control, int64_t now_s);
 
 static inline struct str file_info_etag(const struct file_info *info)
 {

@@ -42,17 +42,6 @@ static const struct option options[] = {
 
 /* --- answering with a file -------------------------------------------------------------------- */
 
-static int add_headers(struct exchange *x, const struct static_conf *conf,
-                       const struct file_info *info)
-{
-    int rc = exchange_add(x, "ETag", file_info_etag(info));
-    if (rc == 0)
-        rc = exchange_add(x, "Last-Modified", (struct str){info->modified, HTTP_DATE_LEN});
-    if (rc == 0 && conf->cache_control[0])
-        rc = exchange_add(x, "Cache-Control", str_of(conf->cache_control));
-    return rc;
-}
-
 static int reply_unsatisfiable(struct exchange *x, int64_t size)
 {
     char text[HTTP_CONTENT_RANGE_MAX];
@@ -71,12 +60,12 @@ static int reply_content(struct exchange *x, const struct static_conf *conf,
     enum http_range_verdict verdict = HTTP_RANGE_IGNORE;
     if (range.at)
         verdict = http_range_parse(range, info->size, ranges, &count);
-    int rc = exchange_add(x, "Accept-Ranges", STR("bytes"));
+    int rc = exchange_add_headers(x, &conf->accept_ranges);
     if (rc < 0)
         return rc;
     if (verdict == HTTP_RANGE_UNSATISFIABLE)
         return reply_unsatisfiable(x, info->size);
-    rc = add_headers(x, conf, info);
+    rc = exchange_add_headers(x, &info->headers);
     if (rc < 0)
         return rc;
     if (count > 1)
@@ -93,7 +82,7 @@ static int reply_file(struct exchange *x, const struct static_conf *conf,
     case CONDITIONS_FAILED:
         return exchange_reply_error(x, 412);
     case CONDITIONS_NOT_MODIFIED:
-        rc = add_headers(x, conf, info);
+        rc = exchange_add_headers(x, &info->headers);
         return rc < 0 ? rc : exchange_reply(x, 304, NULL, STR(""));
     case CONDITIONS_PROCEED:
         break;
@@ -129,7 +118,7 @@ static int reply_open(struct exchange *x, const struct static_conf *conf, const 
         close(fd);
         return rc;
     }
-    file_info_init(&info, st, mime_type(conf->types, path), time(NULL));
+    file_info_init(&info, st, mime_type(conf->types, path), conf->cache_control, time(NULL));
     struct content content = {.type = info.type, .size = info.size, .fd = fd};
     return reply_file(x, conf, &info, &content);
 }
@@ -188,7 +177,7 @@ static struct cached_file *read_file(const struct static_conf *conf, struct str 
             int64_t now_s = time(NULL);
             struct file_stamp after = file_stamp_of(st);
             f->is_young = file_stamp_is_young(&after, now_s);
-            file_info_init(&f->info, st, mime_type(conf->types, path), now_s);
+            file_info_init(&f->info, st, mime_type(conf->types, path), conf->cache_control, now_s);
             if (is_read && file_stamp_is(&f->stamp, &after))
                 return f;
         }
@@ -412,6 +401,8 @@ static int static_open(void *p, const struct handler_env *env, char *why, size_t
     if (conf->max_age_ms > 0)
         snprintf(conf->cache_control, sizeof conf->cache_control, "max-age=%lld",
                  (long long)(conf->max_age_ms / 1000));
+    conf->accept_ranges.len = 0;
+    exchange_headers_add(&conf->accept_ranges, "Accept-Ranges", STR("bytes"));
     conf->now_ms = coarse_ms;
     return 0;
 }

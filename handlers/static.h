@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "net/exchange.h"
+
 struct file_cache;
 struct mime;
 struct root;
@@ -20,6 +22,7 @@ struct static_conf {
     struct mime *types;
     struct file_cache *cache; /* NULL: none is wanted */
     char cache_control[40];   /* "": no such header */
+    struct exchange_headers accept_ranges;
     int64_t (*now_ms)(void);  /* monotonic and coarse */
 };
 

@@ -409,24 +409,43 @@ static bool is_value(struct str s)
     return true;
 }
 
-static int append_field(struct exchange *x, struct str name, struct str value)
+/* Room for len more bytes of fields, or NULL when memory is out. */
+static char *add_room(struct exchange *x, size_t len)
 {
-    size_t needed = x->fields_len + name.len + value.len + 4;
+    size_t needed = x->fields_len + len;
     if (needed > x->fields_size) {
         char *grown = exchange_alloc(x, needed * 2);
         if (!grown)
-            return -ENOMEM;
+            return NULL;
         memcpy(grown, x->fields, x->fields_len);
         x->fields = grown;
         x->fields_size = needed * 2;
     }
     char *to = x->fields + x->fields_len;
+    x->fields_len = needed;
+    return to;
+}
+
+static size_t field_len(struct str name, struct str value)
+{
+    return name.len + 2 + value.len + 2;
+}
+
+static void put_field(char *to, struct str name, struct str value)
+{
     memcpy(to, name.at, name.len);
     memcpy(to + name.len, ": ", 2);
     if (value.len)
         memcpy(to + name.len + 2, value.at, value.len);
     memcpy(to + name.len + 2 + value.len, "\r\n", 2);
-    x->fields_len = needed;
+}
+
+static int append_field(struct exchange *x, struct str name, struct str value)
+{
+    char *to = add_room(x, field_len(name, value));
+    if (!to)
+        return -ENOMEM;
+    put_field(to, name, value);
     return 0;
 }
 
@@ -438,14 +457,39 @@ static bool is_reserved(struct str name)
            str_is_nocase(name, STR("Server"));
 }
 
+static bool is_allowed(struct str name, struct str value)
+{
+    return http1_is_token(name) && is_value(value) && !is_reserved(name);
+}
+
 int exchange_add(struct exchange *x, const char *name, struct str value)
 {
-    struct str n = str_of(name);
     if (x->begun)
         return -EALREADY;
-    if (!http1_is_token(n) || !is_value(value) || is_reserved(n))
+    return is_allowed(str_of(name), value) ? append_field(x, str_of(name), value) : -EINVAL;
+}
+
+int exchange_headers_add(struct exchange_headers *h, const char *name, struct str value)
+{
+    struct str n = str_of(name);
+    if (!is_allowed(n, value))
         return -EINVAL;
-    return append_field(x, n, value);
+    if (field_len(n, value) > sizeof h->text - h->len)
+        return -ENOBUFS;
+    put_field(h->text + h->len, n, value);
+    h->len += field_len(n, value);
+    return 0;
+}
+
+int exchange_add_headers(struct exchange *x, const struct exchange_headers *h)
+{
+    if (x->begun)
+        return -EALREADY;
+    char *to = add_room(x, h->len);
+    if (!to)
+        return -ENOMEM;
+    memcpy(to, h->text, h->len);
+    return 0;
 }
 
 /* Everything that begins an answer comes through here. */

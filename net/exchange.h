@@ -120,6 +120,15 @@ bool exchange_cancelled(struct exchange *x);
  * or value holds what a header can't or the name is one of the connection's (see above), -EALREADY
  * when the answer has begun, -ENOMEM. */
 int exchange_add(struct exchange *x, const char *name, struct str value);
+/* Headers that many answers have alike, such as those of a cached file: checked and written once. Zeroed
+ * memory holds none. Returns as exchange_add; -ENOBUFS when there is no room for one more. */
+struct exchange_headers {
+    size_t len;
+    char text[200];
+};
+int exchange_headers_add(struct exchange_headers *h, const char *name, struct str value);
+/* Add them all; they are copied. Returns 0, -EALREADY or -ENOMEM. */
+int exchange_add_headers(struct exchange *x, const struct exchange_headers *h);
 /* The whole answer. type may be NULL (no Content-Type). body is copied. Returns 0 or a code. */
 int exchange_reply(struct exchange *x, int status, const char *type, struct str body);
 /* The same, but body is borrowed and must stay as it is until the exchange ends (a configured

@@ -279,6 +279,31 @@ int exchange_add(struct exchange *x, const char *name, struct str value)
     return 0;
 }
 
+int exchange_headers_add(struct exchange_headers *h, const char *name, struct str value)
+{
+    if (!fake_is_value(value))
+        return -EINVAL;
+    int len = snprintf(h->text + h->len, sizeof h->text - h->len, "%s: %.*s\r\n", name, (int)value.len, value.at);
+    assert(len > 0 && (size_t)len < sizeof h->text - h->len);
+    h->len += (size_t)len;
+    return 0;
+}
+
+int exchange_add_headers(struct exchange *x, const struct exchange_headers *h)
+{
+    char text[sizeof h->text + 1], *at = text, *name;
+    int rc = 0;
+    memcpy(text, h->text, h->len);
+    text[h->len] = '\0';
+    while (rc == 0 && (name = strsep(&at, "\r")) != NULL && *name) {
+        char *value = strchr(name, ':');
+        *value = '\0';
+        rc = exchange_add(x, name, str_of(value + 2));
+        at++; /* the newline */
+    }
+    return rc;
+}
+
 static inline void fake_put(struct exchange *x, const char *bytes, size_t len)
 {
     x->out = realloc(x->out, x->out_len + len + 1);
