@@ -36,7 +36,7 @@ static int print_version(void)
 {
     printf("modus %s (libuv %s, OpenSSL %s, llhttp %d.%d.%d, libconfuse %s)\n", MODUS_VERSION, uv_version_string(),
            OpenSSL_version(OPENSSL_VERSION_STRING), LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR,
-           LLHTTP_VERSION_PATCH, confuse_version + sizeof "libConfuse");
+           LLHTTP_VERSION_PATCH, confuse_version);
     return EXIT_FINE;
 }
 

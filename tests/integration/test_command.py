@@ -42,7 +42,8 @@ def test_version(word: str) -> None:
     done = modus(word)
     assert done.returncode == 0
     assert re.match(r"modus \d+\.\d+", done.stdout)
-    assert all(library in done.stdout for library in ("libuv", "OpenSSL", "llhttp", "libconfuse"))
+    for library in ("libuv", "OpenSSL", "llhttp", "libconfuse"):
+        assert re.search(rf"\b{library} \d+\.\d", done.stdout)
 
 
 def test_help() -> None:

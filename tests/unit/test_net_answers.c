@@ -876,12 +876,29 @@ static void rests(void **state)
     rig_talk_text("GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n", RIG_OK "Content-Length: 4\r\n\r\n/a/b", false);
 }
 
+/* What can stand in no header can stand in none that is made once, and what does not fit is left out whole. */
+static void headers_made_once(void **state)
+{
+    struct exchange_headers h = {0};
+    char large[sizeof h.text];
+    (void)state;
+    memset(large, 'v', sizeof large);
+    assert_int_equal(exchange_headers_add(&h, "ETag", STR("\"a\"")), 0);
+    assert_int_equal(exchange_headers_add(&h, "A b", STR("x")), -EINVAL);
+    assert_int_equal(exchange_headers_add(&h, "A", STR("x\r\nB: y")), -EINVAL);
+    assert_int_equal(exchange_headers_add(&h, "date", STR("x")), -EINVAL);
+    assert_int_equal(exchange_headers_add(&h, "Large", (struct str){large, sizeof large - 16}), -ENOBUFS);
+    assert_int_equal(exchange_headers_add(&h, "B", STR("")), 0);
+    assert_int_equal(h.len, strlen("ETag: \"a\"\r\nB: \r\n"));
+    assert_memory_equal(h.text, "ETag: \"a\"\r\nB: \r\n", h.len);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(framing),      TEST(bodyless),   TEST(large_and_bodyless), TEST(flushed),      TEST(promises),       TEST(too_many_by_and_by),
+        TEST(headers_made_once), TEST(framing),      TEST(bodyless),   TEST(large_and_bodyless), TEST(flushed),      TEST(promises),       TEST(too_many_by_and_by),
         TEST(no_event_after_the_end), TEST(files), TEST(shrinking_file), TEST(writing_behind_a_short_file), TEST(odd_files),
         TEST(fields),       TEST(huge_heads), TEST(stalled_reader), TEST(slow_last_bytes), TEST(slow_between_requests),
         TEST(fairness),     TEST(fairness_of_bodies), TEST(random_writes), TEST(defer_order), TEST(questions), TEST(rests),
