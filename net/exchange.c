@@ -14,9 +14,9 @@ enum { LOOK_EVERY_MS = 10, PIECE_SIZE = 16 * 1024 };
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-int exchange_add_spare(struct net_thread *t)
+int exchange_add_spare(struct net_thread *t, size_t alignment)
 {
-    struct exchange *x = aligned_alloc(EXCHANGE_SIZE, sizeof *x);
+    struct exchange *x = aligned_alloc(alignment, sizeof *x);
     if (!x)
         return -ENOMEM;
     modus_lock_init(&x->lock, MODUS_THREAD);
@@ -29,7 +29,7 @@ int exchange_add_spare(struct net_thread *t)
 
 struct exchange *exchange_get(struct net_thread *t, struct conn *c)
 {
-    if (!t->spare && exchange_add_spare(t) != 0)
+    if (!t->spare && exchange_add_spare(t, 64) != 0)
         return NULL;
     struct exchange *x = t->spare;
     t->spare = x->next_spare;

@@ -133,8 +133,9 @@ _Static_assert(sizeof(struct exchange) == EXCHANGE_SIZE, "an exchange is a page:
 struct exchange *exchange_get(struct net_thread *t, struct conn *c);
 void exchange_put(struct net_thread *t, struct exchange *x);
 void exchange_free_spares(struct net_thread *t);
-/* Have one more ready. Returns 0 or -ENOMEM. */
-int exchange_add_spare(struct net_thread *t);
+/* Have one more ready. alignment: a cache line's, or EXCHANGE_SIZE for one that lies on one page, which
+ * leaves a hole behind it. Returns 0 or -ENOMEM. */
+int exchange_add_spare(struct net_thread *t, size_t alignment);
 
 /* Append decoded body bytes. Returns 0 or -ENOMEM. */
 int exchange_body_append(struct exchange *x, const char *at, size_t len);

@@ -60,7 +60,7 @@ struct net_thread *net_thread_new(size_t in_size, struct net_stats *stats)
     if (!t)
         return NULL;
     *t = (struct net_thread){.in = (char *)t + in_at, .in_size = in_size, .out = (char *)t + out_at};
-    if (exchange_add_spare(t) != 0) {
+    if (exchange_add_spare(t, EXCHANGE_SIZE) != 0) {
         free(t);
         return NULL;
     }
