@@ -20,7 +20,7 @@
 
 enum {
     RECORD_BYTES = SSL3_RT_MAX_PLAIN_LENGTH, /* plaintext in one record at most: 16 KiB */
-    KEY_UPDATES = 32,                        /* with no data between them; more are an attack */
+    SILENT_RECORDS = 32,                     /* in a row that bring no data; more are an attack */
 };
 
 struct tls {
@@ -39,7 +39,7 @@ struct tls {
     bool emptied; /* and that brought less than there was room for */
     bool starved; /* the last read() brought nothing; more needs the socket first */
     bool said;    /* close_notify is out */
-    unsigned key_updates; /* since the last data */
+    unsigned records; /* come since the last data */
 };
 
 /* Records are joined here, and file parts read. One a thread, because a coroutine's stack is too
@@ -121,6 +121,8 @@ static int bio_read(BIO *bio, char *bytes, int len)
 static int bio_write(BIO *bio, const char *bytes, int len)
 {
     struct tls *s = BIO_get_data(bio);
+    if (s->gone)
+        return bio_result(bio, TRANSPORT_GONE);
     struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = (size_t)len};
     return bio_result(bio, s->under.ops->write(&s->under, &part, 1, s->more));
 }
@@ -143,15 +145,15 @@ BIO_METHOD *tls_bio_method_new(void)
     return method;
 }
 
-/* OpenSSL goes on reading as long as what comes is no data, and each KeyUpdate costs it new keys: with a
- * flood of them it would not come back. */
+/* OpenSSL goes on reading as long as what comes is no data, and each KeyUpdate costs it new keys, each
+ * attempt to renegotiate an alert: with a flood of them it would not come back. */
 void tls_on_message(int is_ours, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg)
 {
-    (void)version, (void)arg;
-    if (is_ours || type != SSL3_RT_HANDSHAKE || len == 0 || *(const unsigned char *)bytes != SSL3_MT_KEY_UPDATE)
+    (void)version, (void)bytes, (void)len, (void)arg;
+    if (is_ours || type != SSL3_RT_HEADER || !SSL_is_init_finished(ssl))
         return;
     struct tls *s = BIO_get_data(SSL_get_rbio(ssl));
-    if (++s->key_updates > KEY_UPDATES)
+    if (++s->records > SILENT_RECORDS)
         s->gone = true;
 }
 
@@ -205,12 +207,12 @@ static ssize_t tls_read(struct transport *t, void *bytes, size_t len)
         int result = SSL_read_ex(s->ssl, bytes, len, &n);
         code = result == 1 ? (ssize_t)n : tls_code(s, result, 0);
     } while (code == TRANSPORT_WANT_READ && !s->asked && --tries);
-    if (s->gone && s->key_updates > KEY_UPDATES) {
-        s->failure = ERR_PACK(ERR_LIB_SSL, 0, SSL_R_TOO_MANY_KEY_UPDATES);
+    if (s->gone && s->records > SILENT_RECORDS) {
+        s->failure = ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_MESSAGE);
         return TRANSPORT_GONE;
     }
     if (code > 0)
-        s->key_updates = 0;
+        s->records = 0;
     s->starved = code <= 0;
     return code;
 }

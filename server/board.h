@@ -45,7 +45,7 @@ struct worker_slot {
 /* A child of the `process` model: it serves one connection. What the acceptor alone needs of it is here
  * as well, because its own memory is copied at each fork. */
 struct child_entry {
-    _Alignas(64) _Atomic int pid; /* 0: free */
+    _Alignas(64) _Atomic int pid; /* 0: free; -1: it is being forked */
     _Atomic int64_t idle_ms; /* monotonic, from when on nothing is lost if it ends; 0: it is not idle */
     int pidfd; /* (acceptor) -1 none */
 };

@@ -124,13 +124,23 @@ const char *listener_name(const struct listener *l)
     return !a->is_unix && a->port == 0 ? l->names[0] : a->text;
 }
 
+void listener_refuse_new(struct listener *l)
+{
+    for (size_t i = 0; i < l->fd_count && !l->refuses; i++) {
+        if (l->conf->addresses[i].is_unix)
+            unlink(l->conf->addresses[i].path);
+        else
+            socket_drop_new(l->fds[i]);
+    }
+    l->refuses = true; /* who listens at that path from now on is not us */
+}
+
 void listener_stop(struct listener *l)
 {
+    listener_refuse_new(l);
     for (size_t i = 0; i < l->fd_count; i++) {
         shutdown(l->fds[i], SHUT_RD);
         close(l->fds[i]);
-        if (l->conf->addresses[i].is_unix)
-            unlink(l->conf->addresses[i].path);
     }
     l->fd_count = 0;
 }

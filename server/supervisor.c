@@ -241,8 +241,7 @@ static void stop(struct master *m)
     log_info("stopping: requests in progress may take up to %lld ms", (long long)m->config->drain_timeout_ms);
     m->stopping = true;
     for (size_t i = 0; i < m->listener_count; i++)
-        for (size_t j = 0; j < m->listeners[i].fd_count; j++)
-            socket_drop_new(m->listeners[i].fds[j]);
+        listener_refuse_new(&m->listeners[i]);
     uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
     workers_drain(m);
     uv_timer_start(&m->port_timer, on_port_timer, PORT_LOOK_MS, PORT_LOOK_MS);

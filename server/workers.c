@@ -125,13 +125,22 @@ static void free_entry(struct child_entry *entry)
     atomic_store(&entry->pid, 0); /* from here on the acceptor may use it */
 }
 
+/* The place of a process on the board of its listener; NULL: it has none there. */
+static struct child_entry *entry_of(const struct board *b, pid_t pid)
+{
+    for (unsigned i = 0; i < b->child_count; i++)
+        if (atomic_load(&b->children[i].pid) == pid)
+            return &b->children[i];
+    return NULL;
+}
+
 static void on_orphan_end(struct supervised *s)
 {
     struct board *b = s->listener->board;
     struct supervised **at = &s->master->orphans;
-    for (unsigned i = 0; i < b->child_count; i++)
-        if (atomic_load(&b->children[i].pid) == s->pid)
-            free_entry(&b->children[i]);
+    struct child_entry *entry = entry_of(b, s->pid);
+    if (entry)
+        free_entry(entry);
     modus_sem_release(&b->permits, 1);
     b->orphans--;
     while (*at != s)
@@ -153,24 +162,47 @@ static bool is_known(const struct master *m, pid_t pid)
 
 static void adopt_orphan(struct supervised *dead, pid_t pid);
 
+/* One that was forked a moment before the acceptor died is on no board yet. */
+static bool is_on_some_board(const struct master *m, pid_t pid)
+{
+    for (size_t i = 0; i < m->listener_count; i++)
+        if (entry_of(m->listeners[i].board, pid))
+            return true;
+    return false;
+}
+
+static void look_at_child(struct supervised *dead, pid_t pid)
+{
+    struct board *b = dead->listener->board;
+    struct child_entry *forking = entry_of(b, -1);
+    if (is_known(dead->master, pid))
+        return;
+    if (!entry_of(b, pid)) {
+        if (!forking || is_on_some_board(dead->master, pid))
+            return; /* another acceptor's, which is dead too: its turn comes */
+        atomic_store(&forking->pid, pid);
+    }
+    adopt_orphan(dead, pid);
+}
+
 /* The acceptor is dead; what it had forked is ours now, and finishes its requests. The kernel knows it
- * best: one that was forked a moment ago has not yet said on the board that it is there. */
+ * best. */
 static void adopt_orphans(struct supervised *dead)
 {
     struct board *b = dead->listener->board;
     FILE *children = b->child_count ? fopen("/proc/thread-self/children", "re") : NULL;
     int pid;
     while (children && fscanf(children, "%d", &pid) == 1)
-        if (!is_known(dead->master, pid))
-            adopt_orphan(dead, pid);
+        look_at_child(dead, pid);
     if (children)
         fclose(children);
-    for (unsigned i = 0; !children && i < b->child_count; i++) /* no /proc here */
-        if ((pid = atomic_load(&b->children[i].pid)) != 0 && !is_known(dead->master, pid))
-            adopt_orphan(dead, pid);
-    for (unsigned i = 0; i < b->child_count; i++) /* reaped, and then the acceptor died */
-        if ((pid = atomic_load(&b->children[i].pid)) != 0 && !is_known(dead->master, pid))
-            free_entry(&b->children[i]);
+    for (unsigned i = 0; i < b->child_count; i++) {
+        pid = atomic_load(&b->children[i].pid);
+        if (!children && pid > 0) /* no /proc here */
+            look_at_child(dead, pid);
+        if (pid != 0 && !is_known(dead->master, pid))
+            free_entry(&b->children[i]); /* reaped, or never forked, and then the acceptor died */
+    }
     /* A permit may have died in the acceptor's hands. */
     unsigned left = b->child_count ? modus_sem_value(&b->permits) : 0;
     if (b->child_count > left + b->orphans)

@@ -228,11 +228,16 @@ static int start_child(struct acceptor *a)
     struct child_entry *entry = free_entry(a);
     /* _Fork: nobody's fork handlers need to run, since the acceptor has one thread and keeps no
      * loop; libuv's would open a pipe in every child. */
-    pid_t pid = entry ? _Fork() : (errno = EAGAIN, -1);
+    if (!entry)
+        return -ENOMEM;
+    atomic_store(&entry->pid, -1); /* so that the master knows where it belongs, should we be killed now */
+    pid_t pid = _Fork();
     if (pid == 0)
         child_main(a, entry);
-    if (pid < 0)
+    if (pid < 0) {
+        atomic_store(&entry->pid, 0);
         return -errno;
+    }
     close(a->held_fd);
     a->held_fd = -1;
     a->live++;

@@ -181,6 +181,41 @@ def test_tcp_connections_end_at_a_stop(serve, model: Model) -> None:
         assert watch.seconds < 0.5 + SLOW
 
 
+def test_stop_of_a_busy_unix_socket(serve, model: Model) -> None:
+    """Clients that come without a pause keep no server alive, and nobody who was let in goes without an answer."""
+    section = Listener("main", model.name, BASIC_ROUTES, address="unix:web.sock", options=SIZES)
+    server = serve(model, section, drain_timeout="20s")
+    over, trouble = threading.Event(), []
+
+    def client() -> None:
+        while not over.is_set():
+            try:
+                wire = server["main"].connect()
+            except OSError:
+                continue  # it is stopping
+            try:
+                wire.send(request("/sleep?ms=5", fields={"Connection": "close"}))
+                assert wire.answer().status == 200
+            except (OSError, AssertionError) as e:
+                trouble.append(repr(e))
+            wire.close()
+
+    clients = [threading.Thread(target=client) for _ in range(12)]
+    for c in clients:
+        c.start()
+    try:
+        eventually(lambda: server.listener_status("main")["connections"]["accepted"] > 100)
+        watch = Stopwatch()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert watch.seconds < 3 * SLOW
+    finally:
+        over.set()
+        for c in clients:
+            c.join()
+    assert not trouble
+
+
 def is_refused(endpoint: Endpoint) -> bool:
     """At once: not by silence."""
     with socket.socket(endpoint.family) as probe:
@@ -451,6 +486,39 @@ def test_acceptor_is_killed_before_the_request_comes(serve) -> None:
         wire.is_quiet(0.1)
         wire.send(request("/hello"))
         assert wire.answer().status == 200
+
+
+def test_acceptors_of_two_listeners_die_together(serve) -> None:
+    """Each gets its own children's places back, and no more."""
+    names = ("main", "other")
+    server = serve(PROCESS, *(listener(PROCESS, name, max_connections=4) for name in names))
+    server.deaths_expected = 2
+    wires = [server[name].connect() for name in names for _ in range(3)]
+    for wire in wires:
+        wire.send(request("/sleep?ms=400", fields={"Connection": "close"}))
+    for name in names:
+        in_progress(server, 3, name)
+    acceptors = [server.workers(name)[0] for name in names]
+    server.signal(signal.SIGSTOP)  # so that it sees both deaths at once
+    eventually(lambda: proc.state(server.pid) == "T")
+    for pid in acceptors:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not any(proc.is_alive(pid) for pid in acceptors))
+    server.signal(signal.SIGCONT)
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
+    for name in names:
+        eventually(lambda: server.listener_status(name)["connections"]["open"] == 0)
+        assert server.listener_status(name)["children"]["now"] == 0
+        crowd = [server[name].connect() for _ in range(6)]
+        for wire in crowd:
+            wire.send(request("/sleep?ms=200", fields={"Connection": "close"}))
+        in_progress(server, 4, name)
+        assert server.listener_status(name)["children"]["now"] == 4
+        for wire in crowd:
+            assert wire.answer().status == 200
+            wire.close()
 
 
 def test_children_without_an_acceptor_are_stopped_at_once_too(serve) -> None:
