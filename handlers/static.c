@@ -32,7 +32,7 @@ enum {
 };
 
 static const struct option options[] = {
-    {"root", OPTION_PATH, offsetof(struct static_conf, root), .help = "the folder that is served; links work that stay inside it, dot files are 404 but for /.well-known/"},
+    {"root", OPTION_PATH, offsetof(struct static_conf, root), .help = "the folder that is served; links work that stay inside it, dot files are 404 but for /.well-known/; it is opened before the user is dropped"},
     {"index", OPTION_STRING, offsetof(struct static_conf, index), .value = "index.html", .help = "the file that stands for a folder; \"\" none"},
     {"listing", OPTION_BOOL, offsetof(struct static_conf, listing), .value = "false", .help = "show what is in a folder without an index"},
     {"cache_size", OPTION_SIZE, offsetof(struct static_conf, cache_size), .value = "16m", .max = (int64_t)1 << 40, .help = "memory for files up to 16k; 0 none"},

@@ -73,6 +73,19 @@ static int open_socket(int family, int only_six)
     return fd;
 }
 
+static const char *remedy(int error, const struct socket_address *a)
+{
+    if (error == EADDRINUSE)
+        return ": another server listens there; stop it or choose another port";
+    if (error == EADDRNOTAVAIL)
+        return ": this machine has no such address; \"*\" stands for all that it has";
+    if (error == EACCES && !a->unix_path && a->port < 1024)
+        return ": a port below 1024 is root's; start as root and name a user, or take a higher one";
+    if (error == ENOENT && a->unix_path)
+        return ": make its folder first";
+    return "";
+}
+
 int socket_listen(const struct socket_address *a, int backlog, char *why, size_t why_size)
 {
     union any_address address;
@@ -96,8 +109,7 @@ int socket_listen(const struct socket_address *a, int backlog, char *why, size_t
     if (bind(fd, &address.any, len) == 0 && (!a->unix_path || chmod(a->unix_path, EVERYBODY) == 0) &&
         listen(fd, backlog) == 0)
         return fd;
-    snprintf(why, why_size, "%s%s", strerror(errno),
-             errno == EADDRINUSE ? ": another server listens there; stop it or choose another port" : "");
+    snprintf(why, why_size, "%s%s", strerror(errno), remedy(errno, a));
     close(fd);
     return -1;
 }

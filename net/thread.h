@@ -25,7 +25,7 @@ enum { NET_OUT_SIZE = 64 * 1024 };
 
 struct net_thread {
     int64_t now_ms; /* monotonic, of the last tick */
-    int64_t now_us;
+    int64_t now_us; /* durations of what is read begin here; a driver that let it wait sets an earlier time */
     int64_t (*clock_us)(void);
     struct net_stats *stats; /* where counts go; shared or not */
 

@@ -4,9 +4,11 @@
 #include "server/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,10 +42,20 @@ void log_reopen(void)
         log_warn("%s; the old file goes on", why);
 }
 
+/* Through a descriptor, and only what can be nothing but the log: who may write in its folder could
+ * have put a link to somebody else's file in its place. */
 void log_give(const char *path, unsigned uid, unsigned gid)
 {
-    if (path && *path == '/' && chown(path, uid, gid) != 0)
+    struct stat st;
+    if (!path || *path != '/')
+        return;
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
+    if (fd < 0 || fstat(fd, &st) != 0)
         log_warn("cannot give %s to the user: %s", path, strerror(errno));
+    else if (S_ISREG(st.st_mode) && st.st_nlink == 1 && fchown(fd, uid, gid) != 0)
+        log_warn("cannot give %s to the user: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
 }
 
 static size_t write_prefix(char *line, size_t size, enum config_level level)

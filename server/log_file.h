@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the logs write to: a file that lines are appended to, or a standard stream. One that cannot
  * take a line now (a full disk, a pipe whose reader stands still) loses the line: it never holds the
- * server up. So files are opened non-blocking, and a FIFO must have a reader.
+ * server up. So files are opened non-blocking, and a FIFO must have a reader. (A standard stream is as
+ * whoever started the server made it, and may block.) A symbolic link is refused: the master may be
+ * root, and the folder somebody else's.
  *
  * Safe from: any thread, any process.
  */

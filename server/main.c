@@ -97,8 +97,10 @@ static bool parse(int argc, char **argv, struct command *command)
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i], *verb = NULL;
         if (strcmp(word, "-c") == 0) {
-            if (++i == argc)
+            if (++i == argc) {
+                fprintf(stderr, "modus: -c needs a file\n");
                 return false;
+            }
             command->file = argv[i];
             continue;
         }
@@ -107,9 +109,15 @@ static bool parse(int argc, char **argv, struct command *command)
         for (size_t v = 0; verbs[v]; v++)
             if (strcmp(word, verbs[v]) == 0)
                 verb = verbs[v];
+        bool comes = false;
         for (size_t v = 0; later[v]; v++)
-            if (strcmp(word, later[v]) == 0)
-                fprintf(stderr, "modus: \"%s\" is not in this build\n", word);
+            comes |= strcmp(word, later[v]) == 0;
+        if (comes)
+            fprintf(stderr, "modus: \"%s\" is not in this build\n", word);
+        else if (!verb)
+            fprintf(stderr, "modus: \"%s\" is none of its words; a file is named with -c\n", word);
+        else if (command->verb)
+            fprintf(stderr, "modus: \"%s\" is one thing too many\n", word);
         if (!verb || command->verb)
             return false;
         command->verb = verb;

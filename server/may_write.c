@@ -23,13 +23,14 @@ int may_write_folder_of(const char *path, char *why, size_t why_size)
     folder[len] = '\0';
     if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0)
         return 0;
-    snprintf(why, why_size, "cannot write %s: its folder: %s", path, strerror(errno));
+    snprintf(why, why_size, "cannot write %s: its folder: %s%s", path, strerror(errno),
+             errno == ENOENT ? "; make it first" : "");
     return -1;
 }
 
 int may_write_file(const char *path, char *why, size_t why_size)
 {
-    struct stat st;
+    struct stat st = {0};
     if (stat(path, &st) != 0 && errno == ENOENT)
         return may_write_folder_of(path, why, why_size);
     if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0) {

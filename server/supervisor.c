@@ -238,7 +238,9 @@ static void stop(struct master *m)
         return;
     }
     m->stop_ms = now_ms;
-    log_info("stopping: requests in progress may take up to %lld ms", (long long)m->config->drain_timeout_ms);
+    long long limit_ms = m->config->drain_timeout_ms;
+    bool whole = limit_ms % 1000 == 0;
+    log_info("stopping: requests in progress may take up to %lld %s", whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
     m->stopping = true;
     for (size_t i = 0; i < m->listener_count; i++)
         listener_refuse_new(&m->listeners[i]);

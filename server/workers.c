@@ -276,7 +276,10 @@ static int watch_pid(struct supervised *s)
     }
     s->watch->data = s;
     s->master->running++;
-    return uv_poll_start(s->watch, UV_READABLE, on_pidfd);
+    if (uv_poll_start(s->watch, UV_READABLE, on_pidfd) == 0)
+        return 0;
+    forget_pid(s);
+    return -1;
 }
 
 static void adopt_orphan(struct supervised *dead, pid_t pid)

@@ -89,7 +89,10 @@ static void refuse(struct poller *p, struct poller_conn *pc)
         return;
     board_lane_add(&worker_lane(p->worker, 0)->taken, 1);
     conn_reject(&pc->conn);
+    int64_t now_us = p->net->now_us;
+    p->net->now_us = pc->since_us;
     poller_step(p, pc, 0);
+    p->net->now_us = now_us;
 }
 
 static int64_t pool_deadline(const struct poller_conn *pc)
@@ -247,6 +250,7 @@ static void *pool_thread(void *arg)
         board_lane_add(&lane->taken, 1);
         net_thread_tick(t);
         net_histogram_add(&t->stats->queued, t->now_us - pc->since_us, 1);
+        t->now_us = pc->since_us; /* a request lasts from when it came, not from when a thread had time */
         run(pool, pc, t);
         atomic_store_explicit(&lane->busy, false, memory_order_relaxed);
     }

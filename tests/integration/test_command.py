@@ -12,7 +12,7 @@ import pytest
 from lib.clock import PATIENCE
 from lib.config import Listener
 from lib.models import MODELS, Model
-from lib.server import BINARY, ROOT, refuses
+from lib.server import BINARY, ROOT, for_others, refuses
 from lib.site import BASIC_ROUTES, SIZES
 
 
@@ -50,6 +50,14 @@ def test_help() -> None:
     done = modus("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert all(word in done.stdout for word in ("-c FILE", "-t", "explain", "models", "handlers", "--version"))
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [(["start"], '"start"'), (["-t", "modus.conf"], '"modus.conf"'), (["-c"], "-c needs"), (["-t", "explain"], "too many")],
+)
+def test_usage_names_the_word(words: list[str], said: str) -> None:
+    assert said in modus(*words).stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["--nonsense"], ["-c"], ["-t", "explain"], ["models", "handlers"]])
@@ -209,7 +217,7 @@ def test_check_knows_what_the_user_may(config, tmp_path: Path) -> None:
         if folder.owner() == "root" and folder != Path("/") and folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o055)
     nobody = pwd.getpwnam("nobody").pw_uid
-    done = subprocess.run([BINARY, "-t", "-c", file], capture_output=True, text=True, user=nobody)
+    done = subprocess.run([for_others(tmp_path), "-t", "-c", file], capture_output=True, text=True, user=nobody)
     assert done.returncode == 1
     assert done.stderr == f"{file}:1: cannot write /e.log: its folder: Permission denied\n"
 
@@ -271,7 +279,7 @@ def test_logs_that_can_not_be_opened(config) -> None:
 
 def said_at_its_start(file: Path, user: str | None = None) -> str:
     """Standard error until it is ready; then it is stopped."""
-    with subprocess.Popen([BINARY, "-c", file], stderr=subprocess.PIPE, text=True, user=user) as server:
+    with subprocess.Popen([for_others(file.parent), "-c", file], stderr=subprocess.PIPE, text=True, user=user) as server:
         said = ""
         for line in server.stderr:
             said += line

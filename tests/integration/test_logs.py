@@ -240,6 +240,42 @@ def test_file_that_became_a_fifo(serve, model: Model) -> None:
     assert server.wait() == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_others_put_in_a_log_s_place_is_not_given_away(serve, model: Model, tmp_path: Path) -> None:
+    """Who may write in the folder of the logs gets nobody's file, neither by a link at once nor after SIGUSR1."""
+    secret = tmp_path / "secret"
+    secret.write_text("")
+    secret.chmod(0o600)
+    main = Listener("main", model.name, BASIC_ROUTES, options={"access_log": "a.log"})
+    server = serve(model, main, user="nobody")
+    log = server.folder / "a.log"
+    for link in (log.symlink_to, log.hardlink_to):
+        log.unlink()
+        link(secret)
+        server.signal(signal.SIGUSR1)
+        eventually(lambda: server["main"].ask("/hello").status == 200)
+        assert secret.stat().st_uid == 0
+    eventually(lambda: "symbolic link" in server.errors)
+    assert secret.read_text() == ""
+
+
+@pytest.mark.parametrize("path, status, least", [("/sleep?ms=300", 200, 500), ("/sleep?ms=301", 503, 150)])
+def test_duration_begins_when_the_request_came(serve, queued_model: Model, path: str, status: int, least: int) -> None:
+    """Not when a thread had time for it."""
+    options = queued_model.sized(1) | {"loops": 1, "access_log": "a.log", "log_format": "json", "max_connections": 8}
+    options |= {"queue_timeout": "200ms"} if status == 503 else {}
+    server = serve(queued_model, Listener("main", queued_model.name, BASIC_ROUTES, options=options))
+    with server["main"].connect() as first, server["main"].connect() as second:
+        first.send(request("/sleep?ms=600" if status == 503 else path))
+        first.is_quiet(0.05)
+        second.send(request(path))
+        assert second.answer().status == status
+        assert first.answer().status == 200
+    lines = [json.loads(line) for line in (server.folder / "a.log").read_text().splitlines()]
+    [duration] = [line["duration_us"] for line in lines if line["status"] == status][-1:]
+    assert duration > least * 1000
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_full_disk(serve, model: Model) -> None:
     server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"access_log": "/dev/full"}))

@@ -97,6 +97,14 @@ def refuses(endpoint: Endpoint) -> bool:
     return False
 
 
+def for_others(folder: Path) -> Path:
+    """A copy of the binary that every user can run: the tree may lie where only its owner can go."""
+    copy = folder / "modus"
+    shutil.copy(BINARY, copy)
+    copy.chmod(0o755)
+    return copy
+
+
 class Server:
     """A running server. Ask it for a listener's endpoint by name: server["main"]."""
 
