@@ -269,6 +269,7 @@ def text_of(results: Results, options: argparse.Namespace, ratios: list[report.R
         parts += report.once_table(results.once)
     if results.spins:
         parts += report.spins_table(results.spins)
+    parts += report.summary(results.rounds)
     if ratios:
         parts += report.ratio_table(ratios)
     parts.append("\n".join([f"- skipped: {name}: {reason}" for name, reason in results.skipped.items()] +

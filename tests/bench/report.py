@@ -133,6 +133,22 @@ def load_tables(rounds: list[Round]) -> list[str]:
     return parts
 
 
+SUMMED_UP = ["event-loop", "prefork", "thread-pool", "process", "nginx", "apache-event", "apache-worker"]
+
+
+def summary(rounds: list[Round]) -> list[str]:
+    """One table of all loads: what the README shows."""
+    servers = [name for name in SUMMED_UP if any(r.server == name for r in rounds)]
+    rows = []
+    for load in LOADS:
+        found = by_server(rounds, load.name)
+        if found:
+            rows.append([load.title] + [
+                figure(statistics.median(r.cpu_us for r in trusted_if_any(found[name]))) if name in found else "-"
+                for name in servers])
+    return ["### CPU time a request, µs", table(["load", *servers], rows)] if len(rows) > 1 else []
+
+
 # --- ratios -------------------------------------------------------------------------------------
 
 
