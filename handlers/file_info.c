@@ -25,7 +25,8 @@ void file_info_init(struct file_info *info, const struct stat *st, const char *t
     http_date_format(info->modified, info->modified_s);
     info->headers.len = 0; /* there is room for these three, and their values are ours */
     exchange_headers_add(&info->headers, "ETag", file_info_etag(info));
-    exchange_headers_add(&info->headers, "Last-Modified", (struct str){info->modified, HTTP_DATE_LEN});
+    exchange_headers_add(&info->headers, "Last-Modified",
+                         (struct str){info->modified, HTTP_DATE_LEN});
     if (*cache_control)
         exchange_headers_add(&info->headers, "Cache-Control", str_of(cache_control));
 }

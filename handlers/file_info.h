@@ -19,7 +19,7 @@ struct file_info {
     uint8_t etag_len;
     int64_t modified_s; /* what modified says */
     int64_t size;
-    const char *type; /* borrowed */
+    const char *type;                /* borrowed */
     struct exchange_headers headers; /* ETag, Last-Modified, Cache-Control */
 };
 

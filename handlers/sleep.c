@@ -12,8 +12,10 @@ struct sleep_conf {
 };
 
 static const struct option options[] = {
-    {"duration", OPTION_DURATION, offsetof(struct sleep_conf, duration_ms), .value = "50ms", .help = "how long to wait"},
-    {"max", OPTION_DURATION, offsetof(struct sleep_conf, max_ms), .value = "10s", .help = "the longest that ?ms=N may ask for"},
+    {"duration", OPTION_DURATION, offsetof(struct sleep_conf, duration_ms), .value = "50ms",
+     .help = "how long to wait"},
+    {"max", OPTION_DURATION, offsetof(struct sleep_conf, max_ms), .value = "10s",
+     .help = "the longest that ?ms=N may ask for"},
     {0},
 };
 

@@ -19,8 +19,10 @@ struct spin_conf {
 };
 
 static const struct option options[] = {
-    {"iterations", OPTION_INT, offsetof(struct spin_conf, iterations), .value = "1000000", .help = "how many additions"},
-    {"max", OPTION_INT, offsetof(struct spin_conf, max), .value = "1000000000", .help = "the most that ?n=N may ask for"},
+    {"iterations", OPTION_INT, offsetof(struct spin_conf, iterations), .value = "1000000",
+     .help = "how many additions"},
+    {"max", OPTION_INT, offsetof(struct spin_conf, max), .value = "1000000000",
+     .help = "the most that ?n=N may ask for"},
     {0},
 };
 

@@ -6,8 +6,8 @@
  * read into the cache first, a large one goes out from its descriptor. Conditional requests and
  * ranges work the same way for both.
  *
- * Names that begin with a dot are not served, in no part of a path, but for ".well-known" (RFC 8615)
- * at its front; what is no regular file is not either, and opening it can't hold us. */
+ * Names that begin with a dot are not served, in no part of a path, but for ".well-known" (RFC
+ * 8615) at its front; what is no regular file is not either, and opening it can't hold us. */
 #include "handlers/static.h"
 
 #include <errno.h>
@@ -32,11 +32,17 @@ enum {
 };
 
 static const struct option options[] = {
-    {"root", OPTION_PATH, offsetof(struct static_conf, root), .help = "the folder that is served; links work that stay inside it, dot files are 404 but for /.well-known/; it is opened before the user is dropped"},
-    {"index", OPTION_STRING, offsetof(struct static_conf, index), .value = "index.html", .help = "the file that stands for a folder; \"\" none"},
-    {"listing", OPTION_BOOL, offsetof(struct static_conf, listing), .value = "false", .help = "show what is in a folder without an index"},
-    {"cache_size", OPTION_SIZE, offsetof(struct static_conf, cache_size), .value = "16m", .max = (int64_t)1 << 40, .help = "memory for files up to 16k; 0 none"},
-    {"max_age", OPTION_DURATION, offsetof(struct static_conf, max_age_ms), .value = "0", .help = "how long clients may keep a file unasked; 0 says nothing"},
+    {"root", OPTION_PATH, offsetof(struct static_conf, root),
+     .help = "the folder that is served; links work that stay inside it, dot files are 404 but for "
+             "/.well-known/; it is opened before the user is dropped"},
+    {"index", OPTION_STRING, offsetof(struct static_conf, index), .value = "index.html",
+     .help = "the file that stands for a folder; \"\" none"},
+    {"listing", OPTION_BOOL, offsetof(struct static_conf, listing), .value = "false",
+     .help = "show what is in a folder without an index"},
+    {"cache_size", OPTION_SIZE, offsetof(struct static_conf, cache_size), .value = "16m",
+     .max = (int64_t)1 << 40, .help = "memory for files up to 16k; 0 none"},
+    {"max_age", OPTION_DURATION, offsetof(struct static_conf, max_age_ms), .value = "0",
+     .help = "how long clients may keep a file unasked; 0 says nothing"},
     {0},
 };
 
@@ -331,7 +337,9 @@ static bool make_path(struct str rest, char path[PATH_MAX])
     }
     if (rest.len >= PATH_MAX)
         return false;
-    size_t from = rest.len >= well_known.len && memcmp(rest.at, well_known.at, well_known.len) == 0 ? well_known.len : 0;
+    size_t from = rest.len >= well_known.len && memcmp(rest.at, well_known.at, well_known.len) == 0
+                      ? well_known.len
+                      : 0;
     if (from && from < rest.len && rest.at[from] != '/')
         return false;
     for (size_t i = from; i < rest.len; i++)

@@ -23,7 +23,7 @@ struct static_conf {
     struct file_cache *cache; /* NULL: none is wanted */
     char cache_control[40];   /* "": no such header */
     struct exchange_headers accept_ranges;
-    int64_t (*now_ms)(void);  /* monotonic and coarse */
+    int64_t (*now_ms)(void); /* monotonic and coarse */
 };
 
 #endif

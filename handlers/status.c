@@ -32,52 +32,49 @@ static const struct number {
     const char *metric; /* Prometheus; a name in _total is a counter, others are gauges */
     const char *help;
 } numbers[] = {
-    {CONNECTIONS, AT(connections_open), "open", "open",
-     "modus_connections_open", "Connections open now."},
-    {CONNECTIONS, AT(connections_idle), "idle", "idle",
-     "modus_connections_idle", "Connections between two requests now."},
-    {CONNECTIONS, AT(connections_active), "active", "active",
-     "modus_connections_active", "Connections with something to do now."},
+    {CONNECTIONS, AT(connections_open), "open", "open", "modus_connections_open",
+     "Connections open now."},
+    {CONNECTIONS, AT(connections_idle), "idle", "idle", "modus_connections_idle",
+     "Connections between two requests now."},
+    {CONNECTIONS, AT(connections_active), "active", "active", "modus_connections_active",
+     "Connections with something to do now."},
     {CONNECTIONS, AT(connections_waiting), "waiting", "waiting in the kernel",
      "modus_connections_waiting", "Connections that the kernel holds, not yet accepted."},
-    {CONNECTIONS, AT(connections_max), "max", "limit",
-     "modus_connections_max", "The most connections that may be open; 0 if not known."},
-    {CONNECTIONS, AT(accepted), "accepted", "accepted",
-     "modus_connections_accepted_total", "Connections accepted."},
-    {CONNECTIONS, AT(refused), "refused", "refused",
-     "modus_connections_refused_total", "Connections closed unserved."},
-    {CONNECTIONS, AT(evicted), "evicted", "evicted",
-     "modus_connections_evicted_total", "Idle connections closed to make room."},
+    {CONNECTIONS, AT(connections_max), "max", "limit", "modus_connections_max",
+     "The most connections that may be open; 0 if not known."},
+    {CONNECTIONS, AT(accepted), "accepted", "accepted", "modus_connections_accepted_total",
+     "Connections accepted."},
+    {CONNECTIONS, AT(refused), "refused", "refused", "modus_connections_refused_total",
+     "Connections closed unserved."},
+    {CONNECTIONS, AT(evicted), "evicted", "evicted", "modus_connections_evicted_total",
+     "Idle connections closed to make room."},
     {CONNECTIONS, AT(handshakes_failed), "handshakes_failed", "failed handshakes",
      "modus_handshakes_failed_total", "TLS handshakes that failed."},
-    {CONNECTIONS, AT(accept_pauses), "accept_pauses", "accept pauses",
-     "modus_accept_pauses_total", "Times that accepting was paused for want of descriptors or memory."},
-    {LISTENER, AT(worker_deaths), "worker_deaths", "worker deaths",
-     "modus_worker_deaths_total", "Workers that ended without being told to."},
-    {REQUESTS, AT(requests_active), "active", "in progress",
-     "modus_requests_active", "Requests in progress now."},
-    {REQUESTS, AT(requests), "total", "requests",
-     "modus_requests_total", "Requests ended."},
-    {REQUESTS, AT(bytes_in), "bytes_in", "bytes in",
-     "modus_received_bytes_total", "Bytes received."},
-    {REQUESTS, AT(bytes_out), "bytes_out", "bytes out",
-     "modus_sent_bytes_total", "Bytes sent."},
-    {THREADS, AT(threads_busy), "busy", "threads busy",
-     "modus_threads_busy", "Threads of the pool that are at work now."},
-    {THREADS, AT(threads), "total", "threads",
-     "modus_threads", "Threads of the pool; 0: no pool."},
-    {CHILDREN, AT(children), "now", "processes",
-     "modus_children", "Processes that serve a connection now."},
-    {CHILDREN, AT(children_idle), "idle", "idle",
-     "modus_children_idle", "Those of them that are between two requests."},
-    {CHILDREN, AT(children_max), "limit", "limit",
-     "modus_children_max", "The most processes of connections at once; 0: none are made."},
-    {QUEUE, AT(queue_depth), "depth", "queued",
-     "modus_queue_depth", "Work waiting for a thread now."},
-    {QUEUE, AT(queue_capacity), "capacity", "queue size",
-     "modus_queue_capacity", "The most work that may wait for a thread; 0: no queue."},
-    {QUEUE, AT(queue_rejected), "rejected", "answered 503",
-     "modus_queue_rejected_total", "Requests answered 503 because no thread came free."},
+    {CONNECTIONS, AT(accept_pauses), "accept_pauses", "accept pauses", "modus_accept_pauses_total",
+     "Times that accepting was paused for want of descriptors or memory."},
+    {LISTENER, AT(worker_deaths), "worker_deaths", "worker deaths", "modus_worker_deaths_total",
+     "Workers that ended without being told to."},
+    {REQUESTS, AT(requests_active), "active", "in progress", "modus_requests_active",
+     "Requests in progress now."},
+    {REQUESTS, AT(requests), "total", "requests", "modus_requests_total", "Requests ended."},
+    {REQUESTS, AT(bytes_in), "bytes_in", "bytes in", "modus_received_bytes_total",
+     "Bytes received."},
+    {REQUESTS, AT(bytes_out), "bytes_out", "bytes out", "modus_sent_bytes_total", "Bytes sent."},
+    {THREADS, AT(threads_busy), "busy", "threads busy", "modus_threads_busy",
+     "Threads of the pool that are at work now."},
+    {THREADS, AT(threads), "total", "threads", "modus_threads", "Threads of the pool; 0: no pool."},
+    {CHILDREN, AT(children), "now", "processes", "modus_children",
+     "Processes that serve a connection now."},
+    {CHILDREN, AT(children_idle), "idle", "idle", "modus_children_idle",
+     "Those of them that are between two requests."},
+    {CHILDREN, AT(children_max), "limit", "limit", "modus_children_max",
+     "The most processes of connections at once; 0: none are made."},
+    {QUEUE, AT(queue_depth), "depth", "queued", "modus_queue_depth",
+     "Work waiting for a thread now."},
+    {QUEUE, AT(queue_capacity), "capacity", "queue size", "modus_queue_capacity",
+     "The most work that may wait for a thread; 0: no queue."},
+    {QUEUE, AT(queue_rejected), "rejected", "answered 503", "modus_queue_rejected_total",
+     "Requests answered 503 because no thread came free."},
 };
 enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
 
@@ -131,8 +128,8 @@ static void json_numbers(struct page *p, const struct status_listener *l, enum g
 }
 
 /* A group that not every model has: null where it is absent. */
-static void json_group(struct page *p, const char *key, const struct status_listener *l, enum group group,
-                       bool present)
+static void json_group(struct page *p, const char *key, const struct status_listener *l,
+                       enum group group, bool present)
 {
     page_format(p, "\"%s\":%s", key, present ? "{" : "null,");
     if (!present)
@@ -371,8 +368,7 @@ static void put_prometheus(struct page *p, const struct status_snapshot *s)
         prometheus_number(p, s, &numbers[i]);
     prometheus_answers(p, s);
     prometheus_times(p, s, "modus_request_duration_seconds",
-                     "From a request's first byte to its answer handed over.",
-                     AT(latency));
+                     "From a request's first byte to its answer handed over.", AT(latency));
     prometheus_times(p, s, "modus_queue_wait_seconds", "Time spent waiting for a thread.",
                      AT(queued));
 }

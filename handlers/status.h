@@ -63,10 +63,10 @@ struct status_listener {
     uint64_t connections_idle; /* of them: between two requests, and nothing of the next has come */
     uint64_t connections_active;  /* the others */
     uint64_t connections_waiting; /* held by the kernel, not yet accepted; 0 also if not known */
-    uint64_t connections_max;  /* the limit; 0: not known */
-    uint64_t accepted;         /* totals from here on */
-    uint64_t refused;          /* closed unserved: at the limit, or no memory */
-    uint64_t evicted;          /* idle, closed to make room at the limit */
+    uint64_t connections_max;     /* the limit; 0: not known */
+    uint64_t accepted;            /* totals from here on */
+    uint64_t refused;             /* closed unserved: at the limit, or no memory */
+    uint64_t evicted;             /* idle, closed to make room at the limit */
     uint64_t handshakes_failed;
     uint64_t accept_pauses; /* accepting was paused: out of descriptors or memory */
 
@@ -79,8 +79,8 @@ struct status_listener {
     uint64_t threads;      /* that take work from the queue; 0: this model has none */
     uint64_t threads_busy; /* of them: at work now */
 
-    uint64_t children_max; /* processes that serve one connection each; 0: this model has none */
-    uint64_t children;     /* now */
+    uint64_t children_max;  /* processes that serve one connection each; 0: this model has none */
+    uint64_t children;      /* now */
     uint64_t children_idle; /* of them: between two requests */
 
     uint64_t queue_capacity; /* 0: this model has no queue */

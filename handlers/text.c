@@ -11,9 +11,12 @@ struct text_conf {
 };
 
 static const struct option options[] = {
-    {"body", OPTION_STRING, offsetof(struct text_conf, body), .value = "", .help = "the answer's body"},
-    {"type", OPTION_STRING, offsetof(struct text_conf, type), .value = "text/plain", .help = "its Content-Type"},
-    {"status", OPTION_INT, offsetof(struct text_conf, status), .value = "200", .min = 200, .max = 599, .help = "its status"},
+    {"body", OPTION_STRING, offsetof(struct text_conf, body), .value = "",
+     .help = "the answer's body"},
+    {"type", OPTION_STRING, offsetof(struct text_conf, type), .value = "text/plain",
+     .help = "its Content-Type"},
+    {"status", OPTION_INT, offsetof(struct text_conf, status), .value = "200", .min = 200,
+     .max = 599, .help = "its status"},
     {0},
 };
 

@@ -16,8 +16,8 @@ enum {
     LINGER_MS = 2000,
     LINGER_BYTES = 1024 * 1024, /* a peer that goes on sending more than this is cut */
     FRESH_MS = 1000,
-    TURN_REQUESTS = 64,         /* pipelined requests answered in one step */
-    EMPTY_LINES = 16,           /* before a request that are passed over */
+    TURN_REQUESTS = 64, /* pipelined requests answered in one step */
+    EMPTY_LINES = 16,   /* before a request that are passed over */
 };
 
 /* What a state's function has to say. */
@@ -116,7 +116,8 @@ static const struct route *find_route(const struct service *s, struct str path)
 
 static unsigned methods_of(const struct exchange_entry *entry)
 {
-    return entry->methods ? entry->methods & ~(unsigned)EXCHANGE_DUPLEX : EXCHANGE_GET | EXCHANGE_HEAD;
+    return entry->methods ? entry->methods & ~(unsigned)EXCHANGE_DUPLEX
+                          : EXCHANGE_GET | EXCHANGE_HEAD;
 }
 
 /* "Allow: GET, HEAD, OPTIONS" */
@@ -199,7 +200,8 @@ static void refuse(struct conn *c, struct exchange *x, int status)
 static void refuse_in_the_clear(struct conn *c, struct exchange *x)
 {
     give_up(c, x);
-    if (exchange_reply(x, 400, "text/plain", STR("400 The plain HTTP request was sent to HTTPS port\n")) != 0)
+    if (exchange_reply(x, 400, "text/plain",
+                       STR("400 The plain HTTP request was sent to HTTPS port\n")) != 0)
         exchange_fail(x, 400);
 }
 
@@ -257,7 +259,8 @@ static void begin_request(struct conn *c, struct net_thread *t, size_t head_len)
     int body = plan_body(c, x);
     if (body) {
         refuse(c, x, body);
-    } else if (refusal == 400 || refusal == 500 || (refusal >= 400 && x->request.expect_continue && !x->body_complete)) {
+    } else if (refusal == 400 || refusal == 500 ||
+               (refusal >= 400 && x->request.expect_continue && !x->body_complete)) {
         if (refusal == 405)
             add_allow_of(x);
         refuse(c, x, refusal);
@@ -279,14 +282,15 @@ static void refuse_head(struct conn *c, struct net_thread *t, int status)
 /* RFC 9112, 2.2. More of them than anybody would send are no request. */
 static void skip_empty_lines(struct conn *c, struct net_thread *t)
 {
-    while (t->window_len >= 2 && t->window[0] == '\r' && t->window[1] == '\n' && c->empty_lines < EMPTY_LINES) {
+    while (t->window_len >= 2 && t->window[0] == '\r' && t->window[1] == '\n' &&
+           c->empty_lines < EMPTY_LINES) {
         conn_window_take(t, 2);
         c->empty_lines++;
     }
 }
 
-/* Until when the first request of a new connection may be on its way: behind a TLS handshake, or on a
- * unix socket, it comes a little later than the connection. Who closes then has lost it. */
+/* Until when the first request of a new connection may be on its way: behind a TLS handshake, or on
+ * a unix socket, it comes a little later than the connection. Who closes then has lost it. */
 static int64_t fresh_until(const struct conn *c)
 {
     int64_t limit = c->service->header_timeout_ms;
@@ -314,7 +318,8 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
                 c->scanned = 0;
                 c->empty_lines = 0;
             }
-            long n = http1_head_end(t->window, t->window_len, &c->scanned, c->service->max_header_size);
+            long n =
+                http1_head_end(t->window, t->window_len, &c->scanned, c->service->max_header_size);
             if (n > 0)
                 begin_request(c, t, (size_t)n);
             else if (n < 0)
@@ -336,7 +341,8 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
         case CONN_READ_GONE:
             return TURN_ON;
         }
-        if (c->state == CONN_IDLE && is_leaving(c) && (c->requests || t->now_ms >= fresh_until(c))) {
+        if (c->state == CONN_IDLE && is_leaving(c) &&
+            (c->requests || t->now_ms >= fresh_until(c))) {
             set_state(c, t, CONN_LINGER);
             c->peer_closes = true; /* nothing is under way either way */
             return TURN_ON;
@@ -419,7 +425,8 @@ static bool step_events(struct net_thread *t, struct exchange *x)
         call_step(x, EXCHANGE_TIMER);
         called = true;
     }
-    if (x->stage == EXCHANGE_OPEN && exchange_is_streamed(x) && !x->body_seen && (x->body.len || x->body_complete)) {
+    if (x->stage == EXCHANGE_OPEN && exchange_is_streamed(x) && !x->body_seen &&
+        (x->body.len || x->body_complete)) {
         x->body_seen = true;
         call_step(x, EXCHANGE_BYTES);
         called = true;
@@ -444,7 +451,8 @@ static void spoil(struct conn *c, struct exchange *x, int status)
 
 static bool take_body(struct conn *c, struct net_thread *t, struct exchange *x)
 {
-    bool wanted = x->stage == EXCHANGE_READING || (x->stage != EXCHANGE_RETURNED && exchange_is_streamed(x));
+    bool wanted =
+        x->stage == EXCHANGE_READING || (x->stage != EXCHANGE_RETURNED && exchange_is_streamed(x));
     if (x->body_complete || !wanted || x->failed)
         return false;
     bool progress = conn_take_body(c, t, x);
@@ -777,7 +785,8 @@ static bool work(struct conn *c, struct net_thread *t, uint64_t first)
         c->wants = 0;
         c->reading = false;
         r = turn(c, t);
-        if (r == TURN_ON && c->state == CONN_IDLE && (c->requests - first >= TURN_REQUESTS || conn_had_share(t)))
+        if (r == TURN_ON && c->state == CONN_IDLE &&
+            (c->requests - first >= TURN_REQUESTS || conn_had_share(t)))
             r = TURN_AGAIN;
     }
     if (c->state == CONN_ENDED)

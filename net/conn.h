@@ -105,7 +105,7 @@ struct conn {
     atomic_uint gone; /* 1: hung up; set from any thread, so it stands apart from the flags below */
     struct conn_peer peer;
     uint8_t state;
-    uint8_t wants; /* what the transport refused last */
+    uint8_t wants;       /* what the transport refused last */
     uint8_t empty_lines; /* passed over before a request */
     bool eof : 1;
     bool reading : 1; /* input is waited for, in whichever direction the transport says */
@@ -115,9 +115,9 @@ struct conn {
     bool reject : 1;
     bool blocked : 1; /* the peer takes no more; since_ms says since when */
     bool retire : 1;
-    bool offered : 1; /* CONN_WANT_SERVE was returned for the open exchange */
+    bool offered : 1;      /* CONN_WANT_SERVE was returned for the open exchange */
     bool in_the_clear : 1; /* HTTP where TLS should be: it gets one answer that says so */
-    bool roused : 1;  /* counted as active: the last step did not leave it idle */
+    bool roused : 1;       /* counted as active: the last step did not leave it idle */
 };
 
 /* Start on an accepted transport, which it takes (plain; with service->tls set, over TLS).
@@ -133,8 +133,8 @@ struct exchange *conn_exchange(const struct conn *c);
 int64_t conn_deadline(const struct conn *c);
 /* Nothing of a request has been read and nothing waits to be sent. */
 bool conn_is_idle(const struct conn *c);
-/* Monotonic milliseconds from which on nothing is lost if it ends: since when it has been idle, or until
- * when the first request of a new one may be on its way. INT64_MAX while it is not idle. */
+/* Monotonic milliseconds from which on nothing is lost if it ends: since when it has been idle, or
+ * until when the first request of a new one may be on its way. INT64_MAX while it is not idle. */
 int64_t conn_spare_ms(const struct conn *c);
 /* Bytes were read that the next step can work on without the socket becoming readable. */
 bool conn_has_input(const struct conn *c);

@@ -141,7 +141,8 @@ static void decide_close(struct conn *c, struct exchange *x)
         c->close_after = true;
         c->peer_closes = x->body_complete;
     }
-    if (!x->is_http || c->retire || (x->ended && !x->body_complete) || atomic_load_explicit(s->draining, memory_order_relaxed) ||
+    if (!x->is_http || c->retire || (x->ended && !x->body_complete) ||
+        atomic_load_explicit(s->draining, memory_order_relaxed) ||
         (s->keepalive_requests && c->requests >= s->keepalive_requests))
         c->close_after = true;
     /* Nobody could tell such an answer's end otherwise. */
@@ -155,8 +156,9 @@ static void gather_status(struct net_thread *t, int status)
         gather(t, t->ok_head, t->ok_head_len);
         return;
     }
-    t->out_len += (size_t)snprintf(t->out + t->out_len, HEAD_ROOM, "HTTP/1.1 %d %s\r\nServer: Modus\r\n",
-                                   status, http_phrase(status));
+    t->out_len +=
+        (size_t)snprintf(t->out + t->out_len, HEAD_ROOM, "HTTP/1.1 %d %s\r\nServer: Modus\r\n",
+                         status, http_phrase(status));
     gather(t, t->date, t->date_len);
 }
 
@@ -188,7 +190,8 @@ static bool send_head(struct conn *c, struct net_thread *t, struct exchange *x)
     if (x->fields_len > NET_OUT_SIZE / 2)
         return false;
     x->bodyless = x->method == EXCHANGE_HEAD || x->status == 204 || x->status == 304;
-    x->chunked_out = x->length < 0 && x->is_http && x->request.minor == 1 && x->status != 204 && x->status != 304;
+    x->chunked_out = x->length < 0 && x->is_http && x->request.minor == 1 && x->status != 204 &&
+                     x->status != 304;
     decide_close(c, x);
     gather_head(c, t, x);
     return true;
@@ -218,7 +221,8 @@ static void remove_piece(struct exchange *x, struct exchange_piece *p)
 }
 
 /* Send some of a piece. Returns false when it must wait. */
-static bool send_piece(struct conn *c, struct net_thread *t, struct exchange *x, struct exchange_piece *p)
+static bool send_piece(struct conn *c, struct net_thread *t, struct exchange *x,
+                       struct exchange_piece *p)
 {
     bool more = x->chunked_out || p->next || !x->ended;
     if (p->fd < 0 && p->len <= COPY_MAX) {
@@ -261,7 +265,8 @@ static void open_chunk(struct conn *c, struct net_thread *t, struct exchange_pie
 }
 
 /* Returns false when the peer takes no more for now. */
-static bool pump_piece(struct conn *c, struct net_thread *t, struct exchange *x, struct exchange_piece *p)
+static bool pump_piece(struct conn *c, struct net_thread *t, struct exchange *x,
+                       struct exchange_piece *p)
 {
     if (x->bodyless) {
         int64_t sent = x->body_bytes;
@@ -287,7 +292,8 @@ static bool pump_piece(struct conn *c, struct net_thread *t, struct exchange *x,
  * is sent: the peer would take them for the next answer. */
 static bool is_wrong(const struct exchange *x)
 {
-    return x->length >= 0 && !x->bodyless && (x->promised > x->length || (x->ended && x->promised != x->length));
+    return x->length >= 0 && !x->bodyless &&
+           (x->promised > x->length || (x->ended && x->promised != x->length));
 }
 
 static bool pump_locked(struct conn *c, struct net_thread *t, struct exchange *x)

@@ -193,7 +193,8 @@ struct str exchange_query_value(const struct exchange *x, const char *name)
     while (rest.len) {
         const char *amp = memchr(rest.at, '&', rest.len);
         struct str pair = {rest.at, amp ? (size_t)(amp - rest.at) : rest.len};
-        if (pair.len > wanted.len && pair.at[wanted.len] == '=' && memcmp(pair.at, name, wanted.len) == 0)
+        if (pair.len > wanted.len && pair.at[wanted.len] == '=' &&
+            memcmp(pair.at, name, wanted.len) == 0)
             return (struct str){pair.at + wanted.len + 1, pair.len - wanted.len - 1};
         size_t used = pair.len + (amp ? 1 : 0);
         rest = (struct str){rest.at + used, rest.len - used};
@@ -589,7 +590,8 @@ static ssize_t take_bytes(struct exchange *x, const char *bytes, size_t len)
     while (taken < len && x->unsent < EXCHANGE_PIPE_SIZE) {
         struct exchange_piece *last = NULL;
         if (x->pieces)
-            last = (struct exchange_piece *)((char *)x->pieces_end - offsetof(struct exchange_piece, next));
+            last = (struct exchange_piece *)((char *)x->pieces_end -
+                                             offsetof(struct exchange_piece, next));
         if (!last || last->room == 0) {
             last = add_piece(x, PIECE_SIZE);
             if (!last)
@@ -691,7 +693,8 @@ void exchange_serve(struct exchange *x)
     x->stage = EXCHANGE_SERVED;
     x->served_us = x->clock_us();
     x->looked_ms = x->served_us / 1000;
-    int r = atomic_load_explicit(&x->cancel, memory_order_acquire) ? MODUS_CANCELED : x->entry->run(x);
+    int r =
+        atomic_load_explicit(&x->cancel, memory_order_acquire) ? MODUS_CANCELED : x->entry->run(x);
     exchange_hold(x);
     bool begun = x->begun;
     if (r == 0 && begun)

@@ -75,39 +75,39 @@ struct exchange {
     _Atomic enum exchange_stage stage;
     atomic_bool cancel;
     int cancel_status; /* what a cancelled request is answered with, if it still can; set before */
-    bool write_short; /* step: owed an EXCHANGE_ROOM */
-    bool body_seen;   /* step: told of all body bytes there are */
+    bool write_short;  /* step: owed an EXCHANGE_ROOM */
+    bool body_seen;    /* step: told of all body bytes there are */
     bool is_http;
-    bool continued;   /* "100 Continue" was said, or is not wanted */
-    bool held;        /* counted as begun in an earlier step */
-    int refusal;      /* answered with this status without asking a handler; 0 none */
+    bool continued; /* "100 Continue" was said, or is not wanted */
+    bool held;      /* counted as begun in an earlier step */
+    int refusal;    /* answered with this status without asking a handler; 0 none */
 
     struct http1_chunks chunks;
-    int64_t body_left;    /* of a Content-Length body, not yet read */
-    int64_t body_got;     /* decoded bytes so far */
+    int64_t body_left;      /* of a Content-Length body, not yet read */
+    int64_t body_got;       /* decoded bytes so far */
     struct conn_bytes body; /* (shared) decoded, unread */
-    size_t body_room;     /* capacity of body.at */
-    bool body_complete;   /* (shared) no more will come */
-    bool body_cut;        /* (shared) it will never be whole: the peer's end came first */
+    size_t body_room;       /* capacity of body.at */
+    bool body_complete;     /* (shared) no more will come */
+    bool body_cut;          /* (shared) it will never be whole: the peer's end came first */
 
     int status;
-    int64_t length;   /* of the answer's body; -1 unknown */
-    bool begun;       /* (shared) status and fields are fixed */
-    bool ended;       /* (shared) no more pieces will come */
+    int64_t length;     /* of the answer's body; -1 unknown */
+    bool begun;         /* (shared) status and fields are fixed */
+    bool ended;         /* (shared) no more pieces will come */
     atomic_bool failed; /* what was promised can't be kept: cut the connection */
     bool head_sent;
     bool tail_sent;
     bool chunked_out;
-    bool bodyless; /* HEAD, 204, 304: what is promised is not sent */
-    int64_t promised; /* (shared) body bytes given by the handler */
-    int64_t body_bytes; /* of the answer, handed to the transport */
+    bool bodyless;                               /* HEAD, 204, 304: what is promised is not sent */
+    int64_t promised;                            /* (shared) body bytes given by the handler */
+    int64_t body_bytes;                          /* of the answer, handed to the transport */
     struct exchange_piece *pieces, **pieces_end; /* (shared) */
     struct exchange_piece own_piece; /* the first, so that a plain reply allocates nothing */
     bool own_piece_used;
-    size_t unsent; /* (shared) bytes in pieces that count against EXCHANGE_PIPE_SIZE */
-    atomic_uint news;      /* bumped by the connection whenever the handler may go on */
-    unsigned news_read;    /* the handler's last look */
-    atomic_bool kicked;    /* a kick is under way */
+    size_t unsent;      /* (shared) bytes in pieces that count against EXCHANGE_PIPE_SIZE */
+    atomic_uint news;   /* bumped by the connection whenever the handler may go on */
+    unsigned news_read; /* the handler's last look */
+    atomic_bool kicked; /* a kick is under way */
 
     char *fields; /* "Name: value\r\n"..., inline_fields or allocated */
     size_t fields_len, fields_size;
@@ -126,15 +126,16 @@ struct exchange {
     _Alignas(16) char inline_memory[INLINE_MEMORY];
 };
 
-_Static_assert(sizeof(struct exchange) == EXCHANGE_SIZE, "an exchange is a page: adapt INLINE_MEMORY");
+_Static_assert(sizeof(struct exchange) == EXCHANGE_SIZE,
+               "an exchange is a page: adapt INLINE_MEMORY");
 
 /* A clean exchange of c, or NULL when memory is out. exchange_put gives it back: runs what was
  * deferred and frees what it holds. */
 struct exchange *exchange_get(struct net_thread *t, struct conn *c);
 void exchange_put(struct net_thread *t, struct exchange *x);
 void exchange_free_spares(struct net_thread *t);
-/* Have one more ready. alignment: a cache line's, or EXCHANGE_SIZE for one that lies on one page, which
- * leaves a hole behind it. Returns 0 or -ENOMEM. */
+/* Have one more ready. alignment: a cache line's, or EXCHANGE_SIZE for one that lies on one page,
+ * which leaves a hole behind it. Returns 0 or -ENOMEM. */
 int exchange_add_spare(struct net_thread *t, size_t alignment);
 
 /* Append decoded body bytes. Returns 0 or -ENOMEM. */

@@ -89,9 +89,9 @@ static unsigned method_of(const char *head, size_t len, struct str *text)
         struct str text;
         unsigned bit;
     } methods[] = {
-        {{"GET", 3}, EXCHANGE_GET},       {{"HEAD", 4}, EXCHANGE_HEAD},
-        {{"POST", 4}, EXCHANGE_POST},     {{"PUT", 3}, EXCHANGE_PUT},
-        {{"DELETE", 6}, EXCHANGE_DELETE}, {{"PATCH", 5}, EXCHANGE_PATCH},
+        {{"GET", 3}, EXCHANGE_GET},         {{"HEAD", 4}, EXCHANGE_HEAD},
+        {{"POST", 4}, EXCHANGE_POST},       {{"PUT", 3}, EXCHANGE_PUT},
+        {{"DELETE", 6}, EXCHANGE_DELETE},   {{"PATCH", 5}, EXCHANGE_PATCH},
         {{"OPTIONS", 7}, EXCHANGE_OPTIONS},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
@@ -109,7 +109,8 @@ static bool expects_continue(const struct http1_request *r, const char *head)
 {
     for (unsigned i = 0; i < r->header_count; i++) {
         const struct http1_header *h = &r->headers[i];
-        if (h->name_len == 6 && (head[h->name] | 32) == 'e' && str_is_nocase((struct str){head + h->name, 6}, STR("expect")))
+        if (h->name_len == 6 && (head[h->name] | 32) == 'e' &&
+            str_is_nocase((struct str){head + h->name, 6}, STR("expect")))
             return true;
     }
     return false;
@@ -120,7 +121,8 @@ static void blank_last_tabs(char *head, size_t len)
 {
     if (!memchr(head, '\t', len))
         return;
-    for (char *cr = memchr(head, '\r', len); cr; cr = memchr(cr + 1, '\r', len - (size_t)(cr + 1 - head)))
+    for (char *cr = memchr(head, '\r', len); cr;
+         cr = memchr(cr + 1, '\r', len - (size_t)(cr + 1 - head)))
         for (char *p = cr; p > head && (p[-1] == ' ' || p[-1] == '\t'); p--)
             p[-1] = ' ';
 }

@@ -2,9 +2,9 @@
 /* HTTP/1 requests out of bytes: where a head ends, what it says, and the body's framing.
  *
  * There is one parser, llhttp; what a request means comes from it alone. Before it stands a guard
- * (http1_guard.c) that only ever rejects: what RFC 9110 and 9112 forbid and some llhttp builds pass.
- * So the two can't disagree on a request that gets through: what llhttp says holds, and it is only
- * asked about requests that are strict.
+ * (http1_guard.c) that only ever rejects: what RFC 9110 and 9112 forbid and some llhttp builds
+ * pass. So the two can't disagree on a request that gets through: what llhttp says holds, and it is
+ * only asked about requests that are strict.
  *
  * Nothing here knows of sockets, time or routes. Safe from: the owner of the struct.
  */
@@ -66,7 +66,8 @@ struct http1_chunks {
  * those are chunk extensions, to be dropped: llhttp knows only some of their forms, and RFC 9112
  * wants all to be ignored. Returns a count, or -1 when the framing is not strictly right. *ended is
  * set once the body is complete. */
-long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, size_t *skip, bool *ended);
+long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, size_t *skip,
+                       bool *ended);
 
 /* Feed len bytes of the message's body (framing included), never bytes beyond it. Decoded bytes go
  * to sink, whose non-zero return stops. r->complete is set at the end.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The guard before the parser: it reads a request head, and a chunked body's framing, only to find a
- * reason to reject. It gives no value to anybody, so it can't disagree with llhttp about what a
+/* The guard before the parser: it reads a request head, and a chunked body's framing, only to find
+ * a reason to reject. It gives no value to anybody, so it can't disagree with llhttp about what a
  * request means; it makes sure that whatever llhttp is linked (8.1 passes obs-fold, two Hosts,
  * doubled spaces, Transfer-Encoding on HTTP/1.0, and in its default build bare CR and wrong chunk
  * ends) only strict requests are answered. RFC 9112, sections 2.2, 3, 5, 6 and 7.
@@ -82,7 +82,8 @@ static int guard_request_line(const char *at, const char *end, struct seen *seen
     if (p == target || p == end || *p != ' ')
         return 400;
     p++;
-    if (end - p != 8 || memcmp(p, "HTTP/", 5) != 0 || !is(p[5], DIGIT) || p[6] != '.' || !is(p[7], DIGIT))
+    if (end - p != 8 || memcmp(p, "HTTP/", 5) != 0 || !is(p[5], DIGIT) || p[6] != '.' ||
+        !is(p[7], DIGIT))
         return 400;
     if (p[5] != '1' || (p[7] != '0' && p[7] != '1'))
         return 505;
@@ -111,7 +112,8 @@ static int guard_encoding(struct str value, struct seen *seen)
     if (value.len <= 7 || !str_is_nocase((struct str){value.at + value.len - 7, 7}, STR("chunked")))
         return 400;
     struct str before = trim(value.at, value.at + value.len - 7);
-    if (before.len == 0 || before.at[before.len - 1] != ',' || memmem(before.at, before.len, "chunked", 7))
+    if (before.len == 0 || before.at[before.len - 1] != ',' ||
+        memmem(before.at, before.len, "chunked", 7))
         return 400;
     seen->status = 501;
     return 0;
@@ -284,10 +286,12 @@ static int framing_byte(struct http1_chunks *g, char c)
 
 static bool is_extension(const struct http1_chunks *g, char c)
 {
-    return g->state == SIZE ? c == ';' : g->state >= EXTENSION && g->state <= QUOTED_PAIR && c != '\r';
+    return g->state == SIZE ? c == ';'
+                            : g->state >= EXTENSION && g->state <= QUOTED_PAIR && c != '\r';
 }
 
-long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, size_t *skip, bool *ended)
+long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, size_t *skip,
+                       bool *ended)
 {
     size_t i = 0;
     *skip = 0;

@@ -24,14 +24,14 @@ struct route {
  * writes them escapes them. */
 struct exchange_record {
     struct str peer, method, target, referer, user_agent;
-    int minor;  /* HTTP/1.minor */
-    int status; /* 0: cut before an answer */
+    int minor;          /* HTTP/1.minor */
+    int status;         /* 0: cut before an answer */
     int64_t body_bytes; /* of the answer, as sent */
     int64_t duration_us;
 };
 
 struct service {
-    bool duplex; /* a TCP listener: routes[0] serves the whole connection */
+    bool duplex;             /* a TCP listener: routes[0] serves the whole connection */
     struct tls_context *tls; /* NULL: plain */
 
     const struct route *routes; /* longest prefix first */

@@ -12,7 +12,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { EVERYBODY = 0666 }; /* who may connect to a unix socket is for its folder to say, as to a port */
+enum {
+    EVERYBODY = 0666
+}; /* who may connect to a unix socket is for its folder to say, as to a port */
 
 union any_address {
     struct sockaddr any;
@@ -106,8 +108,8 @@ int socket_listen(const struct socket_address *a, int backlog, char *why, size_t
     }
     if (a->unix_path)
         remove_stale(&address, len);
-    if (bind(fd, &address.any, len) == 0 && (!a->unix_path || chmod(a->unix_path, EVERYBODY) == 0) &&
-        listen(fd, backlog) == 0)
+    if (bind(fd, &address.any, len) == 0 &&
+        (!a->unix_path || chmod(a->unix_path, EVERYBODY) == 0) && listen(fd, backlog) == 0)
         return fd;
     snprintf(why, why_size, "%s%s", strerror(errno), remedy(errno, a));
     close(fd);
@@ -201,6 +203,7 @@ void socket_name(int fd, char *text, size_t size)
         snprintf(text, size, "%s:%d", inet_ntop(AF_INET, &address.in.sin_addr, host, sizeof host),
                  ntohs(address.in.sin_port));
     else
-        snprintf(text, size, "[%s]:%d", inet_ntop(AF_INET6, &address.in6.sin6_addr, host, sizeof host),
+        snprintf(text, size, "[%s]:%d",
+                 inet_ntop(AF_INET6, &address.in6.sin6_addr, host, sizeof host),
                  ntohs(address.in6.sin6_port));
 }

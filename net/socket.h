@@ -14,8 +14,8 @@
 
 struct socket_address {
     const char *unix_path; /* or NULL */
-    const char *host;      /* numeric IPv4 or IPv6; "*": any, of both families where there are both */
-    uint16_t port;         /* 0: the kernel chooses */
+    const char *host; /* numeric IPv4 or IPv6; "*": any, of both families where there are both */
+    uint16_t port;    /* 0: the kernel chooses */
 };
 
 /* Bind and listen. A unix socket file that nobody answers on is replaced; everybody may
@@ -24,9 +24,9 @@ struct socket_address {
 int socket_listen(const struct socket_address *address, int backlog, char *why, size_t why_size);
 /* Let connections come up only once they have sent something. A hint: failing is no error. */
 void socket_defer_accept(int fd);
-/* Take in no new connections. Only their first packets are dropped: handshakes under way end well (a
- * filter that dropped all would eat their last packet, and they would be reset later), so what comes
- * of them may appear in the queue a little later. */
+/* Take in no new connections. Only their first packets are dropped: handshakes under way end well
+ * (a filter that dropped all would eat their last packet, and they would be reset later), so what
+ * comes of them may appear in the queue a little later. */
 void socket_drop_new(int fd);
 /* Does a connection wait to be accepted? */
 bool socket_has_waiting(int fd);

@@ -3,11 +3,11 @@
  * status handler can read them: a block is plain memory, zeroed to begin with, usually shared.
  *
  * Adds are relaxed atomics, so several threads or processes may share a block; one block a thread
- * or worker is faster. Readers add blocks up (net_stats_add) and see each counter whole, but not all
- * of them at one instant.
+ * or worker is faster. Readers add blocks up (net_stats_add) and see each counter whole, but not
+ * all of them at one instant.
  *
- * Times go into a histogram of logarithmic buckets, eight to each power of two of microseconds, so a
- * percentile is right within an eighth.
+ * Times go into a histogram of logarithmic buckets, eight to each power of two of microseconds, so
+ * a percentile is right within an eighth.
  *
  * Safe from: any thread, any process, child after fork.
  */
@@ -29,10 +29,10 @@ struct net_stats {
     _Alignas(64) _Atomic uint64_t accepted; /* connections begun */
     _Atomic uint64_t closed;                /* connections ended: open = accepted - closed */
     _Atomic uint64_t roused;                /* connections that a step left with something to do */
-    _Atomic uint64_t rested;                /* those idle again, or ended: active = roused - rested */
-    _Atomic uint64_t begun;                 /* exchanges that did not end in the step they began in */
-    _Atomic uint64_t ended;                 /* those that did end: in progress = begun - ended */
-    _Atomic uint64_t answers[6];            /* by class; [0]: cut before an answer */
+    _Atomic uint64_t rested;     /* those idle again, or ended: active = roused - rested */
+    _Atomic uint64_t begun;      /* exchanges that did not end in the step they began in */
+    _Atomic uint64_t ended;      /* those that did end: in progress = begun - ended */
+    _Atomic uint64_t answers[6]; /* by class; [0]: cut before an answer */
     _Atomic uint64_t handshakes_failed;
     _Atomic uint64_t rejected;      /* answered 503 after waiting for a thread */
     _Atomic uint64_t evicted;       /* idle connections closed to make room */

@@ -15,7 +15,7 @@ static bool strip_authority(struct str *raw)
 {
     size_t scheme = raw->len >= 7 && str_is_nocase((struct str){raw->at, 7}, STR("http://"))    ? 7
                     : raw->len >= 8 && str_is_nocase((struct str){raw->at, 8}, STR("https://")) ? 8
-                                                                                 : 0;
+                                                                                                : 0;
     if (!scheme)
         return false;
     size_t i = scheme;
@@ -33,7 +33,8 @@ static bool is_normal(struct str path)
     for (size_t i = 0; i < path.len; i++) {
         if (path.at[i] == '%')
             return false;
-        if (path.at[i] == '/' && i + 1 < path.len && (path.at[i + 1] == '/' || path.at[i + 1] == '.'))
+        if (path.at[i] == '/' && i + 1 < path.len &&
+            (path.at[i + 1] == '/' || path.at[i + 1] == '.'))
             return false;
     }
     return true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The request target: split, decoded and normalised, so that routes and handlers see one spelling of
- * each path. RFC 9112 section 3.2, RFC 3986 sections 5.2.4 and 6.2.2. */
+/* The request target: split, decoded and normalised, so that routes and handlers see one spelling
+ * of each path. RFC 9112 section 3.2, RFC 3986 sections 5.2.4 and 6.2.2. */
 #ifndef NET_TARGET_H
 #define NET_TARGET_H
 

@@ -24,7 +24,8 @@ static void write_date(struct net_thread *t, time_t now)
     struct tm tm;
     gmtime_r(&now, &tm);
     /* Not strftime: names must not follow the locale. */
-    t->date_len = (size_t)snprintf(t->date, sizeof t->date, "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
+    t->date_len = (size_t)snprintf(t->date, sizeof t->date,
+                                   "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
                                    days + tm.tm_wday * 3, tm.tm_mday, months + tm.tm_mon * 3,
                                    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
     t->ok_head_len = (size_t)snprintf(t->ok_head, sizeof t->ok_head,
@@ -59,7 +60,8 @@ struct net_thread *net_thread_new(size_t in_size, struct net_stats *stats)
     struct net_thread *t = aligned_alloc(PAGE, out_at + NET_OUT_SIZE);
     if (!t)
         return NULL;
-    *t = (struct net_thread){.in = (char *)t + in_at, .in_size = in_size, .out = (char *)t + out_at};
+    *t =
+        (struct net_thread){.in = (char *)t + in_at, .in_size = in_size, .out = (char *)t + out_at};
     if (exchange_add_spare(t, EXCHANGE_SIZE) != 0) {
         free(t);
         return NULL;

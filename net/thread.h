@@ -2,8 +2,9 @@
 /* What one thread that steps connections owns: the buffers that all its connections borrow while
  * they are stepped (so that an idle one holds none), the time, and its counters.
  *
- * What a small request touches lies close together: on pages of its own, which are few. A child of the
- * `process` model pays for each page it touches by a fault and a copy, the others by a cache line.
+ * What a small request touches lies close together: on pages of its own, which are few. A child of
+ * the `process` model pays for each page it touches by a fault and a copy, the others by a cache
+ * line.
  *
  * Nothing here is shared: one struct net_thread a thread, and a forked child makes its own or goes
  * on with the copy. Time is an argument to connections: it is read from clock_us, once a
@@ -25,7 +26,8 @@ enum { NET_OUT_SIZE = 64 * 1024 };
 
 struct net_thread {
     int64_t now_ms; /* monotonic, of the last tick */
-    int64_t now_us; /* durations of what is read begin here; a driver that let it wait sets an earlier time */
+    int64_t now_us; /* durations of what is read begin here; a driver that let it wait sets an
+                       earlier time */
     int64_t (*clock_us)(void);
     struct net_stats *stats; /* where counts go; shared or not */
 
@@ -36,10 +38,10 @@ struct net_thread {
     size_t window_len;
     bool window_open; /* the connection's kept bytes have been put there */
     unsigned drained; /* what the transport waits for before it has more to read; 0: it may have */
-    char *out; /* answers gathered for one write; NET_OUT_SIZE */
+    char *out;        /* answers gathered for one write; NET_OUT_SIZE */
     size_t out_len;
-    size_t moved; /* bytes read and written in this step */
-    unsigned gathered[6]; /* answers of this step by class, not yet counted */
+    size_t moved;          /* bytes read and written in this step */
+    unsigned gathered[6];  /* answers of this step by class, not yet counted */
     unsigned gathered_now; /* those of them that began in this step */
     time_t date_s;
     char date[48]; /* "Server: ...\r\nDate: ...\r\n" as it stands in answers */

@@ -32,13 +32,13 @@ struct tls {
     struct tls_rest rest;        /* what came in the place of a handshake */
     char first[8];               /* the first bytes, while they may be HTTP in the clear */
     size_t first_len;
-    bool guessing;               /* OpenSSL has seen nothing yet */
+    bool guessing; /* OpenSSL has seen nothing yet */
     bool gone;
-    bool more;    /* further bytes follow the record that is being written */
-    bool asked;   /* the last read() read below; OpenSSL may have had a record left */
-    bool emptied; /* and that brought less than there was room for */
-    bool starved; /* the last read() brought nothing; more needs the socket first */
-    bool said;    /* close_notify is out */
+    bool more;        /* further bytes follow the record that is being written */
+    bool asked;       /* the last read() read below; OpenSSL may have had a record left */
+    bool emptied;     /* and that brought less than there was room for */
+    bool starved;     /* the last read() brought nothing; more needs the socket first */
+    bool said;        /* close_notify is out */
     unsigned records; /* come since the last data */
 };
 
@@ -145,9 +145,10 @@ BIO_METHOD *tls_bio_method_new(void)
     return method;
 }
 
-/* OpenSSL goes on reading as long as what comes is no data, and each KeyUpdate costs it new keys, each
- * attempt to renegotiate an alert: with a flood of them it would not come back. */
-void tls_on_message(int is_ours, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg)
+/* OpenSSL goes on reading as long as what comes is no data, and each KeyUpdate costs it new keys,
+ * each attempt to renegotiate an alert: with a flood of them it would not come back. */
+void tls_on_message(int is_ours, int version, int type, const void *bytes, size_t len, SSL *ssl,
+                    void *arg)
 {
     (void)version, (void)bytes, (void)len, (void)arg;
     if (is_ours || type != SSL3_RT_HEADER || !SSL_is_init_finished(ssl))
@@ -436,8 +437,11 @@ int tls_accept_over(struct transport *t, struct tls_context *context, struct tra
         return -1;
     }
     atomic_fetch_add(&context->references, 1);
-    *s = (struct tls){
-        .ssl = ssl, .under = under, .context = context, .emptied = true, .guessing = !context->any_protocol};
+    *s = (struct tls){.ssl = ssl,
+                      .under = under,
+                      .context = context,
+                      .emptied = true,
+                      .guessing = !context->any_protocol};
     BIO_set_data(bio, s);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);

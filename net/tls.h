@@ -49,9 +49,9 @@ void tls_shared_rotate(void *shared);
  * Blocks on the disk. */
 struct tls_context *tls_context_new(const struct tls_certificate *certificates, size_t count,
                                     void *shared, size_t *bad, char *why, size_t why_size);
-/* ALPN is answered with http/1.1 or http/1.0, and a client that offers only others is refused. After
- * this call it is not answered at all, nor is HTTP in the clear told from other bytes that are no TLS
- * (protocol = tcp). Before the first tls_accept. */
+/* ALPN is answered with http/1.1 or http/1.0, and a client that offers only others is refused.
+ * After this call it is not answered at all, nor is HTTP in the clear told from other bytes that
+ * are no TLS (protocol = tcp). Before the first tls_accept. */
 void tls_context_any_protocol(struct tls_context *context);
 /* References are counted: each connection holds one. NULL is nothing. */
 void tls_context_free(struct tls_context *context);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Certificates and keys from their PEM files, and the names in them, with a sentence for whatever is
- * wrong with one. See net/tls_priv.h for the other parts of TLS. */
+/* Certificates and keys from their PEM files, and the names in them, with a sentence for whatever
+ * is wrong with one. See net/tls_priv.h for the other parts of TLS. */
 #include "net/tls_priv.h"
 
 #include <errno.h>
@@ -122,7 +122,7 @@ static bool read_chain(BIO *bio, struct tls_loaded *l, const char *path, struct 
     }
     if (!pem_ended())
         return tls_complain(c, "certificate %d in %s can't be read: %s", sk_X509_num(l->chain) + 2,
-                        path, tls_openssl_reason());
+                            path, tls_openssl_reason());
     ERR_clear_error();
     return true;
 }
@@ -181,7 +181,8 @@ static bool read_key(const char *path, struct tls_loaded *l, struct tls_complain
     ERR_clear_error();
     l->key = PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &asked);
     if (asked)
-        ok = tls_complain(c, "the key in %s is encrypted; it must be one without a passphrase", path);
+        ok = tls_complain(c, "the key in %s is encrypted; it must be one without a passphrase",
+                          path);
     else if (l->key == NULL && memmem(bytes, len, "PRIVATE KEY-----", 16) == NULL)
         ok = tls_complain(c, "%s holds no PEM private key", path);
     else if (l->key == NULL)
@@ -240,7 +241,7 @@ bool tls_load(const struct tls_certificate *from, struct tls_loaded *l, struct t
         return false;
     if (X509_check_private_key(l->leaf, l->key) != 1)
         return tls_complain(c, "the key in %s does not belong to the certificate in %s", from->key,
-                        from->certificate);
+                            from->certificate);
     return read_names(l) || tls_complain(c, "out of memory");
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the connections of a listener share: an SSL_CTX for each set of names that the same
- * certificates serve, who gets which, and how OpenSSL is to behave. Read-only once it is made, but for
- * its count of references. See net/tls_priv.h for the other parts of TLS. */
+ * certificates serve, who gets which, and how OpenSSL is to behave. Read-only once it is made, but
+ * for its count of references. See net/tls_priv.h for the other parts of TLS. */
 #include "net/tls_priv.h"
 
 #include <stdio.h>
@@ -175,7 +175,8 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
     (void)ssl;
     if (context->any_protocol)
         return SSL_TLSEXT_ERR_NOACK;
-    if (SSL_select_next_proto(&chosen, out_len, ours, sizeof ours - 1, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, out_len, ours, sizeof ours - 1, in, in_len) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL; /* no_application_protocol */
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
@@ -263,7 +264,8 @@ static bool set_open(struct tls_context *context, struct tls_set *set, int lowes
         ERR_clear_error();
         if (SSL_CTX_use_cert_and_key(set->ssl_ctx, all[i].leaf, all[i].key, all[i].chain, 1) != 1) {
             *bad = (size_t)i;
-            return tls_complain(c, "%s can't be used: %s", from[i].certificate, tls_openssl_reason());
+            return tls_complain(c, "%s can't be used: %s", from[i].certificate,
+                                tls_openssl_reason());
         }
         if (version_of(&from[i]) > set->min_version)
             set->min_version = version_of(&from[i]);

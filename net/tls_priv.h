@@ -2,9 +2,8 @@
 /* The parts of TLS, for each other; OpenSSL is seen in these files and nowhere else:
  *
  *   tls.c              the transport that each connection gets
- *   tls_context.c      what a listener's connections share: which certificate serves which name, and
- *                      how OpenSSL is to behave
- *   tls_certificate.c  certificates and keys from their files
+ *   tls_context.c      what a listener's connections share: which certificate serves which name,
+ * and how OpenSSL is to behave tls_certificate.c  certificates and keys from their files
  *   tls_ticket.c       the keys of session tickets, shared by all processes of a listener
  *
  * Invariant of all: OpenSSL's error queue of a thread is empty between calls. Functions with a
@@ -23,7 +22,8 @@
 
 enum {
     TLS_NAME_BYTES_MAX = 255,
-    TLS_TICKET_TURN_S = 8 * 3600, /* a ticket key is given out so long, and accepted as long again */
+    TLS_TICKET_TURN_S =
+        8 * 3600, /* a ticket key is given out so long, and accepted as long again */
 };
 
 /* --- tls_certificate.c --- */
@@ -35,7 +35,8 @@ struct tls_complaint {
 };
 
 /* Say it, and forget OpenSSL's errors. Returns false, for `return`. */
-__attribute__((format(printf, 2, 3))) bool tls_complain(struct tls_complaint c, const char *format, ...);
+__attribute__((format(printf, 2, 3))) bool tls_complain(struct tls_complaint c, const char *format,
+                                                        ...);
 /* OpenSSL's own words for the first thing that went wrong. */
 const char *tls_openssl_reason(void);
 
@@ -59,8 +60,8 @@ struct tls_loaded {
     size_t name_count;
 };
 
-/* Read a certificate, its chain and its key, and check that they belong together. *l comes zeroed and
- * is to be unloaded, whatever comes of it. Blocks on the disk. */
+/* Read a certificate, its chain and its key, and check that they belong together. *l comes zeroed
+ * and is to be unloaded, whatever comes of it. Blocks on the disk. */
 bool tls_load(const struct tls_certificate *from, struct tls_loaded *l, struct tls_complaint c);
 void tls_unload(struct tls_loaded *l);
 
@@ -72,9 +73,10 @@ struct tls_shared;
 struct tls_shared *tls_shared_new(void);
 void tls_shared_free(struct tls_shared *keys);
 /* Ready the cipher and MAC of a ticket that is made or read: what OpenSSL's callback for tickets is
- * to do. Returns as that: -1 on failure, 0: key unknown, 1, or 2: renew it. Safe from: any thread. */
-int tls_ticket_ready(struct tls_shared *keys, const EVP_CIPHER *aes, unsigned char *name, unsigned char *iv,
-                     EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int making);
+ * to do. Returns as that: -1 on failure, 0: key unknown, 1, or 2: renew it. Safe from: any thread.
+ */
+int tls_ticket_ready(struct tls_shared *keys, const EVP_CIPHER *aes, unsigned char *name,
+                     unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int making);
 
 /* --- tls_context.c --- */
 
@@ -109,6 +111,7 @@ struct tls_context {
 /* The BIO that lies between OpenSSL and a transport; NULL: no memory. */
 BIO_METHOD *tls_bio_method_new(void);
 /* For SSL_CTX_set_msg_callback: counts what could keep OpenSSL busy without end. */
-void tls_on_message(int is_ours, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg);
+void tls_on_message(int is_ours, int version, int type, const void *bytes, size_t len, SSL *ssl,
+                    void *arg);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The keys of a listener's session tickets: a session resumes in whichever process answers, and keys
- * turn. See net/tls_priv.h for the other parts of TLS.
+/* The keys of a listener's session tickets: a session resumes in whichever process answers, and
+ * keys turn. See net/tls_priv.h for the other parts of TLS.
  *
  * Ticket keys live in memory that all processes of a listener share, and any of them may be killed
  * at any instruction. So there is no lock and no sequence count in it: a key is a row of 64-bit
@@ -173,8 +173,8 @@ static bool ticket_mac_init(EVP_MAC_CTX *mac, struct ticket_key *key)
     return EVP_MAC_CTX_set_params(mac, params) == 1;
 }
 
-int tls_ticket_ready(struct tls_shared *keys, const EVP_CIPHER *aes, unsigned char *name, unsigned char *iv,
-                     EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int making)
+int tls_ticket_ready(struct tls_shared *keys, const EVP_CIPHER *aes, unsigned char *name,
+                     unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int making)
 {
     struct ticket_key key;
     int age = 0;
@@ -187,7 +187,8 @@ int tls_ticket_ready(struct tls_shared *keys, const EVP_CIPHER *aes, unsigned ch
         OPENSSL_cleanse(&key, sizeof(key));
         return 0;
     }
-    ok = ok && ticket_mac_init(mac, &key) && EVP_CipherInit_ex(cipher, aes, NULL, key.aes, iv, making) == 1;
+    ok = ok && ticket_mac_init(mac, &key) &&
+         EVP_CipherInit_ex(cipher, aes, NULL, key.aes, iv, making) == 1;
     OPENSSL_cleanse(&key, sizeof(key));
     return !ok ? -1 : age == 0 ? 1 : 2;
 }

@@ -23,8 +23,9 @@
 enum {
     TRANSPORT_WANT_READ = -1,
     TRANSPORT_WANT_WRITE = -2,
-    TRANSPORT_GONE = -3,   /* reset, hung up, or a TLS error: nothing more can be done with it */
-    TRANSPORT_PLAIN_HTTP = -4, /* handshake() of TLS alone: HTTP came in the clear; see tls_unwrap() */
+    TRANSPORT_GONE = -3, /* reset, hung up, or a TLS error: nothing more can be done with it */
+    TRANSPORT_PLAIN_HTTP =
+        -4, /* handshake() of TLS alone: HTTP came in the clear; see tls_unwrap() */
 };
 
 /* One end of a connection. Zeroed memory with fd -1 is "none". */
@@ -46,8 +47,8 @@ struct transport_ops {
     ssize_t (*send_file)(struct transport *t, int fd, int64_t offset, size_t len);
     /* Bytes that read() would return without the socket becoming readable (decrypted already). */
     bool (*pending)(const struct transport *t);
-    /* Say that no more will be written (TLS: close_notify, then FIN). closing: close() follows at once, and
-     * says what the kernel has to say. Returns 0, a WANT or GONE. */
+    /* Say that no more will be written (TLS: close_notify, then FIN). closing: close() follows at
+     * once, and says what the kernel has to say. Returns 0, a WANT or GONE. */
     int (*shutdown)(struct transport *t, bool closing);
     /* Give back what can be had again while the connection idles (TLS buffers). */
     void (*idle)(struct transport *t);

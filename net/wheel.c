@@ -112,12 +112,14 @@ int64_t wheel_wait(const struct wheel *w, int64_t now_ms)
     return wait > 0 ? wait : 0;
 }
 
-struct wheel_item *wheel_earliest(struct wheel *w, bool (*wanted)(struct wheel_item *item, void *arg),
-                                  void *arg, size_t limit)
+struct wheel_item *wheel_earliest(struct wheel *w,
+                                  bool (*wanted)(struct wheel_item *item, void *arg), void *arg,
+                                  size_t limit)
 {
     int64_t last = w->tick + WHEEL_SLOTS;
     struct wheel_item *best = NULL;
-    for (int64_t tick = next_used(w, w->tick, last); tick <= last; tick = next_used(w, tick, last)) {
+    for (int64_t tick = next_used(w, w->tick, last); tick <= last;
+         tick = next_used(w, tick, last)) {
         struct wheel_item *head = slot_of(w, tick);
         for (struct wheel_item *i = head->next, *next; i != head; i = next) {
             next = i->next; /* wanted() may move the item to where it belongs now */

@@ -3,8 +3,9 @@
  * 64 ms). Hashed wheel, after Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987),
  * scheme 6: an item lies in the slot of its tick; a later round's items are passed over.
  *
- * Deadlines mostly move back, so they are moved lazily: leave an item where it is, and when it comes
- * up, add it again if its true deadline is later. Only an earlier deadline must be moved at once.
+ * Deadlines mostly move back, so they are moved lazily: leave an item where it is, and when it
+ * comes up, add it again if its true deadline is later. Only an earlier deadline must be moved at
+ * once.
  *
  * Safe from: one thread.
  */
@@ -42,7 +43,8 @@ struct wheel_item *wheel_due(struct wheel *w, int64_t now_ms);
 int64_t wheel_wait(const struct wheel *w, int64_t now_ms);
 /* The item that stands earliest of those that wanted(item, arg) accepts, looking at up to limit
  * items; NULL if none. */
-struct wheel_item *wheel_earliest(struct wheel *w, bool (*wanted)(struct wheel_item *item, void *arg),
-                                  void *arg, size_t limit);
+struct wheel_item *wheel_earliest(struct wheel *w,
+                                  bool (*wanted)(struct wheel_item *item, void *arg), void *arg,
+                                  size_t limit);
 
 #endif

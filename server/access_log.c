@@ -109,7 +109,8 @@ static void add_json(struct line *l, const struct exchange_record *r, long long 
     add_json_text(l, ",\"peer\":", r->peer);
     add_json_text(l, ",\"method\":", r->method);
     add_json_text(l, ",\"target\":", r->target);
-    add_text(l, r->minor ? ",\"protocol\":\"HTTP/1.1\",\"status\":" : ",\"protocol\":\"HTTP/1.0\",\"status\":");
+    add_text(l, r->minor ? ",\"protocol\":\"HTTP/1.1\",\"status\":"
+                         : ",\"protocol\":\"HTTP/1.0\",\"status\":");
     add_number(l, r->status);
     add_text(l, ",\"bytes\":");
     add_number(l, r->body_bytes);
@@ -154,14 +155,16 @@ size_t access_log_line(enum config_log_format format, const struct exchange_reco
     return l.len;
 }
 
-struct access_log *access_log_open(const char *path, enum config_log_format format, char *why, size_t why_size)
+struct access_log *access_log_open(const char *path, enum config_log_format format, char *why,
+                                   size_t why_size)
 {
     struct access_log *log = calloc(1, sizeof *log);
     if (!log) {
         snprintf(why, why_size, "no memory for %s", path);
         return NULL;
     }
-    *log = (struct access_log){.fd = log_file_open(path, why, why_size), .format = format, .path = path};
+    *log = (struct access_log){
+        .fd = log_file_open(path, why, why_size), .format = format, .path = path};
     if (log->fd >= 0)
         return log;
     free(log);
@@ -189,7 +192,8 @@ static void say_lost(struct access_log *log, int error)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     long long last = atomic_load(&log->said_s);
-    if ((last && now.tv_sec - last < SAY_EVERY_S) || !atomic_compare_exchange_strong(&log->said_s, &last, now.tv_sec))
+    if ((last && now.tv_sec - last < SAY_EVERY_S) ||
+        !atomic_compare_exchange_strong(&log->said_s, &last, now.tv_sec))
         return;
     log_error("lines of %s are lost: %s", log->path, strerror(error));
 }

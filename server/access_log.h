@@ -14,7 +14,8 @@
 struct access_log;
 
 /* path: a file, "stdout" or "stderr"; borrowed. Returns NULL with a sentence in why. */
-struct access_log *access_log_open(const char *path, enum config_log_format format, char *why, size_t why_size);
+struct access_log *access_log_open(const char *path, enum config_log_format format, char *why,
+                                   size_t why_size);
 void access_log_close(struct access_log *log);
 void access_log_reopen(struct access_log *log);
 /* For struct service's note: arg is the struct access_log. */

@@ -52,11 +52,13 @@ static void read_unix(struct backlog *sockets, size_t count, struct nlmsghdr *h)
     struct rtattr *a = (struct rtattr *)(void *)((char *)m + NLMSG_ALIGN(sizeof *m));
     for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
         if (a->rta_type == UNIX_DIAG_RQLEN)
-            note(sockets, count, m->udiag_ino, ((const struct unix_diag_rqlen *)RTA_DATA(a))->udiag_rqueue);
+            note(sockets, count, m->udiag_ino,
+                 ((const struct unix_diag_rqlen *)RTA_DATA(a))->udiag_rqueue);
 }
 
 /* Returns false at the end of the answers, or when they can't be had. */
-static bool read_some(int fd, union answer *answer, struct backlog *sockets, size_t count, int family)
+static bool read_some(int fd, union answer *answer, struct backlog *sockets, size_t count,
+                      int family)
 {
     ssize_t n = recv(fd, answer, sizeof *answer, MSG_DONTWAIT);
     if (n <= 0)
@@ -81,16 +83,19 @@ static void ask_family(int fd, struct backlog *sockets, size_t count, int family
             struct inet_diag_req_v2 inet;
             struct unix_diag_req path;
         };
-    } request = {.head = {.nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
+    } request = {
+        .head = {.nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
     union answer answer;
     if (family == AF_UNIX) {
         request.head.nlmsg_len = NLMSG_LENGTH(sizeof request.path);
-        request.path = (struct unix_diag_req){
-            .sdiag_family = AF_UNIX, .udiag_states = 1u << TCP_LISTEN, .udiag_show = UDIAG_SHOW_RQLEN};
+        request.path = (struct unix_diag_req){.sdiag_family = AF_UNIX,
+                                              .udiag_states = 1u << TCP_LISTEN,
+                                              .udiag_show = UDIAG_SHOW_RQLEN};
     } else {
         request.head.nlmsg_len = NLMSG_LENGTH(sizeof request.inet);
-        request.inet = (struct inet_diag_req_v2){
-            .sdiag_family = (uint8_t)family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = 1u << TCP_LISTEN};
+        request.inet = (struct inet_diag_req_v2){.sdiag_family = (uint8_t)family,
+                                                 .sdiag_protocol = IPPROTO_TCP,
+                                                 .idiag_states = 1u << TCP_LISTEN};
     }
     if (send(fd, &request, request.head.nlmsg_len, MSG_DONTWAIT) < 0)
         return;

@@ -18,8 +18,8 @@ static int init_slot(struct board *b, struct modus_arena *arena, struct worker_s
     return modus_event_arm(&b->drain, &slot->bell);
 }
 
-struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned lanes,
-                        unsigned children)
+struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count,
+                        unsigned lanes, unsigned children)
 {
     struct board *b = modus_arena_alloc(arena, sizeof *b + slots * sizeof b->slots[0], 64);
     if (!b)

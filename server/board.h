@@ -32,8 +32,8 @@ struct worker_lane {
 
 struct worker_slot {
     _Alignas(64) _Atomic int pid;
-    _Atomic int state; /* enum worker_state */
-    _Atomic int64_t started_ms; /* Unix time (master) */
+    _Atomic int state;                /* enum worker_state */
+    _Atomic int64_t started_ms;       /* Unix time (master) */
     _Atomic uint64_t requests_before; /* answered in this slot by earlier workers (master) */
     _Atomic uint32_t connections;
     struct modus_doorbell bell; /* rung to make the worker look at the board */
@@ -42,12 +42,13 @@ struct worker_slot {
     struct worker_lane *lanes;  /* lane_count, one a thread */
 };
 
-/* A child of the `process` model: it serves one connection. What the acceptor alone needs of it is here
- * as well, because its own memory is copied at each fork. */
+/* A child of the `process` model: it serves one connection. What the acceptor alone needs of it is
+ * here as well, because its own memory is copied at each fork. */
 struct child_entry {
     _Alignas(64) _Atomic int pid; /* 0: free; -1: it is being forked */
-    _Atomic int64_t idle_ms; /* monotonic, from when on nothing is lost if it ends; 0: it is not idle */
-    int pidfd; /* (acceptor) -1 none */
+    _Atomic int64_t
+        idle_ms; /* monotonic, from when on nothing is lost if it ends; 0: it is not idle */
+    int pidfd;   /* (acceptor) -1 none */
 };
 
 struct board {
@@ -56,31 +57,34 @@ struct board {
     atomic_uint log_round;    /* (master) bumped: open the logs again */
     atomic_ullong deaths;     /* (master) workers that ended without being told to */
 
-    struct modus_lock accept_lock;  /* prefork: held around accept4 alone */
-    atomic_bool backlog;            /* prefork: connections may be waiting */
-    struct modus_sem permits;       /* process: children that may still be made */
+    struct modus_lock accept_lock;   /* prefork: held around accept4 alone */
+    atomic_bool backlog;             /* prefork: connections may be waiting */
+    struct modus_sem permits;        /* process: children that may still be made */
     _Atomic uint64_t queue_capacity; /* thread-pool, event-loop */
-    atomic_bool queue_of_unread;     /* what waits in it are connections that nobody has read from yet */
+    atomic_bool
+        queue_of_unread; /* what waits in it are connections that nobody has read from yet */
 
-    uint32_t *inodes; /* (master) of the listening sockets: server/backlog.h asks the kernel by them */
+    uint32_t
+        *inodes; /* (master) of the listening sockets: server/backlog.h asks the kernel by them */
     unsigned inode_count;
     unsigned stats_count, lane_count; /* of a slot */
     unsigned child_count;
-    unsigned orphans; /* (master) children of dead acceptors, which the master reaps */
+    unsigned orphans;             /* (master) children of dead acceptors, which the master reaps */
     struct child_entry *children; /* process: max_connections of them */
     unsigned slot_count;
     struct worker_slot slots[];
 };
 
 /* stats_count, lanes: blocks and lines a slot. children: 0, or how many connections a `process`
- * listener may have. NULL when the arena is full or descriptors are out. Safe from: the master before
- * it forks. */
-struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count, unsigned lanes,
-                        unsigned children);
+ * listener may have. NULL when the arena is full or descriptors are out. Safe from: the master
+ * before it forks. */
+struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count,
+                        unsigned lanes, unsigned children);
 /* Add to a count of a lane. Safe from: the lane's thread. */
 static inline void board_lane_add(_Atomic uint64_t *count, uint64_t n)
 {
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 /* Remember the listening sockets. Returns 0, or -1 when the arena is full. Safe from: the same. */
 int board_know_sockets(struct board *b, struct modus_arena *arena, const int *fds, size_t count);

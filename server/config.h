@@ -80,10 +80,10 @@ struct config_listener {
 };
 
 struct config {
-    const char *file;   /* as it was named */
-    const char *folder; /* absolute; relative paths start here */
-    const char *user;   /* "" none */
-    const char *pid_file; /* absolute path, or "" none */
+    const char *file;      /* as it was named */
+    const char *folder;    /* absolute; relative paths start here */
+    const char *user;      /* "" none */
+    const char *pid_file;  /* absolute path, or "" none */
     const char *error_log; /* "stderr" or an absolute path */
     enum config_level log_level;
     int64_t drain_timeout_ms;
@@ -103,7 +103,8 @@ struct config *config_parse(const char *name, const char *folder, const char *te
                             char *why, size_t why_size);
 /* Calls handler->open for each route, after config_read; on failure, why names file and line.
  * Returns 0 or -1. */
-int config_open_handlers(struct config *c, const struct handler_env *env, char *why, size_t why_size);
+int config_open_handlers(struct config *c, const struct handler_env *env, char *why,
+                         size_t why_size);
 /* Closes the handlers that were opened and frees all. NULL is allowed. */
 void config_free(struct config *c);
 

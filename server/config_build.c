@@ -59,7 +59,8 @@ static int fill_path(struct config_reader *r, const struct key *k, const char **
     if (!word && *text == '\0')
         return fail_key(r, line, k, "needs a path");
     if (k->not_word && strcmp(text, k->not_word) == 0)
-        return config_fail(r, line, "%s: %s is none of its places; take %s, or ./%s for a file of that name",
+        return config_fail(r, line,
+                           "%s: %s is none of its places; take %s, or ./%s for a file of that name",
                            k->name, text, k->word, text);
     *member = word ? config_keep_text(r, text) : config_keep_path(r, text);
     return *member ? 0 : -1;

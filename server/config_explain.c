@@ -237,7 +237,8 @@ static void print_limit(FILE *out, const struct config_listener *widest, uint64_
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || !widest)
         return;
-    fprintf(out, "\nOpen files: a process of %s may need %" PRIu64 "; it gets ", widest->addresses[0].text, most);
+    fprintf(out, "\nOpen files: a process of %s may need %" PRIu64 "; it gets ",
+            widest->addresses[0].text, most);
     if (limit.rlim_max == RLIM_INFINITY)
         fprintf(out, "as many as it wants.\n");
     else

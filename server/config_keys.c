@@ -28,7 +28,8 @@ static const char *const versions[] = {"1.2", "1.3", NULL};
 const struct key config_keys_top[] = {
     {"user", KEY_STRING, TOP(user), .value = ""},
     {"pid_file", KEY_PATH, TOP(pid_file), .value = "modus.pid", .word = ""},
-    {"error_log", KEY_PATH, TOP(error_log), .value = "stderr", .word = "stderr", .not_word = "stdout"},
+    {"error_log", KEY_PATH, TOP(error_log), .value = "stderr", .word = "stderr",
+     .not_word = "stdout"},
     {"log_level", KEY_CHOICE, TOP(log_level), .value = "info", .choices = levels},
     {"drain_timeout", KEY_DURATION, TOP(drain_timeout_ms), .value = "30s", .max = DAY},
     {0},

@@ -318,7 +318,8 @@ static int unknown_nearest(struct pass *p, const struct level *l, const struct t
     for (const cfg_opt_t *w = l->words; w->name; w++) {
         value_nearest_offer(&near, w->name);
         if (n < sizeof all)
-            n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", n ? ", " : "; valid here: ", w->name);
+            n += (size_t)snprintf(all + n, sizeof all - n, "%s%s",
+                                  n ? ", " : "; valid here: ", w->name);
     }
     struct value_hint hint = value_nearest_hint(&near);
     return config_fail(p->reader, t->line, "unknown word \"%s\"%s%s%s",

@@ -19,7 +19,8 @@ void descriptors_raise(const struct config *c)
         const struct config_listener *l = &c->listeners[i];
         uint64_t need = model_descriptors(models_find(l->model), l);
         if (limit.rlim_cur != RLIM_INFINITY && need > limit.rlim_cur)
-            log_warn("%s:%d: a process of %s may need %llu descriptors and gets %llu (ulimit -n): at the limit idle "
+            log_warn("%s:%d: a process of %s may need %llu descriptors and gets %llu (ulimit -n): "
+                     "at the limit idle "
                      "connections make room, then new ones wait",
                      c->file, l->line, l->addresses[0].text, (unsigned long long)need,
                      (unsigned long long)limit.rlim_cur);

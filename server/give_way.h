@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Letting others run before one waits. Where several workers share a CPU, one that has served what was
- * there mostly finds more after the others have had their turn: it goes on with a fuller batch, and
- * nobody goes to sleep to be woken again. With 8 workers and 64 connections on one CPU that is a tenth
- * of a small request, with a process a connection a quarter. Where nobody else wants the CPU it is one
- * short call.
+/* Letting others run before one waits. Where several workers share a CPU, one that has served what
+ * was there mostly finds more after the others have had their turn: it goes on with a fuller batch,
+ * and nobody goes to sleep to be woken again. With 8 workers and 64 connections on one CPU that is
+ * a tenth of a small request, with a process a connection a quarter. Where nobody else wants the
+ * CPU it is one short call.
  *
- * But who gives way to somebody that computes gets the CPU back only after that one's slice, while a
- * sleeper that is woken goes first. So it is not done for a while when it took long, on the average:
- * with many workers a single turn may be long, by how Linux deals them out since 6.6 (EEVDF).
+ * But who gives way to somebody that computes gets the CPU back only after that one's slice, while
+ * a sleeper that is woken goes first. So it is not done for a while when it took long, on the
+ * average: with many workers a single turn may be long, by how Linux deals them out since 6.6
+ * (EEVDF).
  *
  * Safe from: one thread, its owner.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The blocking-style driver's half for handlers: a run handler on the connection's own thread. While
- * it waits, the thread drives that one connection, with poll(2). Process, prefork and thread pool
- * serve so; only who else waits meanwhile differs between them.
+/* The blocking-style driver's half for handlers: a run handler on the connection's own thread.
+ * While it waits, the thread drives that one connection, with poll(2). Process, prefork and thread
+ * pool serve so; only who else waits meanwhile differs between them.
  */
 #ifndef SERVER_INLINE_HOST_H
 #define SERVER_INLINE_HOST_H
@@ -18,8 +18,8 @@ extern const struct conn_host inline_host;
 void inline_serve(struct conn *c, struct net_thread *t);
 /* While this process waits, let signals through that it blocks otherwise; NULL: no change. */
 void inline_wait_mask(const sigset_t *mask);
-/* Wait until c's descriptor can do what wants says, a peer's hang-up, a signal, or deadline_ms; now_us
- * is the time of the last tick. Tells c of hang-ups. Blocks. */
+/* Wait until c's descriptor can do what wants says, a peer's hang-up, a signal, or deadline_ms;
+ * now_us is the time of the last tick. Tells c of hang-ups. Blocks. */
 void inline_wait(struct conn *c, unsigned wants, int64_t deadline_ms, int64_t now_us);
 
 #endif

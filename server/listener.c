@@ -30,7 +30,8 @@ static int build_routes(struct listener *l)
     return 0;
 }
 
-static int build_tls(struct listener *l, const struct config *config, void *shared, char *why, size_t why_size)
+static int build_tls(struct listener *l, const struct config *config, void *shared, char *why,
+                     size_t why_size)
 {
     size_t count = l->conf->tls_count, bad = 0;
     if (!count)
@@ -49,12 +50,13 @@ static int build_tls(struct listener *l, const struct config *config, void *shar
         tls_context_any_protocol(l->tls);
     if (l->tls)
         return 0;
-    snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->tls[bad < count ? bad : 0].line, reason);
+    snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->tls[bad < count ? bad : 0].line,
+             reason);
     return -1;
 }
 
-int listener_build(struct listener *l, const struct config *config, const struct config_listener *conf,
-                   void *tls_shared, char *why, size_t why_size)
+int listener_build(struct listener *l, const struct config *config,
+                   const struct config_listener *conf, void *tls_shared, char *why, size_t why_size)
 {
     *l = (struct listener){.conf = conf, .model = models_find(conf->model)};
     snprintf(why, why_size, "%s:%d: out of memory", config->file, conf->line);
@@ -72,7 +74,8 @@ int listener_build(struct listener *l, const struct config *config, const struct
         .body_timeout_ms = conf->body_timeout_ms,
         .handler_timeout_ms = conf->handler_timeout_ms,
         .send_timeout_ms = conf->send_timeout_ms,
-        .keepalive_timeout_ms = conf->keepalive_timeout_ms >= 0 ? conf->keepalive_timeout_ms : l->plan.keepalive_timeout_ms,
+        .keepalive_timeout_ms = conf->keepalive_timeout_ms >= 0 ? conf->keepalive_timeout_ms
+                                                                : l->plan.keepalive_timeout_ms,
         .keepalive_requests = (unsigned)conf->keepalive_requests,
         .max_header_size = (size_t)conf->max_header_size,
         .max_body_size = (size_t)conf->max_body_size,
@@ -90,7 +93,8 @@ static int open_sockets(struct listener *l, const struct config *config, char *w
         char reason[256];
         int fd = socket_listen(&address, l->conf->backlog, reason, sizeof reason);
         if (fd < 0) {
-            snprintf(why, why_size, "%s:%d: cannot listen on %s: %s", config->file, a->line, a->text, reason);
+            snprintf(why, why_size, "%s:%d: cannot listen on %s: %s", config->file, a->line,
+                     a->text, reason);
             return -1;
         }
         if (l->plan.defer_accept && !a->is_unix && !l->service.duplex)
@@ -108,7 +112,8 @@ int listener_open(struct listener *l, const struct config *config, char *why, si
         return -1;
     if (!l->conf->access_log)
         return 0;
-    l->access_log = access_log_open(l->conf->access_log, l->conf->log_format, reason, sizeof reason);
+    l->access_log =
+        access_log_open(l->conf->access_log, l->conf->log_format, reason, sizeof reason);
     if (!l->access_log) {
         snprintf(why, why_size, "%s:%d: %s", config->file, l->conf->line_access_log, reason);
         return -1;

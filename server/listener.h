@@ -18,24 +18,25 @@ struct listener {
     struct route *routes;
     struct tls_context *tls;
     struct access_log *access_log;
-    int *fds; /* one an address */
+    int *fds;           /* one an address */
     char (*names)[128]; /* where each is bound */
     size_t fd_count;
-    bool refuses; /* stopping (master): no new connection can come */
+    bool refuses;      /* stopping (master): no new connection can come */
     int64_t waited_ms; /* stopping (master): when connections were last seen waiting */
     struct board *board;
 };
 
 /* Everything but sockets and shared memory: models, certificates, routes. tls_shared may be NULL
  * (for a check). Returns 0, or -1 with "FILE:LINE: ..." in why. */
-int listener_build(struct listener *l, const struct config *config, const struct config_listener *conf,
-                   void *tls_shared, char *why, size_t why_size);
+int listener_build(struct listener *l, const struct config *config,
+                   const struct config_listener *conf, void *tls_shared, char *why,
+                   size_t why_size);
 /* Bind the sockets and open the access log. Returns 0 or -1 with why. */
 int listener_open(struct listener *l, const struct config *config, char *why, size_t why_size);
 /* Let no new connection come, while those that the kernel has can still be accepted. */
 void listener_refuse_new(struct listener *l);
-/* Listen no more, in no process that has the descriptors, and close them here. What waits to be accepted
- * is reset: look first. */
+/* Listen no more, in no process that has the descriptors, and close them here. What waits to be
+ * accepted is reset: look first. */
 void listener_stop(struct listener *l);
 /* Its first address as the file has it; where the kernel chose the port, as it is bound. */
 const char *listener_name(const struct listener *l);

@@ -62,7 +62,8 @@ static size_t write_prefix(char *line, size_t size, enum config_level level)
 {
     if (!the_log.path) {
         bool bad = level == LEVEL_WARN || level == LEVEL_ERROR;
-        return (size_t)snprintf(line, size, "modus: %s%s", bad ? level_names[level] : "", bad ? ": " : "");
+        return (size_t)snprintf(line, size, "modus: %s%s", bad ? level_names[level] : "",
+                                bad ? ": " : "");
     }
     struct timespec now;
     struct tm tm;
@@ -73,7 +74,8 @@ static size_t write_prefix(char *line, size_t size, enum config_level level)
                                 level_names[level], getpid());
 }
 
-__attribute__((format(printf, 5, 0))) static void write_line(int fd, char *line, size_t size, size_t n, const char *format, va_list args)
+__attribute__((format(printf, 5, 0))) static void
+write_line(int fd, char *line, size_t size, size_t n, const char *format, va_list args)
 {
     int more = vsnprintf(line + n, size - n - 1, format, args);
     if (more > 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The error log: one line a thing worth knowing, to standard error or a file. Lines are written with
- * one write(2) to a descriptor opened for appending, so processes may share the file.
+/* The error log: one line a thing worth knowing, to standard error or a file. Lines are written
+ * with one write(2) to a descriptor opened for appending, so processes may share the file.
  *
  * Safe from: any thread, any process, a child after fork; not signal handlers.
  */
@@ -20,7 +20,8 @@ void log_reopen(void);
  * nobody's to give. */
 void log_give(const char *path, unsigned uid, unsigned gid);
 
-__attribute__((format(printf, 2, 3))) void log_line(enum config_level level, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void log_line(enum config_level level, const char *format,
+                                                    ...);
 
 /* A line for who started the server: on standard error, and in the log if that is elsewhere. */
 __attribute__((format(printf, 1, 2))) void log_announce(const char *format, ...);

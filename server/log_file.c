@@ -24,12 +24,14 @@ int log_file_open(const char *path, char *why, size_t why_size)
 {
     if (log_file_is_stream(path))
         return stream_of(path);
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW, 0640);
+    int fd = open(
+        path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW, 0640);
     if (fd < 0)
         snprintf(why, why_size, "cannot open %s: %s", path,
-                 errno == ENXIO   ? "it is a FIFO that nobody reads, or a socket"
-                 : errno == ELOOP ? "it is a symbolic link; name the file itself (or stdout, stderr)"
-                                  : strerror(errno));
+                 errno == ENXIO ? "it is a FIFO that nobody reads, or a socket"
+                 : errno == ELOOP
+                     ? "it is a symbolic link; name the file itself (or stdout, stderr)"
+                     : strerror(errno));
     return fd;
 }
 

@@ -22,8 +22,10 @@ static const char usage[] =
     "       modus handlers            the handlers and their options\n"
     "       modus --version | -V | --help | -h\n"
     "\n"
-    "FILE is conf/modus.conf unless given, or " MODUS_PREFIX "/etc/modus/modus.conf if that is not there.\n"
-    "Signals: TERM, INT and QUIT stop gracefully (a second one at once), USR1 opens the logs again.\n";
+    "FILE is conf/modus.conf unless given, or " MODUS_PREFIX
+    "/etc/modus/modus.conf if that is not there.\n"
+    "Signals: TERM, INT and QUIT stop gracefully (a second one at once), USR1 opens the logs "
+    "again.\n";
 
 enum { EXIT_FINE, EXIT_REFUSED, EXIT_USAGE };
 
@@ -34,9 +36,9 @@ struct command {
 
 static int print_version(void)
 {
-    printf("modus %s (libuv %s, OpenSSL %s, llhttp %d.%d.%d, libconfuse %s)\n", MODUS_VERSION, uv_version_string(),
-           OpenSSL_version(OPENSSL_VERSION_STRING), LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR,
-           LLHTTP_VERSION_PATCH, confuse_version);
+    printf("modus %s (libuv %s, OpenSSL %s, llhttp %d.%d.%d, libconfuse %s)\n", MODUS_VERSION,
+           uv_version_string(), OpenSSL_version(OPENSSL_VERSION_STRING), LLHTTP_VERSION_MAJOR,
+           LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH, confuse_version);
     return EXIT_FINE;
 }
 
@@ -93,7 +95,8 @@ static int with_config(const struct command *command)
 static bool parse(int argc, char **argv, struct command *command)
 {
     static const char *const verbs[] = {"explain", "models", "handlers", NULL};
-    static const char *const later[] = {"reload", "stop", "status", "lab", "model", "drain", "load", "advise", NULL};
+    static const char *const later[] = {"reload", "stop", "status", "lab", "model",
+                                        "drain",  "load", "advise", NULL};
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i], *verb = NULL;
         if (strcmp(word, "-c") == 0) {

@@ -7,7 +7,8 @@
 
 #include "server/models/model.h"
 
-static const struct model *const table[] = {&model_process, &model_prefork, &model_thread_pool, &model_event_loop};
+static const struct model *const table[] = {&model_process, &model_prefork, &model_thread_pool,
+                                            &model_event_loop};
 
 const struct model *models_at(size_t index)
 {
@@ -58,7 +59,12 @@ uint64_t model_descriptors(const struct model *m, const struct config_listener *
 /* Rough upper bounds: what each thing holds when it is fully used. */
 struct model_cost model_cost(const struct model *m, const struct config_listener *l)
 {
-    enum { PROCESS_BYTES = 3 << 20, THREAD_BYTES = 512 << 10, CONNECTION_BYTES = 512, PIPE_BYTES = 256 << 10 };
+    enum {
+        PROCESS_BYTES = 3 << 20,
+        THREAD_BYTES = 512 << 10,
+        CONNECTION_BYTES = 512,
+        PIPE_BYTES = 256 << 10
+    };
     struct model_plan p = m->plan(l);
     struct model_cost c = {
         .processes = p.workers + p.children,

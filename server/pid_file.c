@@ -43,8 +43,9 @@ static bool is_free(int fd, const char *path, char *why, size_t why_size)
     }
     if (fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
         return true;
-    snprintf(why, why_size, "pid_file %s is that of a running server, process %d; stop it or name another file", path,
-             lock.l_pid);
+    snprintf(why, why_size,
+             "pid_file %s is that of a running server, process %d; stop it or name another file",
+             path, lock.l_pid);
     return false;
 }
 
@@ -67,7 +68,8 @@ static int lock_and_write(int fd, const char *path, char *why, size_t why_size)
     int n = snprintf(text, sizeof text, "%d\n", getpid());
     if (!is_free(fd, path, why, why_size))
         return -1;
-    if (fcntl(fd, F_SETLK, &lock) == 0 && ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) == n)
+    if (fcntl(fd, F_SETLK, &lock) == 0 && ftruncate(fd, 0) == 0 &&
+        pwrite(fd, text, (size_t)n, 0) == n)
         return 0;
     snprintf(why, why_size, "cannot write pid_file %s: %s", path, strerror(errno));
     return -1;

@@ -37,7 +37,8 @@ static struct poller_conn *take_spare(struct poller *p)
         chunk->next = p->chunks;
         p->chunks = chunk;
         for (size_t i = CHUNK; i-- > 0;) {
-            chunk->conns[i] = (struct poller_conn){.source.event = on_conn, .poller = p, .next = p->spare};
+            chunk->conns[i] =
+                (struct poller_conn){.source.event = on_conn, .poller = p, .next = p->spare};
             p->spare = &chunk->conns[i];
         }
     }
@@ -49,7 +50,8 @@ static struct poller_conn *take_spare(struct poller *p)
 static void publish_connections(struct poller *p, int change)
 {
     atomic_fetch_add_explicit(&p->connections, (uint32_t)change, memory_order_relaxed);
-    atomic_fetch_add_explicit(&p->worker->slot->connections, (uint32_t)change, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->worker->slot->connections, (uint32_t)change,
+                              memory_order_relaxed);
 }
 
 void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
@@ -67,7 +69,8 @@ void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
     atomic_store(&pc->peer_ended, false);
     struct transport t;
     transport_plain(&t, fd);
-    if (conn_open(&pc->conn, &p->worker->listener->service, t, peer, p->ops->host, pc, p->net) != 0) {
+    if (conn_open(&pc->conn, &p->worker->listener->service, t, peer, p->ops->host, pc, p->net) !=
+        0) {
         pc->next = p->spare;
         p->spare = pc;
         return;
@@ -105,7 +108,8 @@ void poller_register(struct poller *p, struct poller_conn *pc)
 {
     if (pc->registered)
         return;
-    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &pc->source};
+    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                            .data.ptr = &pc->source};
     pc->registered = true;
     if (epoll_ctl(p->set, EPOLL_CTL_ADD, conn_fd(&pc->conn), &e) != 0)
         conn_hang_up(&pc->conn, false);
@@ -337,7 +341,8 @@ void poller_drain(struct poller *p)
 /* Is what the kernel had begun to accept accepted? The last of it may take a moment to arrive. */
 static bool is_quiet(const struct poller *p)
 {
-    return !may_accept(p) && !p->room_at_ms && !p->accept_at_ms && p->net->now_ms >= p->quiet_ms + QUIET_MS;
+    return !may_accept(p) && !p->room_at_ms && !p->accept_at_ms &&
+           p->net->now_ms >= p->quiet_ms + QUIET_MS;
 }
 
 /* Close the listening descriptors, and when the last connection has ended, stop. */
@@ -474,7 +479,8 @@ int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops
     wheel_init(&p->wheel, p->net->now_ms);
     if (watch(p, &p->bell_source, modus_doorbell_fd(bell), EPOLLIN) != 0)
         return -1;
-    if (listen && (watch(p, &p->life_source, w->life_line, EPOLLIN) != 0 || watch_listeners(p) != 0))
+    if (listen &&
+        (watch(p, &p->life_source, w->life_line, EPOLLIN) != 0 || watch_listeners(p) != 0))
         return -1;
     return 0;
 }

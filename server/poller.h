@@ -2,11 +2,11 @@
 /* The event driver: one thread that waits for many connections. Prefork, thread pool and event loop
  * are built on it; they say only what happens to a connection that is ready.
  *
- * It waits in one epoll set of its own, edge-triggered: each descriptor is registered once and never
- * modified. Not in a libuv loop, though the master has one: a uv_poll_t is level-triggered, so it
- * takes 160 bytes a connection, and two epoll_ctl a request wherever another thread does the
- * reading; and a set of ours nested in a loop of libuv's cost a second epoll_wait a turn, 0.2 of the
- * 4.7 µs of a small request.
+ * It waits in one epoll set of its own, edge-triggered: each descriptor is registered once and
+ * never modified. Not in a libuv loop, though the master has one: a uv_poll_t is level-triggered,
+ * so it takes 160 bytes a connection, and two epoll_ctl a request wherever another thread does the
+ * reading; and a set of ours nested in a loop of libuv's cost a second epoll_wait a turn, 0.2 of
+ * the 4.7 µs of a small request.
  *
  * A connection is registered only once it must wait: most that send one request and go never are.
  * Its memory belongs to the poller's thread and is type-stable: an event that was fetched before it
@@ -40,14 +40,14 @@ struct poller_conn {
     struct poller_source source;
     struct poller *poller;
     struct wheel_item timer;
-    struct poller_conn *next;    /* again, ended or free list */
+    struct poller_conn *next;      /* again, ended or free list */
     struct poller_conn *next_work; /* in the list of server/work.h */
     struct conn conn;
-    _Atomic int64_t due_ms;      /* its deadline as of its last step */
-    _Atomic int64_t timed_ms;    /* where it stands in the wheel */
-    atomic_uint state;           /* the model's own */
-    atomic_bool peer_ended;      /* the model's own */
-    int64_t since_us;            /* the model's own */
+    _Atomic int64_t due_ms;   /* its deadline as of its last step */
+    _Atomic int64_t timed_ms; /* where it stands in the wheel */
+    atomic_uint state;        /* the model's own */
+    atomic_bool peer_ended;   /* the model's own */
+    int64_t since_us;         /* the model's own */
     bool used, registered, listed;
     bool in_work;  /* in the list of server/work.h, perhaps since an earlier connection */
     bool to_serve; /* its exchange waits for the next turn */
@@ -96,9 +96,10 @@ struct poller {
     size_t listener_count;
     _Atomic uint32_t connections; /* in this poller's care */
     unsigned max_connections;
-    int64_t room_at_ms;   /* not 0: no room; go on when a connection ends, or look for an idle one then */
-    int64_t look_at_ms;   /* the model's own: not 0, it wants a turn then */
-    int64_t accept_at_ms; /* paused: no descriptors; go on then */
+    int64_t
+        room_at_ms; /* not 0: no room; go on when a connection ends, or look for an idle one then */
+    int64_t look_at_ms;     /* the model's own: not 0, it wants a turn then */
+    int64_t accept_at_ms;   /* paused: no descriptors; go on then */
     bool draining, drained; /* told to finish; the listening descriptors are closed */
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */

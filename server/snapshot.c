@@ -38,12 +38,14 @@ static uint64_t busy_lanes(const struct board *b, const struct worker_slot *slot
 }
 
 /* Only prefork's workers need to say that they are busy; of the others it can be seen. */
-static bool is_busy(const struct board *b, const struct worker_slot *slot, const struct net_stats *sum)
+static bool is_busy(const struct board *b, const struct worker_slot *slot,
+                    const struct net_stats *sum)
 {
     return gauge(net_counted(&sum->begun), net_counted(&sum->ended)) > 0 || busy_lanes(b, slot) > 0;
 }
 
-static enum status_state state_of(const struct board *b, const struct worker_slot *slot, const struct net_stats *sum)
+static enum status_state state_of(const struct board *b, const struct worker_slot *slot,
+                                  const struct net_stats *sum)
 {
     switch ((enum worker_state)atomic_load(&slot->state)) {
     case WORKER_STARTING:
@@ -60,7 +62,8 @@ static enum status_state state_of(const struct board *b, const struct worker_slo
     return STATUS_DEAD;
 }
 
-static void fill_worker(struct status_worker *to, const struct board *b, const struct worker_slot *slot)
+static void fill_worker(struct status_worker *to, const struct board *b,
+                        const struct worker_slot *slot)
 {
     struct net_stats *sum = calloc(1, sizeof *sum);
     uint64_t answers = 0;
@@ -79,7 +82,8 @@ static void fill_worker(struct status_worker *to, const struct board *b, const s
     free(sum);
 }
 
-/* A process for each connection: its children say more than sums, which a killed one leaves wrong. */
+/* A process for each connection: its children say more than sums, which a killed one leaves wrong.
+ */
 static void fill_children(struct status_listener *to, const struct board *b)
 {
     for (unsigned i = 0; i < b->child_count; i++) {
@@ -114,7 +118,8 @@ static void fill_queue(struct status_listener *to, const struct listener *l)
     to->queue_capacity = atomic_load(&b->queue_capacity);
 }
 
-static void fill_connections(struct status_listener *to, const struct board *b, const struct net_stats *sum)
+static void fill_connections(struct status_listener *to, const struct board *b,
+                             const struct net_stats *sum)
 {
     uint64_t active = gauge(net_counted(&sum->roused), net_counted(&sum->rested));
     if (atomic_load(&b->queue_of_unread)) /* their connections do not know yet */
@@ -124,7 +129,8 @@ static void fill_connections(struct status_listener *to, const struct board *b, 
     to->connections_active = to->connections_open - to->connections_idle;
 }
 
-static void fill_counters(struct status_listener *to, const struct listener *l, const struct net_stats *sum)
+static void fill_counters(struct status_listener *to, const struct listener *l,
+                          const struct net_stats *sum)
 {
     to->requests_active = gauge(net_counted(&sum->begun), net_counted(&sum->ended));
     fill_queue(to, l);
@@ -205,16 +211,18 @@ static int take(void *arg, struct status_snapshot *out)
     size_t addresses = 0, count = m->listener_count;
     for (size_t i = 0; i < count; i++)
         addresses += m->listeners[i].conf->address_count;
-    char *memory = calloc(1, count * sizeof(struct status_listener) + m->worker_count * sizeof(struct status_worker) +
-                                 addresses * (sizeof(char *) + NAME_SIZE + sizeof(struct backlog)) + count * NOTE_SIZE);
+    char *memory = calloc(1, count * sizeof(struct status_listener) +
+                                 m->worker_count * sizeof(struct status_worker) +
+                                 addresses * (sizeof(char *) + NAME_SIZE + sizeof(struct backlog)) +
+                                 count * NOTE_SIZE);
     if (!memory)
         return -1;
     struct block at = {.listeners = (struct status_listener *)(void *)memory};
     at.workers = (struct status_worker *)(at.listeners + count);
     at.addresses = (const char **)(at.workers + m->worker_count);
     at.sockets = (struct backlog *)(at.addresses + addresses);
-    at.texts = (char (*)[NAME_SIZE])(at.sockets + addresses);
-    at.notes = (char (*)[NOTE_SIZE])(at.texts + addresses);
+    at.texts = (char(*)[NAME_SIZE])(at.sockets + addresses);
+    at.notes = (char(*)[NOTE_SIZE])(at.texts + addresses);
     struct status_listener *listeners = at.listeners;
     uint64_t deaths = 0;
     ask_backlogs(m, at.sockets);

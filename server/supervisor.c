@@ -25,7 +25,13 @@
 #include "server/supervisor_priv.h"
 #include "server/title.h"
 
-enum { ARENA_BYTES_LOG = 32, PARTICIPANTS = 4096, ONE_WISH_MS = 100, PORT_LOOK_MS = 50, PORT_QUIET_MS = 250 };
+enum {
+    ARENA_BYTES_LOG = 32,
+    PARTICIPANTS = 4096,
+    ONE_WISH_MS = 100,
+    PORT_LOOK_MS = 50,
+    PORT_QUIET_MS = 250
+};
 
 /* --- checking -------------------------------------------------------------------------------- */
 
@@ -36,7 +42,8 @@ static int find_user(struct master *m, char *why, size_t why_size)
         return 0;
     struct passwd *pw = getpwnam(c->user);
     if (!pw) {
-        snprintf(why, why_size, "%s:%d: no user \"%s\" on this system", c->file, c->line_user, c->user);
+        snprintf(why, why_size, "%s:%d: no user \"%s\" on this system", c->file, c->line_user,
+                 c->user);
         return -1;
     }
     m->uid = pw->pw_uid;
@@ -50,7 +57,8 @@ static void say_user_kept(const struct master *m)
 {
     const struct config *c = m->config;
     if (c->user[0] != '\0' && geteuid() != 0 && geteuid() != m->uid)
-        log_warn("%s:%d: user \"%s\" is not taken: only root can become another user", c->file, c->line_user, c->user);
+        log_warn("%s:%d: user \"%s\" is not taken: only root can become another user", c->file,
+                 c->line_user, c->user);
 }
 
 static int refuse(const struct config *c, int line, const char *reason, char *why, size_t why_size)
@@ -70,7 +78,8 @@ static int check_files(const struct config *c, char *why, size_t why_size)
     char reason[512];
     if (check_log(c->error_log, reason, sizeof reason) != 0)
         return refuse(c, c->line_error_log, reason, why, why_size);
-    if (c->line_pid_file && c->pid_file[0] && pid_file_check(c->pid_file, reason, sizeof reason) != 0)
+    if (c->line_pid_file && c->pid_file[0] &&
+        pid_file_check(c->pid_file, reason, sizeof reason) != 0)
         return refuse(c, c->line_pid_file, reason, why, why_size);
     for (size_t i = 0; i < c->listener_count; i++) {
         const struct config_listener *l = &c->listeners[i];
@@ -113,7 +122,8 @@ static int open_logs(struct master *m, char *why, size_t why_size)
 
 static int make_board(struct master *m, struct listener *l)
 {
-    l->board = board_new(m->arena, l->plan.workers, l->plan.threads, l->plan.threads + l->plan.helpers, l->plan.children);
+    l->board = board_new(m->arena, l->plan.workers, l->plan.threads,
+                         l->plan.threads + l->plan.helpers, l->plan.children);
     if (!l->board || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
         return -1;
     l->service.draining = &l->board->draining;
@@ -126,14 +136,16 @@ static int build_listeners(struct master *m, char *why, size_t why_size)
     m->listeners = calloc(c->listener_count, sizeof *m->listeners);
     for (size_t i = 0; m->listeners && i < c->listener_count; i++) {
         struct listener *l = &m->listeners[i];
-        void *tls_shared = c->listeners[i].tls_count ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
+        void *tls_shared =
+            c->listeners[i].tls_count ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
         if (listener_build(l, c, &c->listeners[i], tls_shared, why, why_size) != 0)
             return -1;
         m->listener_count++;
         if (listener_open(l, c, why, why_size) != 0)
             return -1;
         if (make_board(m, l) != 0) {
-            snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener", c->file, l->conf->line);
+            snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener",
+                     c->file, l->conf->line);
             return -1;
         }
         if (m->drop_user)
@@ -142,8 +154,8 @@ static int build_listeners(struct master *m, char *why, size_t why_size)
     return m->listeners ? 0 : -1;
 }
 
-/* The default name may be in a folder that is not ours, or be another server's whose file stands beside
- * ours: who named none can do without. */
+/* The default name may be in a folder that is not ours, or be another server's whose file stands
+ * beside ours: who named none can do without. */
 static int take_pid_file(struct master *m, char *why, size_t why_size)
 {
     const struct config *c = m->config;
@@ -172,11 +184,13 @@ static int prepare(struct master *m, char *why, size_t why_size)
         return -1;
     }
     m->bell = modus_arena_alloc(m->arena, sizeof *m->bell, 64);
-    if (!m->bell || modus_doorbell_init(m->bell) != 0 || pipe2(m->life_line, O_CLOEXEC | O_NONBLOCK) != 0) {
+    if (!m->bell || modus_doorbell_init(m->bell) != 0 ||
+        pipe2(m->life_line, O_CLOEXEC | O_NONBLOCK) != 0) {
         snprintf(why, why_size, "no descriptors: %s", strerror(errno));
         return -1;
     }
-    if (config_open_handlers(m->config, &env, why, why_size) != 0 || build_listeners(m, why, why_size) != 0)
+    if (config_open_handlers(m->config, &env, why, why_size) != 0 ||
+        build_listeners(m, why, why_size) != 0)
         return -1;
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
@@ -225,8 +239,8 @@ static void on_port_timer(uv_timer_t *timer)
     }
 }
 
-/* `timeout`, `sudo` and some shells pass a signal on that we have had ourselves: two in one moment are
- * one wish. */
+/* `timeout`, `sudo` and some shells pass a signal on that we have had ourselves: two in one moment
+ * are one wish. */
 static void stop(struct master *m)
 {
     int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
@@ -240,7 +254,8 @@ static void stop(struct master *m)
     m->stop_ms = now_ms;
     long long limit_ms = m->config->drain_timeout_ms;
     bool whole = limit_ms % 1000 == 0;
-    log_info("stopping: requests in progress may take up to %lld %s", whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
+    log_info("stopping: requests in progress may take up to %lld %s",
+             whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
     m->stopping = true;
     for (size_t i = 0; i < m->listener_count; i++)
         listener_refuse_new(&m->listeners[i]);
@@ -279,7 +294,8 @@ static void on_signal(uv_poll_t *watch, int status, int events)
             reopen_logs(m);
             break;
         default:
-            log_warn("%s is not in this build: ignored", info.ssi_signo == SIGHUP ? "SIGHUP (reload)" : "SIGUSR2 (upgrade)");
+            log_warn("%s is not in this build: ignored",
+                     info.ssi_signo == SIGHUP ? "SIGHUP (reload)" : "SIGUSR2 (upgrade)");
         }
     }
 }

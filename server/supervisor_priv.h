@@ -48,7 +48,7 @@ struct master {
     unsigned running; /* processes, orphans too */
     bool ready, stopping, killing;
     int64_t stop_ms; /* monotonic: when it was told to stop */
-    int pid_fd; /* holds the pid file; -1 none */
+    int pid_fd;      /* holds the pid file; -1 none */
     int exit_status;
     unsigned uid, gid;
     bool drop_user;

@@ -3,8 +3,8 @@
  *
  * The kernel shows the bytes between the addresses where it put argv, and if the last of them is no
  * longer zero, goes on into the environment that lies behind it, to the first zero. So a title may
- * be longer than the command line was, if the environment's strings are elsewhere by then. Rejected:
- * prctl(PR_SET_MM), which would leave them alone, but wants a privilege or a kernel with
+ * be longer than the command line was, if the environment's strings are elsewhere by then.
+ * Rejected: prctl(PR_SET_MM), which would leave them alone, but wants a privilege or a kernel with
  * checkpointing. */
 #include "server/title.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What ps shows of a process: "modus: prefork worker 127.0.0.1:8082" in the place of its command line.
+/* What ps shows of a process: "modus: prefork worker 127.0.0.1:8082" in the place of its command
+ * line.
  *
  *     title_init(argc, argv);                 // first in main
  *     ...                                     // read argv, copy what is needed later

@@ -14,13 +14,15 @@ static unsigned capacity_for(unsigned items)
 int work_queue_init(struct modus_queue *queue, const struct worker *w)
 {
     unsigned limit = (unsigned)w->listener->conf->queue;
-    struct modus_queue_attr attr = {
-        .scope = MODUS_THREAD, .capacity = capacity_for(limit), .item_size = sizeof(struct poller_conn *)};
+    struct modus_queue_attr attr = {.scope = MODUS_THREAD,
+                                    .capacity = capacity_for(limit),
+                                    .item_size = sizeof(struct poller_conn *)};
     atomic_store(&w->board->queue_capacity, limit);
     return modus_queue_init(queue, &attr);
 }
 
-void work_init(struct work *work, struct poller *p, struct modus_queue *queue, unsigned waiting_state)
+void work_init(struct work *work, struct poller *p, struct modus_queue *queue,
+               unsigned waiting_state)
 {
     *work = (struct work){
         .poller = p,
@@ -66,7 +68,8 @@ void work_go_on(struct work *work)
         bool waits = atomic_load(&pc->state) == work->waiting_state;
         if (waits && (room(work) == 0 || modus_queue_put(work->queue, &pc, 0) != 0))
             return;
-        work->first = pc->next_work; /* the link is the poller's wherever the connection may be by now */
+        work->first =
+            pc->next_work; /* the link is the poller's wherever the connection may be by now */
         pc->in_work = false;
         if (--work->count == 0) {
             work->end = &work->first;

@@ -22,7 +22,8 @@ bool worker_bind_life(pid_t parent, int signal)
 
 void worker_set_signals(void)
 {
-    static const int ignored[] = {SIGPIPE, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGTSTP, SIGTTOU, SIGTTIN};
+    static const int ignored[] = {SIGPIPE, SIGINT,  SIGQUIT, SIGHUP,  SIGUSR1,
+                                  SIGUSR2, SIGTERM, SIGTSTP, SIGTTOU, SIGTTIN};
     struct sigaction ignore = {.sa_handler = SIG_IGN}, standard = {.sa_handler = SIG_DFL};
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
         sigaction(ignored[i], &ignore, NULL);
@@ -71,7 +72,8 @@ size_t worker_read_size(const struct worker *w)
     return w->listener->service.max_header_size + READ_ROOM;
 }
 
-int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*main)(void *), void *arg)
+int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*main)(void *),
+                  void *arg)
 {
     pthread_attr_t attr;
     sigset_t all, old;

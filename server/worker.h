@@ -22,8 +22,8 @@ struct worker {
     unsigned log_round;
 };
 
-/* In a child just forked by parent: have the kernel send signal when parent ends. Returns false if it
- * is gone already. */
+/* In a child just forked by parent: have the kernel send signal when parent ends. Returns false if
+ * it is gone already. */
 bool worker_bind_life(pid_t parent, int signal);
 /* Signals of a worker: those of a terminal and of children are ignored, the others as by default.
  * Call first after fork, while all are blocked. */
@@ -43,6 +43,7 @@ struct worker_lane *worker_lane(const struct worker *w, unsigned thread);
 size_t worker_read_size(const struct worker *w);
 /* Threads of a worker: small stacks, signals blocked, a name that tools show. Returns 0 or an error
  * number. */
-int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*main)(void *), void *arg);
+int worker_thread(pthread_t *thread, const char *name, unsigned index, void *(*main)(void *),
+                  void *arg);
 
 #endif

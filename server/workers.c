@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The processes of the master: forking them, hearing of their end by pidfd, starting others in their
- * place with a growing delay. Pids are signalled only through pidfds or while they are unreaped. */
+/* The processes of the master: forking them, hearing of their end by pidfd, starting others in
+ * their place with a growing delay. Pids are signalled only through pidfds or while they are
+ * unreaped. */
 #include <errno.h>
 #include <grp.h>
 #include <signal.h>
@@ -54,7 +55,8 @@ static void close_foreign(struct master *m, const struct listener *own)
     close(uv_backend_fd(&m->loop));
 }
 
-__attribute__((noreturn)) static void worker_main(struct master *m, struct supervised *s, pid_t parent)
+__attribute__((noreturn)) static void worker_main(struct master *m, struct supervised *s,
+                                                  pid_t parent)
 {
     struct listener *l = s->listener;
     struct worker w = {
@@ -93,10 +95,11 @@ static void on_respawn(uv_timer_t *timer)
 static void say_end(const struct supervised *s, const siginfo_t *info)
 {
     if (info->si_code == CLD_EXITED)
-        log_warn("worker %d of %s ended with status %d", s->pid, name_of(s->listener), info->si_status);
+        log_warn("worker %d of %s ended with status %d", s->pid, name_of(s->listener),
+                 info->si_status);
     else
-        log_warn("worker %d of %s was ended by signal %d (%s)", s->pid, name_of(s->listener), info->si_status,
-                 strsignal(info->si_status));
+        log_warn("worker %d of %s was ended by signal %d (%s)", s->pid, name_of(s->listener),
+                 info->si_status, strsignal(info->si_status));
 }
 
 static void plan_respawn(struct supervised *s)
@@ -185,8 +188,8 @@ static void look_at_child(struct supervised *dead, pid_t pid)
     adopt_orphan(dead, pid);
 }
 
-/* The acceptor is dead; what it had forked is ours now, and finishes its requests. The kernel knows it
- * best. */
+/* The acceptor is dead; what it had forked is ours now, and finishes its requests. The kernel knows
+ * it best. */
 static void adopt_orphans(struct supervised *dead)
 {
     struct board *b = dead->listener->board;
@@ -288,9 +291,11 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
     struct supervised *s = calloc(1, sizeof *s);
     if (!s)
         return;
-    *s = (struct supervised){.master = m, .listener = dead->listener, .pid = pid, .orphan = true, .next = m->orphans};
+    *s = (struct supervised){
+        .master = m, .listener = dead->listener, .pid = pid, .orphan = true, .next = m->orphans};
     if (watch_pid(s) != 0) {
-        log_warn("process %d of a connection has lost its acceptor and cannot be watched: %s", pid, strerror(errno));
+        log_warn("process %d of a connection has lost its acceptor and cannot be watched: %s", pid,
+                 strerror(errno));
         free(s);
         return;
     }
@@ -335,7 +340,8 @@ int workers_start(struct master *m)
     size_t n = 0;
     for (size_t i = 0; i < m->listener_count; i++)
         for (unsigned slot = 0; slot < m->listeners[i].plan.workers; slot++, n++) {
-            m->workers[n] = (struct supervised){.master = m, .listener = &m->listeners[i], .slot = slot, .pidfd = -1};
+            m->workers[n] = (struct supervised){
+                .master = m, .listener = &m->listeners[i], .slot = slot, .pidfd = -1};
             uv_timer_init(&m->loop, &m->workers[n].respawn);
             m->workers[n].respawn.data = &m->workers[n];
             modus_event_arm(&m->listeners[i].board->slots[slot].ready, m->bell);

@@ -160,8 +160,8 @@ static int64_t loop_deadline(const struct poller_conn *pc)
 static void loop_ready(struct poller *p, struct poller_conn *pc, uint32_t events)
 {
     unsigned state = OFFERED;
-    if (atomic_load(&pc->state) == OFFERED &&
-        p->net->now_ms >= queue_limit_ms(pc) && atomic_compare_exchange_strong(&pc->state, &state, NONE)) {
+    if (atomic_load(&pc->state) == OFFERED && p->net->now_ms >= queue_limit_ms(pc) &&
+        atomic_compare_exchange_strong(&pc->state, &state, NONE)) {
         struct loop *loop = p->model;
         board_lane_add(&loop->lane->taken, 1);
         net_count(&p->net->stats->rejected, 1);
@@ -203,7 +203,8 @@ static void read_mail(struct loop *loop)
             if (mail[i].kind == MAIL_DONE) {
                 atomic_store(&pc->state, NONE);
                 exchange_finish(conn_exchange(&pc->conn));
-                net_histogram_add(&p->net->stats->queued, exchange_waited_us(conn_exchange(&pc->conn)), 1);
+                net_histogram_add(&p->net->stats->queued,
+                                  exchange_waited_us(conn_exchange(&pc->conn)), 1);
             }
             poller_step(p, pc, 0);
         }
@@ -254,7 +255,8 @@ static int open_loop(struct loops *all, unsigned index)
     struct loop *loop = &all->loops[index];
     struct worker *w = all->worker;
     struct modus_doorbell *bell = index ? &loop->own_bell : &w->slot->bell;
-    struct modus_queue_attr attr = {.scope = MODUS_THREAD, .capacity = 4096, .item_size = sizeof(struct mail)};
+    struct modus_queue_attr attr = {
+        .scope = MODUS_THREAD, .capacity = 4096, .item_size = sizeof(struct mail)};
     loop->all = all;
     loop->lane = worker_lane(w, index);
     if (index && modus_doorbell_init(&loop->own_bell) != 0)
@@ -288,7 +290,8 @@ static int start(struct loops *all)
         if (open_loop(all, i) != 0)
             return -1;
     for (; all->helper_count < wanted; all->helper_count++)
-        if (worker_thread(&all->helpers[all->helper_count], "helper", all->helper_count, helper, all) != 0)
+        if (worker_thread(&all->helpers[all->helper_count], "helper", all->helper_count, helper,
+                          all) != 0)
             return -1;
     for (unsigned i = 1; i < all->loop_count; i++)
         if (worker_thread(&all->loops[i].thread, "loop", i, loop_thread, &all->loops[i]) != 0)
@@ -318,7 +321,8 @@ static int loops_run(struct worker *w)
 {
     struct loops all = {.worker = w};
     if (start(&all) != 0) {
-        log_error("event-loop cannot start its loops and helpers: no threads, descriptors or memory");
+        log_error(
+            "event-loop cannot start its loops and helpers: no threads, descriptors or memory");
         return 1;
     }
     worker_ready(w);
@@ -331,9 +335,11 @@ static const char *const uses[] = {"loops", "threads", "queue", "queue_timeout",
 
 const struct model model_event_loop = {
     .name = "event-loop",
-    .summary = "loops that wait for all connections; helper threads run handlers that wait or compute",
+    .summary =
+        "loops that wait for all connections; helper threads run handlers that wait or compute",
     .role = "worker",
-    .options = "loops = auto (one a CPU), threads = 64 (helpers), queue = 1024, queue_timeout = 10s, max_connections = 10000",
+    .options = "loops = auto (one a CPU), threads = 64 (helpers), queue = 1024, queue_timeout = "
+               "10s, max_connections = 10000",
     .uses = uses,
     .plan = loops_plan,
     .note = model_no_note,

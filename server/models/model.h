@@ -8,10 +8,10 @@
  *   - no signal handler runs code of the server; workers ignore what a terminal sends to the group
  *   - "drain" (board->drain): what the kernel has accepted is accepted and answered, idle
  *     connections end, answers say "Connection: close", and run() returns when nothing is left
- *   - after fork, a child makes its own loops and threads; the parent closes its copy of an accepted
- *     descriptor and never shuts it down
- * What the server promises to a model: run() is called in a fresh process, single-threaded, with the
- * user dropped, its slot's pid set, and everything of the listener built.
+ *   - after fork, a child makes its own loops and threads; the parent closes its copy of an
+ * accepted descriptor and never shuts it down What the server promises to a model: run() is called
+ * in a fresh process, single-threaded, with the user dropped, its slot's pid set, and everything of
+ * the listener built.
  *
  * Nobody outside server/models/ asks which model runs.
  */
@@ -25,11 +25,11 @@ struct worker; /* server/worker.h */
 
 /* What a model makes of a listener's sizes. */
 struct model_plan {
-    unsigned workers;         /* supervised processes */
-    unsigned threads;         /* that step connections in each: one stats block each */
-    unsigned helpers;         /* further threads in each */
-    unsigned pool;            /* of all these in each: that take work from a queue, and may be short */
-    unsigned children;        /* further processes at most, one a connection */
+    unsigned workers;  /* supervised processes */
+    unsigned threads;  /* that step connections in each: one stats block each */
+    unsigned helpers;  /* further threads in each */
+    unsigned pool;     /* of all these in each: that take work from a queue, and may be short */
+    unsigned children; /* further processes at most, one a connection */
     unsigned max_connections; /* of the whole listener */
     int64_t keepalive_timeout_ms;
     bool defer_accept; /* let the kernel hold connections until they have sent something */
@@ -38,9 +38,10 @@ struct model_plan {
 struct model {
     const char *name;
     const char *summary;
-    const char *role; /* what its supervised processes are, for ps: "worker" */
+    const char *role;    /* what its supervised processes are, for ps: "worker" */
     const char *options; /* its sizes and their defaults, for `modus models` */
-    const char *const *uses; /* which of the keys that differ between models it reads; ends in NULL */
+    const char *const
+        *uses; /* which of the keys that differ between models it reads; ends in NULL */
     /* Called in the master, also for `modus -t`. */
     struct model_plan (*plan)(const struct config_listener *conf);
     /* What this set-up means for who compares, in a sentence for the status. Returns false if there

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* prefork: N workers, each one thread that waits for its connections and runs handlers itself, one at
- * a time. A slow client waits in the worker's poller; a run handler holds its worker.
+/* prefork: N workers, each one thread that waits for its connections and runs handlers itself, one
+ * at a time. A slow client waits in the worker's poller; a run handler holds its worker.
  *
- * Who accepts: the kernel wakes one waiting worker for a new connection (EPOLLEXCLUSIVE, edge), which
- * accepts one at the end of a turn, when nothing it holds is ready, with the accept lock held around
- * accept4 alone. A worker that holds more than its fair share passes the turn on, by doorbell, to one
- * that waits and holds less. board->backlog says that connections may be waiting: it is cleared
- * before accept4 and set again when that gave one, so no arrival is missed whoever ends or dies; a
- * worker looks at it before it waits, and hands it on before it is held by a handler.
+ * Who accepts: the kernel wakes one waiting worker for a new connection (EPOLLEXCLUSIVE, edge),
+ * which accepts one at the end of a turn, when nothing it holds is ready, with the accept lock held
+ * around accept4 alone. A worker that holds more than its fair share passes the turn on, by
+ * doorbell, to one that waits and holds less. board->backlog says that connections may be waiting:
+ * it is cleared before accept4 and set again when that gave one, so no arrival is missed whoever
+ * ends or dies; a worker looks at it before it waits, and hands it on before it is held by a
+ * handler.
  *
- * A worker that was to take a connection may be held up (stopped, or by a slow disk) although it says
- * that it waits: who passed the turn on looks again a little later, and takes the connection itself.
+ * A worker that was to take a connection may be held up (stopped, or by a slow disk) although it
+ * says that it waits: who passed the turn on looks again a little later, and takes the connection
+ * itself.
  */
 #include "server/models/model.h"
 
@@ -27,7 +29,7 @@
 enum { PASS_MS = 10 };
 
 struct prefork {
-    bool passed; /* in this turn */
+    bool passed;     /* in this turn */
     int64_t take_ms; /* not 0: passed on; what is still there then is ours to take */
 };
 
@@ -130,7 +132,8 @@ static void prefork_bell(struct poller *p)
     }
 }
 
-/* Before it waits: connections that nobody has taken are ours too, unless we just passed them on. */
+/* Before it waits: connections that nobody has taken are ours too, unless we just passed them on.
+ */
 static void prefork_turn(struct poller *p)
 {
     struct prefork *f = p->model;
@@ -161,7 +164,8 @@ static int prefork_run(struct worker *w)
     };
     struct poller p;
     struct prefork f = {0};
-    unsigned share = (w->listener->plan.max_connections + w->board->slot_count - 1) / w->board->slot_count;
+    unsigned share =
+        (w->listener->plan.max_connections + w->board->slot_count - 1) / w->board->slot_count;
     if (poller_open(&p, w, &ops, &f, &w->slot->bell, 0, true, share) != 0) {
         log_error("worker cannot start: no descriptors or memory");
         return 1;
@@ -175,7 +179,9 @@ static int prefork_run(struct worker *w)
 static bool prefork_note(const struct config_listener *conf, char *text, size_t size)
 {
     unsigned workers = prefork_plan(conf).workers;
-    snprintf(text, size, "%u workers serve one request at a time each: 100 requests that each wait 2 s need %u rounds, %u s",
+    snprintf(text, size,
+             "%u workers serve one request at a time each: 100 requests that each wait 2 s need %u "
+             "rounds, %u s",
              workers, (100 + workers - 1) / workers, 2 * ((100 + workers - 1) / workers));
     return true;
 }

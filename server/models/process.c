@@ -37,18 +37,18 @@ struct acceptor {
     struct net_thread *net; /* the children's, copied by fork */
     pid_t pid;
     int set;
-    int first_fd; /* descriptors from here on are not for children */
+    int first_fd;        /* descriptors from here on are not for children */
     unsigned next_entry; /* where to look for a free one first */
     unsigned live, most; /* children; most: for each a descriptor is needed here */
-    int held_fd; /* a connection that has a permit and no child yet; -1 none */
+    int held_fd;         /* a connection that has a permit and no child yet; -1 none */
     struct conn_peer held_peer;
     struct give_way give_way;
     int64_t said_ms; /* in a child: see say_idle() */
-    bool settled; /* in a child: nothing of the acceptor's is left */
+    bool settled;    /* in a child: nothing of the acceptor's is left */
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
-    bool full; /* no permit, and connections wait: look for an idle child now and then */
+    bool full;        /* no permit, and connections wait: look for an idle child now and then */
     int64_t quiet_ms; /* draining: no connection has come since */
 };
 
@@ -95,9 +95,9 @@ static void set_child_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* Idle children can be asked to make room; one that becomes idle while others wait says so. Not more
- * often than the order in which they became idle can matter: what is said lies in a page that all
- * children write to. Who is asked while it is at work after all finishes that first. */
+/* Idle children can be asked to make room; one that becomes idle while others wait says so. Not
+ * more often than the order in which they became idle can matter: what is said lies in a page that
+ * all children write to. Who is asked while it is at work after all finishes that first. */
 static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t since_ms)
 {
     if (since_ms == a->said_ms || (since_ms && a->said_ms && since_ms - a->said_ms < SAY_MS))
@@ -108,9 +108,9 @@ static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t sinc
         modus_doorbell_ring(&a->worker->slot->bell);
 }
 
-/* Before it waits for the first time, or is held by a handler. Most children answer one request that is
- * there already, and are gone before any of this could matter.
- * Returns false if the acceptor is gone already, so that nobody will tell it to end. */
+/* Before it waits for the first time, or is held by a handler. Most children answer one request
+ * that is there already, and are gone before any of this could matter. Returns false if the
+ * acceptor is gone already, so that nobody will tell it to end. */
 static bool child_settle(struct acceptor *a, const struct conn *c)
 {
     int fd = conn_fd(c);
@@ -162,7 +162,8 @@ static void child_main(struct acceptor *a, struct child_entry *entry)
     struct conn c;
     struct transport t;
     transport_plain(&t, a->held_fd);
-    if (conn_open(&c, &a->worker->listener->service, t, &a->held_peer, &inline_host, NULL, a->net) == 0)
+    if (conn_open(&c, &a->worker->listener->service, t, &a->held_peer, &inline_host, NULL,
+                  a->net) == 0)
         child_serve(a, entry, &c);
     _exit(0);
 }
@@ -193,7 +194,8 @@ static void pause_accepting(struct acceptor *a, int error)
 {
     net_count(&worker_stats(a->worker, 0)->accept_paused, 1);
     if (a->pause_until_ms == 0)
-        log_warn("%s: cannot %s: %s; connections wait", a->worker->listener->conf->addresses[0].text,
+        log_warn("%s: cannot %s: %s; connections wait",
+                 a->worker->listener->conf->addresses[0].text,
                  a->held_fd >= 0 ? "make a process for a connection" : "accept", strerror(error));
     a->pause_until_ms = a->net->now_ms + PAUSE_MS;
     set_listening(a, false);
@@ -214,7 +216,8 @@ static struct child_entry *free_entry(struct acceptor *a)
 static void forget_child(struct acceptor *a, struct child_entry *entry)
 {
     if (entry->pidfd >= 0)
-        close(entry->pidfd); /* a younger child may have a copy for a moment; but it has rung its one time */
+        close(entry->pidfd); /* a younger child may have a copy for a moment; but it has rung its
+                                one time */
     entry->pidfd = -1;
     atomic_store(&entry->idle_ms, 0);
     atomic_store(&entry->pid, 0);
@@ -230,7 +233,8 @@ static int start_child(struct acceptor *a)
      * loop; libuv's would open a pipe in every child. */
     if (!entry)
         return -ENOMEM;
-    atomic_store(&entry->pid, -1); /* so that the master knows where it belongs, should we be killed now */
+    atomic_store(&entry->pid,
+                 -1); /* so that the master knows where it belongs, should we be killed now */
     pid_t pid = _Fork();
     if (pid == 0)
         child_main(a, entry);
@@ -247,7 +251,8 @@ static int start_child(struct acceptor *a)
     if (entry->pidfd >= 0 && watch(a, entry->pidfd, EPOLLIN | EPOLLONESHOT, about) == 0)
         return 0;
     /* most_children() has left room for it, so this is memory. */
-    log_error("%s: a connection is cut: %s", a->worker->listener->conf->addresses[0].text, strerror(errno));
+    log_error("%s: a connection is cut: %s", a->worker->listener->conf->addresses[0].text,
+              strerror(errno));
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     forget_child(a, entry);
@@ -263,10 +268,11 @@ static void reap(struct acceptor *a, struct child_entry *entry)
     forget_child(a, entry);
     if (info.si_code != CLD_EXITED) {
         atomic_fetch_add(&b->deaths, 1);
-        log_warn("%s: process %d of a connection was ended by signal %d", a->worker->listener->conf->addresses[0].text,
-                 info.si_pid, info.si_status);
+        log_warn("%s: process %d of a connection was ended by signal %d",
+                 a->worker->listener->conf->addresses[0].text, info.si_pid, info.si_status);
     }
-    if (modus_sem_value(&b->permits) == b->child_count) /* killed children did not count their ends */
+    if (modus_sem_value(&b->permits) ==
+        b->child_count) /* killed children did not count their ends */
         board_settle(worker_stats(a->worker, 0));
 }
 
@@ -384,8 +390,8 @@ static void serve_event(struct acceptor *a, uint64_t about)
 static void serve_turn(struct acceptor *a, int timeout_ms)
 {
     struct epoll_event events[EVENTS];
-    /* A child is cheapest at once: its pages are warm, few others are alive whose pidfds it copies, and what
-     * it has not written to yet the acceptor need not copy either. */
+    /* A child is cheapest at once: its pages are warm, few others are alive whose pidfds it copies,
+     * and what it has not written to yet the acceptor need not copy either. */
     if (a->live)
         give_way(&a->give_way);
     int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
@@ -421,9 +427,12 @@ static unsigned most_children(const struct acceptor *a)
     enum { SPARE = 4 }; /* the set, a connection on its way, a log that is opened again */
     struct rlimit limit;
     unsigned children = a->worker->board->child_count;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)a->first_fd + children + SPARE)
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
+        limit.rlim_cur >= (rlim_t)a->first_fd + children + SPARE)
         return children;
-    return limit.rlim_cur > (rlim_t)a->first_fd + SPARE ? (unsigned)limit.rlim_cur - (unsigned)a->first_fd - SPARE : 1;
+    return limit.rlim_cur > (rlim_t)a->first_fd + SPARE
+               ? (unsigned)limit.rlim_cur - (unsigned)a->first_fd - SPARE
+               : 1;
 }
 
 static int open_acceptor(struct acceptor *a)

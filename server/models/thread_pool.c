@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* thread-pool: one process, one poller thread, T pool threads. A connection that has something to do
- * goes through the bounded queue to a pool thread, which reads, handles and writes; then it waits in
- * the poller again. An idle or slow connection holds no thread.
+/* thread-pool: one process, one poller thread, T pool threads. A connection that has something to
+ * do goes through the bounded queue to a pool thread, which reads, handles and writes; then it
+ * waits in the poller again. An idle or slow connection holds no thread.
  *
  * A connection is in one hand at a time; its state word says in whose:
  *
  *   PARKED   the poller's: nothing to do        event or deadline -> QUEUED
- *   QUEUED   the queue's                        taken -> RUNNING; waited too long -> PARKED, refused
- *   RUNNING  a pool thread's                    done -> PARKED or ENDED; event -> DIRTY
- *   DIRTY    a pool thread's, to be looked at once more before it is parked
- *   ENDED    the poller's: to be forgotten
+ *   QUEUED   the queue's                        taken -> RUNNING; waited too long -> PARKED,
+ * refused RUNNING  a pool thread's                    done -> PARKED or ENDED; event -> DIRTY DIRTY
+ * a pool thread's, to be looked at once more before it is parked ENDED    the poller's: to be
+ * forgotten
  *
  * The poller fetches a batch of events and puts the connections into the queue in one call, which
  * wakes one thread; that one wakes the next if it finds more than it takes. What the queue has no
@@ -123,7 +123,9 @@ static void pool_ready(struct poller *p, struct poller_conn *pc, uint32_t events
     for (;;) {
         switch (state) {
         case PARKED:
-            pc->since_us = p->net->now_us; /* before it can be taken, be it through an old place in the queue */
+            pc->since_us =
+                p->net
+                    ->now_us; /* before it can be taken, be it through an old place in the queue */
             if (!atomic_compare_exchange_weak(&pc->state, &state, QUEUED))
                 continue;
             enqueue(p->model, pc);
@@ -142,8 +144,8 @@ static void pool_ready(struct poller *p, struct poller_conn *pc, uint32_t events
     }
 }
 
-/* The poller stepped a parked connection itself (to refuse it, or to make room), and found a request
- * that wants a thread. */
+/* The poller stepped a parked connection itself (to refuse it, or to make room), and found a
+ * request that wants a thread. */
 static void pool_serve(struct poller *p, struct poller_conn *pc)
 {
     pc->to_serve = true;
@@ -250,7 +252,8 @@ static void *pool_thread(void *arg)
         board_lane_add(&lane->taken, 1);
         net_thread_tick(t);
         net_histogram_add(&t->stats->queued, t->now_us - pc->since_us, 1);
-        t->now_us = pc->since_us; /* a request lasts from when it came, not from when a thread had time */
+        t->now_us =
+            pc->since_us; /* a request lasts from when it came, not from when a thread had time */
         run(pool, pc, t);
         atomic_store_explicit(&lane->busy, false, memory_order_relaxed);
     }
@@ -274,8 +277,10 @@ static const struct poller_ops ops = {
 
 static int make_queues(struct pool *pool)
 {
-    struct modus_queue_attr returns = {.scope = MODUS_THREAD, .capacity = RETURNS, .item_size = sizeof(void *)};
-    if (work_queue_init(&pool->ready, pool->worker) != 0 || modus_queue_init(&pool->returns, &returns) != 0)
+    struct modus_queue_attr returns = {
+        .scope = MODUS_THREAD, .capacity = RETURNS, .item_size = sizeof(void *)};
+    if (work_queue_init(&pool->ready, pool->worker) != 0 ||
+        modus_queue_init(&pool->returns, &returns) != 0)
         return -1;
     work_init(&pool->work, &pool->poller, &pool->ready, QUEUED);
     return modus_queue_arm_get(&pool->returns, pool->poller.bell);
@@ -288,7 +293,8 @@ static int start_threads(struct pool *pool)
     for (unsigned i = 0; pool->threads && i < wanted; i++) {
         int r = worker_thread(&pool->threads[i], "pool", i, pool_thread, pool);
         if (r != 0) {
-            log_error("cannot start thread %u of %u: the system has no room for more", i + 1, wanted);
+            log_error("cannot start thread %u of %u: the system has no room for more", i + 1,
+                      wanted);
             return -1;
         }
         pool->thread_count++;
@@ -303,7 +309,8 @@ static int pool_run(struct worker *w)
         return 1;
     pool->worker = w;
     atomic_store(&w->board->queue_of_unread, true);
-    if (poller_open(&pool->poller, w, &ops, pool, &w->slot->bell, 0, true, w->listener->plan.max_connections) != 0 ||
+    if (poller_open(&pool->poller, w, &ops, pool, &w->slot->bell, 0, true,
+                    w->listener->plan.max_connections) != 0 ||
         make_queues(pool) != 0 || start_threads(pool) != 0)
         return 1;
     worker_ready(w);

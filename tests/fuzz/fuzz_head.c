@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Request heads and bodies without a connection: the guard and llhttp must agree on where everything
- * ends, places must lie inside, and cutting the bytes must not change what they mean.
+/* Request heads and bodies without a connection: the guard and llhttp must agree on where
+ * everything ends, places must lie inside, and cutting the bytes must not change what they mean.
  *
  * The first byte is the size of a cut; then a head and what follows it.
  */
@@ -95,7 +95,8 @@ static void check_places(const struct http1_request *r, const char *head, size_t
         check(h->name_len > 0 && h->name + h->name_len <= len && h->value + h->value_len <= len);
         check(http1_is_token((struct str){head + h->name, h->name_len}));
         for (uint32_t b = 0; b < h->value_len; b++)
-            check(head[h->value + b] != '\r' && head[h->value + b] != '\n' && head[h->value + b] != '\0');
+            check(head[h->value + b] != '\r' && head[h->value + b] != '\n' &&
+                  head[h->value + b] != '\0');
     }
     char *scratch = malloc(r->target_len + 1u);
     struct target t;

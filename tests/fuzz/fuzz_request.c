@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A stream of bytes into a connection with some routes: a text, a streaming echo, a collecting run
- * handler, a chunked stream. Each input is played twice, whole and in cuts, with short reads, little
- * room and passing time as its first bytes say; the rig checks every step, and how the bytes were cut
- * must not change what was answered.
+ * handler, a chunked stream. Each input is played twice, whole and in cuts, with short reads,
+ * little room and passing time as its first bytes say; the rig checks every step, and how the bytes
+ * were cut must not change what was answered.
  *
  *   byte 0  1: time passes; 2: reset at the end; 4: the peer ends early what it sends;
  *           8: a TCP listener; 16: draining begins in the middle; 32: small body limit
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define RIG_FAIL(...) (fprintf(stderr, __VA_ARGS__), fputc('\n', stderr), abort())
+#define RIG_FAIL(...)   (fprintf(stderr, __VA_ARGS__), fputc('\n', stderr), abort())
 #define RIG_MOST_PIECES 20000
 #include "tests/unit/test_net_rig.h"
 
@@ -128,7 +128,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         play(data, size, run_index == 1);
     }
     /* A streaming echo has begun, or not, when its body turns out to be wrong. */
-    bool same = !(data[0] & (TIME | RESET | EARLY_END | TCP | DRAIN)) && !memmem(data, size, "echo", 4) && !memchr(data, '%', size);
+    bool same = !(data[0] & (TIME | RESET | EARLY_END | TCP | DRAIN)) &&
+                !memmem(data, size, "echo", 4) && !memchr(data, '%', size);
     if (same)
         compare();
     return 0;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What a peer can send to a TLS listener: raw records from the first byte, or a right handshake by
- * OpenSSL's own client and then requests, with the records cut, and one of them spoilt. The rig checks
- * every step of the connection.
+ * OpenSSL's own client and then requests, with the records cut, and one of them spoilt. The rig
+ * checks every step of the connection.
  *
  *   byte 0  1: raw records, no client; 2: TLS 1.2; 4: a byte of the records is changed;
  *           8: the client asks for new keys now and then; 16: it ends with close_notify
- *   byte 1  bytes a call at most in 4 bytes, 0 any    byte 2  room towards the peer in 64 bytes, 0 any
- *   byte 3  seed of the cuts                          then what is sent
+ *   byte 1  bytes a call at most in 4 bytes, 0 any    byte 2  room towards the peer in 64 bytes, 0
+ * any byte 3  seed of the cuts                          then what is sent
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 
-#define RIG_FAIL(...) (fprintf(stderr, __VA_ARGS__), fputc('\n', stderr), abort())
+#define RIG_FAIL(...)   (fprintf(stderr, __VA_ARGS__), fputc('\n', stderr), abort())
 #define RIG_MOST_PIECES 20000
 #include "tests/unit/test_net_rig.h"
 
@@ -127,7 +127,8 @@ static void talk(const uint8_t *at, size_t left, unsigned flags)
         at += n;
         left -= n;
         if ((flags & REKEY) && !(flags & OLD) && dice(4) == 0)
-            SSL_key_update(client, dice(2) ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+            SSL_key_update(client,
+                           dice(2) ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
         if (dice(3))
             pump(client, &spoil);
     }

@@ -283,7 +283,8 @@ int exchange_headers_add(struct exchange_headers *h, const char *name, struct st
 {
     if (!fake_is_value(value))
         return -EINVAL;
-    int len = snprintf(h->text + h->len, sizeof h->text - h->len, "%s: %.*s\r\n", name, (int)value.len, value.at);
+    int len = snprintf(h->text + h->len, sizeof h->text - h->len, "%s: %.*s\r\n", name,
+                       (int)value.len, value.at);
     assert(len > 0 && (size_t)len < sizeof h->text - h->len);
     h->len += (size_t)len;
     return 0;

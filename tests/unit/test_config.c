@@ -20,10 +20,10 @@
 #define L "listen 127.0.0.1:0 { "
 
 #define VALID_ON_TOP "; valid here: user, pid_file, error_log, log_level, drain_timeout, listen"
-#define VALID_IN_LISTEN \
-    "; valid here: protocol, model, processes, loops, threads, queue, queue_timeout, " \
+#define VALID_IN_LISTEN                                                                            \
+    "; valid here: protocol, model, processes, loops, threads, queue, queue_timeout, "             \
     "max_connections, backlog, gil, header_timeout, body_timeout, handler_timeout, send_timeout, " \
-    "keepalive_timeout, keepalive_requests, max_header_size, max_body_size, access_log, " \
+    "keepalive_timeout, keepalive_requests, max_header_size, max_body_size, access_log, "          \
     "log_format, also, tls, route, text, static, echo, pipe, status"
 
 static char why[1024];
@@ -96,9 +96,8 @@ static void defaults(void **state)
 static void top_keys(void **state)
 {
     (void)state;
-    struct config *c =
-        good("user = www-data\npid_file = \"\"\nerror_log = 'logs/e'\n"
-             "log_level = debug\ndrain_timeout = 0\nlisten '*:80' {}");
+    struct config *c = good("user = www-data\npid_file = \"\"\nerror_log = 'logs/e'\n"
+                            "log_level = debug\ndrain_timeout = 0\nlisten '*:80' {}");
     assert_string_equal(c->user, "www-data");
     assert_string_equal(c->pid_file, "");
     assert_string_equal(c->error_log, "/etc/modus/logs/e");
@@ -218,9 +217,8 @@ static void models(void **state)
     bad(L "\n model = thread-pol }",
         "2: model: unknown word \"thread-pol\"; did you mean \"thread-pool\"? "
         "(process, prefork, thread-pool, event-loop)");
-    bad(L "model = nginx }",
-        "1: model: unknown word \"nginx\" "
-        "(process, prefork, thread-pool, event-loop)");
+    bad(L "model = nginx }", "1: model: unknown word \"nginx\" "
+                             "(process, prefork, thread-pool, event-loop)");
 }
 
 static void reserved(void **state)
@@ -494,10 +492,8 @@ static void unknown_words(void **state)
     bad("Listen 'x' {}", "1: unknown word \"Listen\"; did you mean \"listen\"?");
     bad(L "keep_alive_timeout = 1s }",
         "1: unknown word \"keep_alive_timeout\" in listen; did you mean \"keepalive_timeout\"?");
-    bad(L "xyzzy { a = b } }",
-        "1: unknown word \"xyzzy\" in listen" VALID_IN_LISTEN);
-    bad(L "tls { cert = a } }",
-        "1: unknown word \"cert\" in tls; did you mean \"certificate\"?");
+    bad(L "xyzzy { a = b } }", "1: unknown word \"xyzzy\" in listen" VALID_IN_LISTEN);
+    bad(L "tls { cert = a } }", "1: unknown word \"cert\" in tls; did you mean \"certificate\"?");
     bad(L "route / { txt { } } }", "1: unknown word \"txt\" in route; did you mean \"text\"?");
     bad(L "route / { text { bdy = x } } }",
         "1: unknown word \"bdy\" in text; did you mean \"body\"?");
@@ -509,8 +505,7 @@ static void unknown_words(void **state)
     bad(L "route / { body = x } }", "1: \"body\" belongs inside text { ... }");
     bad("a\x01\x02 = b", "1: unknown word \"a\"" VALID_ON_TOP);
     bad("listen|user = a", "1: unknown word \"listen|user\"" VALID_ON_TOP);
-    bad("include('/etc/passwd')",
-        "1: unknown word \"include\"" VALID_ON_TOP);
+    bad("include('/etc/passwd')", "1: unknown word \"include\"" VALID_ON_TOP);
 }
 
 /* --- addresses ---------------------------------------------------------------------------- */
@@ -1004,8 +999,8 @@ static void huge_tokens(void **state)
     answered(&t,
              "1: this word is longer than 1k: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...");
     repeat(&t, "u", 1024);
-    answered(&t, "1: unknown word \"uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu...\""
-                 VALID_ON_TOP);
+    answered(
+        &t, "1: unknown word \"uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu...\"" VALID_ON_TOP);
 }
 
 static void many_sections(void **state)

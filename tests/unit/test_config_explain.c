@@ -208,12 +208,15 @@ static void open_files(void **state)
     struct rlimit less = {1024, 1024};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &less), 0);
     char *out = explained("listen 127.0.0.1:1 {}");
-    has(out, "Open", "Open files: a process of 127.0.0.1:1 may need 1024; it gets 1024 (ulimit -Hn): enough.");
+    has(out, "Open",
+        "Open files: a process of 127.0.0.1:1 may need 1024; it gets 1024 (ulimit -Hn): enough.");
     free(out);
     less.rlim_max = less.rlim_cur = 1023; /* the last of this program to need more */
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &less), 0);
     out = explained("listen 127.0.0.1:1 {}");
-    has(out, "Open", "Open files: a process of 127.0.0.1:1 may need 1024; it gets 1023 (ulimit -Hn): NOT ENOUGH.");
+    has(out, "Open",
+        "Open files: a process of 127.0.0.1:1 may need 1024; it gets 1023 (ulimit -Hn): NOT "
+        "ENOUGH.");
     free(out);
 }
 

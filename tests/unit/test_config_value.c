@@ -212,7 +212,8 @@ static void hints(void **state)
     assert_string_equal(value_nearest_hint(&n).text, "");
 }
 
-/* A third of the letters may be wrong, one in short words; the beginning of a word is near it too. */
+/* A third of the letters may be wrong, one in short words; the beginning of a word is near it too.
+ */
 static void near_enough(void **state)
 {
     (void)state;
@@ -220,13 +221,24 @@ static void near_enough(void **state)
         const char *word, *candidate;
         bool near;
     } cases[] = {
-        {"usr", "user", true},        {"us", "user", true},          {"u", "user", false},
-        {"server", "user", false},    {"cert", "certificate", true}, {"USER", "user", true},
-        {"Model", "model", true},     {"modle", "model", true},      {"mdoel", "model", true},
-        {"mdole", "model", false},    {"thrads", "threads", true},   {"trads", "threads", false},
-        {"keep_alive_timeout", "keepalive_timeout", true},           {"", "user", false},
-        {"body_timeouts", "send_timeout", false},                    {"log", "threads", false},
-        {"loud", "debug", false},     {"listen|user", "listen", false},
+        {"usr", "user", true},
+        {"us", "user", true},
+        {"u", "user", false},
+        {"server", "user", false},
+        {"cert", "certificate", true},
+        {"USER", "user", true},
+        {"Model", "model", true},
+        {"modle", "model", true},
+        {"mdoel", "model", true},
+        {"mdole", "model", false},
+        {"thrads", "threads", true},
+        {"trads", "threads", false},
+        {"keep_alive_timeout", "keepalive_timeout", true},
+        {"", "user", false},
+        {"body_timeouts", "send_timeout", false},
+        {"log", "threads", false},
+        {"loud", "debug", false},
+        {"listen|user", "listen", false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct value_nearest n = {.word = cases[i].word, .len = strlen(cases[i].word)};
@@ -239,9 +251,9 @@ static void near_enough(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers),   cmocka_unit_test(autos),      cmocka_unit_test(sizes),
-        cmocka_unit_test(durations), cmocka_unit_test(words),      cmocka_unit_test(bools),
-        cmocka_unit_test(shows),     cmocka_unit_test(shown_text), cmocka_unit_test(near_words),
+        cmocka_unit_test(numbers),   cmocka_unit_test(autos),       cmocka_unit_test(sizes),
+        cmocka_unit_test(durations), cmocka_unit_test(words),       cmocka_unit_test(bools),
+        cmocka_unit_test(shows),     cmocka_unit_test(shown_text),  cmocka_unit_test(near_words),
         cmocka_unit_test(hints),     cmocka_unit_test(near_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Answers on a connection: how each is framed, byte by byte; promises that are not kept; files; fields
- * that must not get through; handlers that fail; peers that read slowly. */
+/* Answers on a connection: how each is framed, byte by byte; promises that are not kept; files;
+ * fields that must not get through; handlers that fail; peers that read slowly. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,12 +12,12 @@
 
 #include "tests/unit/test_net_rig.h"
 
-#define GET "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
-#define ASK "GET /step HTTP/1.1\r\nHost: x\r\n\r\n"
-#define ASK_HEAD "HEAD /step HTTP/1.1\r\nHost: x\r\n\r\n"
-#define ASK_0 "GET /step HTTP/1.0\r\n\r\n"
+#define GET        "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
+#define ASK        "GET /step HTTP/1.1\r\nHost: x\r\n\r\n"
+#define ASK_HEAD   "HEAD /step HTTP/1.1\r\nHost: x\r\n\r\n"
+#define ASK_0      "GET /step HTTP/1.0\r\n\r\n"
 #define ASK_0_KEEP "GET /step HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
-#define CHUNKED "Transfer-Encoding: chunked\r\n"
+#define CHUNKED    "Transfer-Encoding: chunked\r\n"
 #define SERVER_ERROR                                                                               \
     "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: 26\r\n"     \
     "\r\n500 Internal Server Error\n"
@@ -62,7 +62,8 @@ static int end(void **state)
 }
 
 /* The same from a step and a run handler: the request is answered so. */
-static void expect(int (*how)(struct exchange *x), const char *request, const char *text, bool closes)
+static void expect(int (*how)(struct exchange *x), const char *request, const char *text,
+                   bool closes)
 {
     answer = how;
     for (int kind = 0; kind < 2; kind++) {
@@ -86,7 +87,8 @@ static void expect_cut(int (*how)(struct exchange *x), const char *request, cons
     }
 }
 
-/* --- framing -------------------------------------------------------------------------------------- */
+/* --- framing
+ * -------------------------------------------------------------------------------------- */
 
 static int reply(struct exchange *x)
 {
@@ -104,13 +106,19 @@ static int reply_nothing(struct exchange *x)
 static int with_length(struct exchange *x)
 {
     int r = exchange_begin(x, 200, NULL, 6);
-    return r ? r : exchange_try_write(x, "abc", 3) == 3 && exchange_try_write(x, "def", 3) == 3 ? exchange_end(x) : -1;
+    return r ? r
+           : exchange_try_write(x, "abc", 3) == 3 && exchange_try_write(x, "def", 3) == 3
+               ? exchange_end(x)
+               : -1;
 }
 
 static int without_length(struct exchange *x)
 {
     int r = exchange_begin(x, 200, NULL, -1);
-    return r ? r : exchange_try_write(x, "abc", 3) == 3 && exchange_try_write(x, "def", 3) == 3 ? exchange_end(x) : -1;
+    return r ? r
+           : exchange_try_write(x, "abc", 3) == 3 && exchange_try_write(x, "def", 3) == 3
+               ? exchange_end(x)
+               : -1;
 }
 
 static int without_bytes(struct exchange *x)
@@ -122,19 +130,31 @@ static int without_bytes(struct exchange *x)
 static void framing(void **state)
 {
     (void)state;
-    expect(reply, ASK GET, "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\nabc" RIG_HELLO, false);
-    expect(reply, ASK_HEAD GET, "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\n" RIG_HELLO, false);
-    expect(reply, ASK_0, "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc", true);
-    expect(reply, ASK_0_KEEP GET, "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc" RIG_HELLO, false);
+    expect(reply, ASK GET,
+           "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\nabc" RIG_HELLO,
+           false);
+    expect(reply, ASK_HEAD GET,
+           "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\n" RIG_HELLO,
+           false);
+    expect(reply, ASK_0,
+           "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\nConnection: "
+           "close\r\n\r\nabc",
+           true);
+    expect(reply, ASK_0_KEEP GET,
+           "HTTP/1.1 201 Created\r\nContent-Type: a/b\r\nContent-Length: 3\r\nConnection: "
+           "keep-alive\r\n\r\nabc" RIG_HELLO,
+           false);
     expect(reply_nothing, ASK GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
     expect(with_length, ASK GET, RIG_OK "Content-Length: 6\r\n\r\nabcdef" RIG_HELLO, false);
     expect(with_length, ASK_HEAD GET, RIG_OK "Content-Length: 6\r\n\r\n" RIG_HELLO, false);
-    expect(with_length, ASK_0_KEEP GET, RIG_OK "Content-Length: 6\r\nConnection: keep-alive\r\n\r\nabcdef" RIG_HELLO, false);
+    expect(with_length, ASK_0_KEEP GET,
+           RIG_OK "Content-Length: 6\r\nConnection: keep-alive\r\n\r\nabcdef" RIG_HELLO, false);
     expect(without_length, ASK GET, RIG_OK CHUNKED "\r\n6\r\nabcdef\r\n0\r\n\r\n" RIG_HELLO, false);
     expect(without_length, ASK_HEAD GET, RIG_OK CHUNKED "\r\n" RIG_HELLO, false);
     expect(without_length, ASK_0, RIG_OK "Connection: close\r\n\r\nabcdef", true);
     expect(without_length, ASK_0_KEEP, RIG_OK "Connection: close\r\n\r\nabcdef", true);
-    expect(without_length, "HEAD /step HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" GET, RIG_OK "Connection: keep-alive\r\n\r\n" RIG_HELLO, false);
+    expect(without_length, "HEAD /step HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" GET,
+           RIG_OK "Connection: keep-alive\r\n\r\n" RIG_HELLO, false);
     expect(without_bytes, ASK GET, RIG_OK CHUNKED "\r\n0\r\n\r\n" RIG_HELLO, false);
     expect(without_bytes, ASK_0, RIG_OK "Connection: close\r\n\r\n", true);
 }
@@ -161,7 +181,8 @@ static void bodyless(void **state)
     (void)state;
     expect(no_content, ASK GET, "HTTP/1.1 204 No Content\r\n\r\n" RIG_HELLO, false);
     expect(not_modified, ASK GET, "HTTP/1.1 304 Not Modified\r\n\r\n" RIG_HELLO, false);
-    expect(not_modified, ASK_0_KEEP GET, "HTTP/1.1 304 Not Modified\r\nConnection: keep-alive\r\n\r\n" RIG_HELLO, false);
+    expect(not_modified, ASK_0_KEEP GET,
+           "HTTP/1.1 304 Not Modified\r\nConnection: keep-alive\r\n\r\n" RIG_HELLO, false);
     expect(not_modified_chunks, ASK GET, "HTTP/1.1 304 Not Modified\r\n\r\n" RIG_HELLO, false);
 }
 
@@ -182,7 +203,10 @@ static void flushed(void **state)
     static const struct exchange_entry entry = {.run = pushing_run};
     (void)state;
     rig.routes[4].entry = &entry;
-    rig_talk_text(ASK GET, RIG_OK CHUNKED "\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nend\r\n0\r\n\r\n" RIG_HELLO, false);
+    rig_talk_text(ASK GET,
+                  RIG_OK CHUNKED
+                  "\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nend\r\n0\r\n\r\n" RIG_HELLO,
+                  false);
 }
 
 /* A body that is not sent makes room as well. */
@@ -205,7 +229,8 @@ static void large_and_bodyless(void **state)
                   RIG_OK "Content-Type: text/plain\r\n" CHUNKED "\r\n" RIG_HELLO, false);
 }
 
-/* --- broken promises -------------------------------------------------------------------------------- */
+/* --- broken promises
+ * -------------------------------------------------------------------------------- */
 
 static int too_few(struct exchange *x)
 {
@@ -259,11 +284,15 @@ static void promises(void **state)
     expect_cut(too_few, ASK_0, RIG_OK "Content-Length: 5\r\nConnection: close\r\n\r\n");
     expect_cut(too_many, ASK GET, RIG_OK "Content-Length: 5\r\n\r\n");
     expect_cut(too_many_open, ASK GET, RIG_OK "Content-Length: 5\r\n\r\n");
-    expect(too_few, ASK_HEAD GET, RIG_OK "Content-Length: 5\r\n\r\n" RIG_HELLO, false); /* nothing to be seen of it */
+    expect(too_few, ASK_HEAD GET, RIG_OK "Content-Length: 5\r\n\r\n" RIG_HELLO,
+           false); /* nothing to be seen of it */
     expect_cut(gives_up_late, ASK GET, "");
     expect_cut(answers_and_fails, ASK GET, "");
     expect(gives_up, ASK GET, SERVER_ERROR RIG_HELLO, false);
-    expect(gives_up, ASK_HEAD GET, "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: 26\r\n\r\n" RIG_HELLO, false);
+    expect(gives_up, ASK_HEAD GET,
+           "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: "
+           "26\r\n\r\n" RIG_HELLO,
+           false);
     answer = nothing_at_all; /* a run handler that is done and said nothing */
     rig.routes[4].entry = &run_entry;
     rig_talk_text(ASK GET, SERVER_ERROR RIG_HELLO, false);
@@ -322,8 +351,10 @@ static int ending_step(struct exchange *x, enum exchange_event event)
 
 static void no_event_after_the_end(void **state)
 {
-    static const struct exchange_entry failing = {.step = failing_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
-    static const struct exchange_entry ending = {.step = ending_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry failing = {
+        .step = failing_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry ending = {
+        .step = ending_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     rig.routes[4].entry = &failing;
     rig_connect();
@@ -358,7 +389,8 @@ static void no_event_after_the_end(void **state)
     assert_string_equal(events, "bb");
 }
 
-/* --- files ------------------------------------------------------------------------------------------- */
+/* --- files
+ * ------------------------------------------------------------------------------------------- */
 
 static int file, file_tail;
 static int64_t file_promise, file_length;
@@ -402,15 +434,19 @@ static void files(void **state)
         rig_say(ASK);
         const char *got = rig_text();
         if (chunked)
-            snprintf(head, sizeof head, RIG_OK CHUNKED "\r\n%s493e0\r\n", tail ? "4\r\nhead\r\n" : "");
+            snprintf(head, sizeof head, RIG_OK CHUNKED "\r\n%s493e0\r\n",
+                     tail ? "4\r\nhead\r\n" : "");
         else
-            snprintf(head, sizeof head, RIG_OK "Content-Length: %lld\r\n\r\n%s", (long long)file_promise, tail ? "head" : "");
+            snprintf(head, sizeof head, RIG_OK "Content-Length: %lld\r\n\r\n%s",
+                     (long long)file_promise, tail ? "head" : "");
         assert_memory_equal(got, head, strlen(head));
         got += strlen(head);
         for (size_t i = 0; i < SIZE; i++)
             assert_int_equal(got[i], rig_pattern(i + 10));
         got += SIZE;
-        assert_string_equal(got, chunked ? tail ? "\r\n4\r\ntail\r\n0\r\n\r\n" : "\r\n0\r\n\r\n" : tail ? "tail" : "");
+        assert_string_equal(got, chunked ? tail ? "\r\n4\r\ntail\r\n0\r\n\r\n" : "\r\n0\r\n\r\n"
+                                 : tail  ? "tail"
+                                         : "");
         assert_true(rig_is_idle());
         rig_disconnect();
     }
@@ -484,13 +520,16 @@ static void odd_files(void **state)
     expect(bad_file, ASK GET, RIG_OK "Content-Length: 3\r\n\r\nabc" RIG_HELLO, false);
 }
 
-/* --- fields ------------------------------------------------------------------------------------------- */
+/* --- fields
+ * ------------------------------------------------------------------------------------------- */
 
 static int adds_fields(struct exchange *x)
 {
-    static const char *const bad_names[] = {"", " ", "a b", "a:", "a\r\nb", "a\n", "\x80", "(", "a\t"};
+    static const char *const bad_names[] = {"",    " ",    "a b", "a:", "a\r\nb",
+                                            "a\n", "\x80", "(",   "a\t"};
     static const char *const bad_values[] = {"a\r\nb: c", "\n", "\r", "a\x01", "\x7f", "a\r\n"};
-    static const char *const ours[] = {"Content-Length", "content-length", "Transfer-Encoding", "Connection", "Date", "SERVER"};
+    static const char *const ours[] = {"Content-Length", "content-length", "Transfer-Encoding",
+                                       "Connection",     "Date",           "SERVER"};
     for (size_t i = 0; i < sizeof bad_names / sizeof *bad_names; i++)
         assert_int_equal(exchange_add(x, bad_names[i], STR("a")), -EINVAL);
     for (size_t i = 0; i < sizeof bad_values / sizeof *bad_values; i++)
@@ -522,7 +561,9 @@ static void fields(void **state)
 {
     (void)state;
     expect(adds_fields, ASK GET,
-           "HTTP/1.1 599 Unknown\r\nX-One: 1\r\nX-Two: a\tb \xc3\xa9\r\nX-None: \r\nContent-Type: t\r\nContent-Length: 2\r\n\r\nok" RIG_HELLO, false);
+           "HTTP/1.1 599 Unknown\r\nX-One: 1\r\nX-Two: a\tb \xc3\xa9\r\nX-None: \r\nContent-Type: "
+           "t\r\nContent-Length: 2\r\n\r\nok" RIG_HELLO,
+           false);
 }
 
 static size_t field_bytes;
@@ -537,7 +578,8 @@ static int many_fields(struct exchange *x)
     return exchange_reply(x, 200, NULL, STR("ok"));
 }
 
-/* As many as fit are sent whole, also where they have to wait; more are an error, not a cut head. */
+/* As many as fit are sent whole, also where they have to wait; more are an error, not a cut head.
+ */
 static void huge_heads(void **state)
 {
     (void)state;
@@ -549,7 +591,8 @@ static void huge_heads(void **state)
                 memory_pipe_limit(rig.pipe, 100, 500);
             rig_say(ASK ASK);
             const char *got = rig_text();
-            size_t expected = strlen(RIG_OK "Content-Length: 2\r\n\r\nok") + (field_bytes + 999) / 1000 * 1005;
+            size_t expected =
+                strlen(RIG_OK "Content-Length: 2\r\n\r\nok") + (field_bytes + 999) / 1000 * 1005;
             if (rig.open) {
                 assert_int_equal(strlen(got), 2 * expected);
                 assert_string_equal(got + strlen(got) - 6, "\r\n\r\nok");
@@ -561,7 +604,8 @@ static void huge_heads(void **state)
         }
 }
 
-/* --- slow readers -------------------------------------------------------------------------------------- */
+/* --- slow readers
+ * -------------------------------------------------------------------------------------- */
 
 /* A source that never ends, and a peer that stops reading: bounded, and cut in time. */
 static void stalled_reader(void **state)
@@ -582,7 +626,8 @@ static void stalled_reader(void **state)
     assert_int_equal(rig.stats.ended, 1);
 }
 
-/* The last bytes of an answer wait for the peer as long as the others: a close must not lose them. */
+/* The last bytes of an answer wait for the peer as long as the others: a close must not lose them.
+ */
 static void slow_last_bytes(void **state)
 {
     (void)state;
@@ -590,7 +635,9 @@ static void slow_last_bytes(void **state)
         rig_connect();
         rig.unread = true;
         memory_pipe_limit(rig.pipe, 0, 1000);
-        rig_say(kind ? "GET /pieces?n=30000&piece=4096 HTTP/1.0\r\n\r\n" : "GET /pieces?n=30000&piece=4096 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        rig_say(kind ? "GET /pieces?n=30000&piece=4096 HTTP/1.0\r\n\r\n"
+                     : "GET /pieces?n=30000&piece=4096 HTTP/1.1\r\nHost: x\r\nConnection: "
+                       "close\r\n\r\n");
         for (int i = 0; i < 100 && rig.open; i++) {
             rig_take(1000);
             rig_sleep(50000);
@@ -605,7 +652,8 @@ static void slow_last_bytes(void **state)
     }
 }
 
-/* Between two requests: what is kept is sent before anything else is read, and its own time counts. */
+/* Between two requests: what is kept is sent before anything else is read, and its own time counts.
+ */
 static void slow_between_requests(void **state)
 {
     (void)state;
@@ -670,7 +718,8 @@ static void fairness_of_bodies(void **state)
     rig.service.max_body_size = SIZE;
     for (int i = 0; i < 3; i++) {
         rig_connect();
-        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", paths[i], SIZE);
+        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n",
+                 paths[i], SIZE);
         memory_pipe_feed(rig.pipe, head, strlen(head));
         memory_pipe_feed(rig.pipe, bytes, SIZE);
         unsigned steps = 0, wants;
@@ -765,7 +814,8 @@ static void random_writes(void **state)
     }
 }
 
-/* --- memory of an exchange ------------------------------------------------------------------------------- */
+/* --- memory of an exchange
+ * ------------------------------------------------------------------------------- */
 
 static char order[100];
 
@@ -822,7 +872,8 @@ static void defer_order(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- questions about the request --------------------------------------------------------------------------- */
+/* --- questions about the request
+ * --------------------------------------------------------------------------- */
 
 static int asks(struct exchange *x)
 {
@@ -858,7 +909,9 @@ static int asks(struct exchange *x)
 static void questions(void **state)
 {
     (void)state;
-    expect(asks, "GET /step//a%20b?n=1&nn=2&n=3&&=4&e=&f HTTP/1.1\r\nHost: x\r\nA:  b c \r\nEmpty:\r\na: second\r\n\r\n" GET,
+    expect(asks,
+           "GET /step//a%20b?n=1&nn=2&n=3&&=4&e=&f HTTP/1.1\r\nHost: x\r\nA:  b c \r\nEmpty:\r\na: "
+           "second\r\n\r\n" GET,
            RIG_OK "Content-Length: 2\r\n\r\nok" RIG_HELLO, false);
 }
 
@@ -871,12 +924,15 @@ static void rests(void **state)
 {
     (void)state;
     expect(asks_rest, ASK, RIG_OK "Content-Length: 0\r\n\r\n", false);
-    expect(asks_rest, "GET /step/ HTTP/1.1\r\nHost: x\r\n\r\n", RIG_OK "Content-Length: 1\r\n\r\n/", false);
+    expect(asks_rest, "GET /step/ HTTP/1.1\r\nHost: x\r\n\r\n", RIG_OK "Content-Length: 1\r\n\r\n/",
+           false);
     rig_route(5, "/", &run_entry);
-    rig_talk_text("GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n", RIG_OK "Content-Length: 4\r\n\r\n/a/b", false);
+    rig_talk_text("GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n", RIG_OK "Content-Length: 4\r\n\r\n/a/b",
+                  false);
 }
 
-/* What can stand in no header can stand in none that is made once, and what does not fit is left out whole. */
+/* What can stand in no header can stand in none that is made once, and what does not fit is left
+ * out whole. */
 static void headers_made_once(void **state)
 {
     struct exchange_headers h = {0};
@@ -887,7 +943,8 @@ static void headers_made_once(void **state)
     assert_int_equal(exchange_headers_add(&h, "A b", STR("x")), -EINVAL);
     assert_int_equal(exchange_headers_add(&h, "A", STR("x\r\nB: y")), -EINVAL);
     assert_int_equal(exchange_headers_add(&h, "date", STR("x")), -EINVAL);
-    assert_int_equal(exchange_headers_add(&h, "Large", (struct str){large, sizeof large - 16}), -ENOBUFS);
+    assert_int_equal(exchange_headers_add(&h, "Large", (struct str){large, sizeof large - 16}),
+                     -ENOBUFS);
     assert_int_equal(exchange_headers_add(&h, "B", STR("")), 0);
     assert_int_equal(h.len, strlen("ETag: \"a\"\r\nB: \r\n"));
     assert_memory_equal(h.text, "ETag: \"a\"\r\nB: \r\n", h.len);
@@ -898,10 +955,29 @@ static void headers_made_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(headers_made_once), TEST(framing),      TEST(bodyless),   TEST(large_and_bodyless), TEST(flushed),      TEST(promises),       TEST(too_many_by_and_by),
-        TEST(no_event_after_the_end), TEST(files), TEST(shrinking_file), TEST(writing_behind_a_short_file), TEST(odd_files),
-        TEST(fields),       TEST(huge_heads), TEST(stalled_reader), TEST(slow_last_bytes), TEST(slow_between_requests),
-        TEST(fairness),     TEST(fairness_of_bodies), TEST(random_writes), TEST(defer_order), TEST(questions), TEST(rests),
+        TEST(headers_made_once),
+        TEST(framing),
+        TEST(bodyless),
+        TEST(large_and_bodyless),
+        TEST(flushed),
+        TEST(promises),
+        TEST(too_many_by_and_by),
+        TEST(no_event_after_the_end),
+        TEST(files),
+        TEST(shrinking_file),
+        TEST(writing_behind_a_short_file),
+        TEST(odd_files),
+        TEST(fields),
+        TEST(huge_heads),
+        TEST(stalled_reader),
+        TEST(slow_last_bytes),
+        TEST(slow_between_requests),
+        TEST(fairness),
+        TEST(fairness_of_bodies),
+        TEST(random_writes),
+        TEST(defer_order),
+        TEST(questions),
+        TEST(rests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

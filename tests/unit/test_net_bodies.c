@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Request bodies on a connection: by length and chunked, collected, streamed and dropped, too large,
- * too late, wrong, announced with Expect, and not wanted any more. */
+/* Request bodies on a connection: by length and chunked, collected, streamed and dropped, too
+ * large, too late, wrong, announced with Expect, and not wanted any more. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,15 +10,17 @@
 
 #include "tests/unit/test_net_rig.h"
 
-#define GET "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
+#define GET               "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
 #define POST(path, lines) "POST " path " HTTP/1.1\r\nHost: x\r\n" lines "\r\n"
-#define CHUNKED "Transfer-Encoding: chunked\r\n"
-#define EXPECT "Expect: 100-continue\r\n"
-#define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
-#define THREE RIG_OK "Content-Length: 3\r\n\r\nabc"
-#define ERROR(line, length, body) "HTTP/1.1 " line "\r\nContent-Type: text/plain\r\nContent-Length: " length "\r\nConnection: close\r\n\r\n" body "\n"
-#define BAD ERROR("400 Bad Request", "16", "400 Bad Request")
-#define LATE ERROR("408 Request Timeout", "20", "408 Request Timeout")
+#define CHUNKED           "Transfer-Encoding: chunked\r\n"
+#define EXPECT            "Expect: 100-continue\r\n"
+#define CONTINUE          "HTTP/1.1 100 Continue\r\n\r\n"
+#define THREE             RIG_OK "Content-Length: 3\r\n\r\nabc"
+#define ERROR(line, length, body)                                                                  \
+    "HTTP/1.1 " line "\r\nContent-Type: text/plain\r\nContent-Length: " length                     \
+    "\r\nConnection: close\r\n\r\n" body "\n"
+#define BAD   ERROR("400 Bad Request", "16", "400 Bad Request")
+#define LATE  ERROR("408 Request Timeout", "20", "408 Request Timeout")
 #define LARGE ERROR("413 Content Too Large", "22", "413 Content Too Large")
 
 /* Events that a step entry saw: b(egun) y(bytes) r(oom) t(imer) c(ancelled). */
@@ -49,40 +51,55 @@ static int end(void **state)
     return 0;
 }
 
-/* --- whole bodies ------------------------------------------------------------------------------- */
+/* --- whole bodies -------------------------------------------------------------------------------
+ */
 
 static void collected(void **state)
 {
     (void)state;
     rig_talk_text(POST("/collect", "Content-Length: 3\r\n") "abc" GET, THREE RIG_HELLO, false);
-    rig_talk_text(POST("/collect", CHUNKED) "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n" GET, THREE RIG_HELLO, false);
-    rig_talk_text(POST("/collect", CHUNKED) "003;a=\"b\\\"c\";d=e;f\r\nabc\r\n0;x\r\nA: b\r\nContent-Length: 7\r\n\r\n" GET, THREE RIG_HELLO, false);
+    rig_talk_text(POST("/collect", CHUNKED) "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n" GET, THREE RIG_HELLO,
+                  false);
+    rig_talk_text(POST("/collect", CHUNKED) "003;a=\"b\\\"c\";d=e;f\r\nabc\r\n0;x\r\nA: "
+                                            "b\r\nContent-Length: 7\r\n\r\n" GET,
+                  THREE RIG_HELLO, false);
     rig_talk_text(POST("/collect", "") GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
-    rig_talk_text(POST("/collect", "Content-Length: 0\r\n") GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
-    rig_talk_text(POST("/collect", CHUNKED) "0\r\n\r\n" GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
-    /* a GET may have one too */
-    rig_talk_text("GET /collect HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET, THREE RIG_HELLO, false);
-    /* trailers are no fields of the request, nor of the next one */
-    rig_talk_text(POST("/collect", CHUNKED) "0\r\nContent-Length: 9\r\nConnection: close\r\nHost: y\r\n\r\n" GET,
+    rig_talk_text(POST("/collect", "Content-Length: 0\r\n") GET,
                   RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
+    rig_talk_text(POST("/collect", CHUNKED) "0\r\n\r\n" GET,
+                  RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
+    /* a GET may have one too */
+    rig_talk_text("GET /collect HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET,
+                  THREE RIG_HELLO, false);
+    /* trailers are no fields of the request, nor of the next one */
+    rig_talk_text(
+        POST("/collect",
+             CHUNKED) "0\r\nContent-Length: 9\r\nConnection: close\r\nHost: y\r\n\r\n" GET,
+        RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
 }
 
 static void dropped(void **state)
 {
     (void)state;
-    rig_talk_text("GET /text HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nGET /" GET, RIG_HELLO RIG_HELLO, false);
-    rig_talk_text("GET /text HTTP/1.1\r\nHost: x\r\n" CHUNKED "\r\n5\r\nGET /\r\n0\r\n\r\n" GET, RIG_HELLO RIG_HELLO, false);
+    rig_talk_text("GET /text HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nGET /" GET,
+                  RIG_HELLO RIG_HELLO, false);
+    rig_talk_text("GET /text HTTP/1.1\r\nHost: x\r\n" CHUNKED "\r\n5\r\nGET /\r\n0\r\n\r\n" GET,
+                  RIG_HELLO RIG_HELLO, false);
     rig_talk_text(POST("/none", "Content-Length: 5\r\n") "GET /" GET,
-                  "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\n404 Not Found\n" RIG_HELLO, false);
+                  "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: "
+                  "14\r\n\r\n404 Not Found\n" RIG_HELLO,
+                  false);
 }
 
 static void streamed(void **state)
 {
     (void)state;
     rig_talk_text(POST("/echo", "Content-Length: 3\r\n") "abc" GET, THREE RIG_HELLO, false);
-    rig_talk_text(POST("/echo", "Content-Length: 0\r\n") GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
+    rig_talk_text(POST("/echo", "Content-Length: 0\r\n") GET,
+                  RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
     rig_talk_text(POST("/echo", "") GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO, false);
-    rig_talk_text(POST("/echo", CHUNKED) "0\r\n\r\n" GET, RIG_OK CHUNKED "\r\n0\r\n\r\n" RIG_HELLO, false);
+    rig_talk_text(POST("/echo", CHUNKED) "0\r\n\r\n" GET, RIG_OK CHUNKED "\r\n0\r\n\r\n" RIG_HELLO,
+                  false);
 }
 
 static char *pattern(size_t len)
@@ -147,13 +164,16 @@ static void back_pressure(void **state)
     memory_pipe_limit(rig.pipe, 0, 0);
     rig_take(SIZE_MAX);
     rig_run();
-    assert_int_equal(rig.got_len, len + (size_t)snprintf(head, sizeof head, RIG_OK "Content-Length: %zu\r\n\r\n", len) + 52);
+    assert_int_equal(
+        rig.got_len,
+        len + (size_t)snprintf(head, sizeof head, RIG_OK "Content-Length: %zu\r\n\r\n", len) + 52);
     assert_memory_equal(rig.got + rig.got_len - len, bytes, len);
     assert_true(rig_is_idle());
     free(bytes);
 }
 
-/* --- limits -------------------------------------------------------------------------------------- */
+/* --- limits --------------------------------------------------------------------------------------
+ */
 
 static void too_large(void **state)
 {
@@ -163,17 +183,25 @@ static void too_large(void **state)
     for (size_t i = 0; i < 4; i++) {
         char head[200];
         const char *method = i == 2 ? "GET" : "POST";
-        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n", method, paths[i]);
+        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n",
+                 method, paths[i]);
         rig_talk_text(head, LARGE, true);
-        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", method, paths[i]);
+        snprintf(head, sizeof head,
+                 "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                 method, paths[i]);
         rig_talk_text(head, LARGE, true);
         if (i == 1)
             continue; /* it has begun to answer: below */
-        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: x\r\n" CHUNKED "\r\n6\r\n012345\r\n5\r\n01234\r\n0\r\n\r\n" GET, method, paths[i]);
+        snprintf(head, sizeof head,
+                 "%s %s HTTP/1.1\r\nHost: x\r\n" CHUNKED
+                 "\r\n6\r\n012345\r\n5\r\n01234\r\n0\r\n\r\n" GET,
+                 method, paths[i]);
         rig_talk_text(head, LARGE, true);
     }
-    rig_talk_text(POST("/collect", "Content-Length: 10\r\n") "0123456789", RIG_OK "Content-Length: 10\r\n\r\n0123456789", false);
-    rig_talk_text(POST("/collect", CHUNKED) "5\r\n01234\r\n5\r\n01234\r\n0\r\n\r\n", RIG_OK "Content-Length: 10\r\n\r\n0123401234", false);
+    rig_talk_text(POST("/collect", "Content-Length: 10\r\n") "0123456789",
+                  RIG_OK "Content-Length: 10\r\n\r\n0123456789", false);
+    rig_talk_text(POST("/collect", CHUNKED) "5\r\n01234\r\n5\r\n01234\r\n0\r\n\r\n",
+                  RIG_OK "Content-Length: 10\r\n\r\n0123401234", false);
 }
 
 /* A streaming handler that has begun: its answer is cut, and never looks whole. */
@@ -217,8 +245,10 @@ static int whole_run(struct exchange *x)
     return n < 0 ? (int)n : exchange_reply(x, 200, NULL, STR("all"));
 }
 
-static const struct exchange_entry whole_step_entry = {.step = whole_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
-static const struct exchange_entry whole_run_entry = {.run = whole_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+static const struct exchange_entry whole_step_entry = {
+    .step = whole_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+static const struct exchange_entry whole_run_entry = {
+    .run = whole_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
 
 static void spoilt_while_read(void **state)
 {
@@ -230,13 +260,21 @@ static void spoilt_while_read(void **state)
     rig_talk_text(POST("/run", CHUNKED) "6\r\n012345\r\n5\r\n01234\r\n0\r\n\r\n" GET, LARGE, true);
     rig_talk_text(POST("/step", CHUNKED) "2\r\n01\r\nx" GET, BAD, true);
     rig_talk_text(POST("/run", CHUNKED) "2\r\n01\r\nx" GET, BAD, true);
-    rig_talk_text(POST("/step", CHUNKED) "2\r\n01\r\n0\r\n\r\n" GET, RIG_OK "Content-Length: 3\r\n\r\nall" RIG_HELLO, false);
-    rig_talk_text(POST("/run", CHUNKED) "2\r\n01\r\n0\r\n\r\n" GET, RIG_OK "Content-Length: 3\r\n\r\nall" RIG_HELLO, false);
+    rig_talk_text(POST("/step", CHUNKED) "2\r\n01\r\n0\r\n\r\n" GET,
+                  RIG_OK "Content-Length: 3\r\n\r\nall" RIG_HELLO, false);
+    rig_talk_text(POST("/run", CHUNKED) "2\r\n01\r\n0\r\n\r\n" GET,
+                  RIG_OK "Content-Length: 3\r\n\r\nall" RIG_HELLO, false);
 }
 
 static void bad_framing(void **state)
 {
-    static const char *const bad[] = {"x", "1\r\naX", "1\r\nab", "0\r\n x\r\n\r\n", "1;\x01\r\n", "-1\r\n", "fffffffffffffffff\r\n"};
+    static const char *const bad[] = {"x",
+                                      "1\r\naX",
+                                      "1\r\nab",
+                                      "0\r\n x\r\n\r\n",
+                                      "1;\x01\r\n",
+                                      "-1\r\n",
+                                      "fffffffffffffffff\r\n"};
     char text[300];
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -257,13 +295,17 @@ static void huge_chunk(void **state)
     rig_expect(LATE);
 }
 
-/* --- the peer's end in a body ------------------------------------------------------------------- */
+/* --- the peer's end in a body -------------------------------------------------------------------
+ */
 
 static void ends_early(void **state)
 {
-    static const char *const heads[] = {POST("/collect", "Content-Length: 5\r\n") "ab", POST("/collect", CHUNKED) "5\r\nab",
-                                        POST("/collect", "Content-Length: 5\r\n"), POST("/step", "Content-Length: 5\r\n") "ab",
-                                        POST("/run", "Content-Length: 5\r\n") "ab", POST("/none", "Content-Length: 5\r\n") "ab"};
+    static const char *const heads[] = {POST("/collect", "Content-Length: 5\r\n") "ab",
+                                        POST("/collect", CHUNKED) "5\r\nab",
+                                        POST("/collect", "Content-Length: 5\r\n"),
+                                        POST("/step", "Content-Length: 5\r\n") "ab",
+                                        POST("/run", "Content-Length: 5\r\n") "ab",
+                                        POST("/none", "Content-Length: 5\r\n") "ab"};
     (void)state;
     rig_route(4, "/step", &whole_step_entry);
     rig_route(5, "/run", &whole_run_entry);
@@ -283,7 +325,8 @@ static void ends_early(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- Expect ----------------------------------------------------------------------------------------- */
+/* --- Expect
+ * ----------------------------------------------------------------------------------------- */
 
 static void expecting(void **state)
 {
@@ -294,7 +337,8 @@ static void expecting(void **state)
     for (size_t i = 0; i < 4; i++) {
         char head[200];
         rig_connect();
-        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n" EXPECT "\r\n", paths[i]);
+        snprintf(head, sizeof head,
+                 "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n" EXPECT "\r\n", paths[i]);
         if (i == 3)
             rig_later("abc");
         rig_say(head);
@@ -313,13 +357,15 @@ static void expecting(void **state)
         assert_true(rig_is_idle());
         rig_disconnect();
         rig_connect(); /* no body, no need */
-        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" EXPECT "\r\n", paths[i]);
+        snprintf(head, sizeof head,
+                 "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" EXPECT "\r\n", paths[i]);
         rig_say(head);
         assert_null(strstr(rig_text(), "100 Continue"));
         assert_true(rig_is_idle());
         rig_disconnect();
         rig_connect();
-        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: x\r\n" CHUNKED "Expect:100-Continue\r\n\r\n", paths[i]);
+        snprintf(head, sizeof head,
+                 "POST %s HTTP/1.1\r\nHost: x\r\n" CHUNKED "Expect:100-Continue\r\n\r\n", paths[i]);
         if (i == 3)
             rig_later("3\r\nabc\r\n0\r\n\r\n");
         rig_say(head);
@@ -345,26 +391,34 @@ static void unexpected(void **state)
                   ERROR("417 Expectation Failed", "23", "417 Expectation Failed"), true);
     rig_talk_text(POST("/collect", "Content-Length: 3\r\nExpect: 100-continue, more\r\n") "abc",
                   ERROR("417 Expectation Failed", "23", "417 Expectation Failed"), true);
-    rig_talk_text("POST /collect HTTP/1.0\r\nContent-Length: 3\r\n" EXPECT "\r\nabc", RIG_OK "Content-Length: 3\r\nConnection: close\r\n\r\nabc", true);
+    rig_talk_text("POST /collect HTTP/1.0\r\nContent-Length: 3\r\n" EXPECT "\r\nabc",
+                  RIG_OK "Content-Length: 3\r\nConnection: close\r\n\r\nabc", true);
 }
 
 static void error_instead(void **state)
 {
     (void)state;
     rig.service.max_body_size = 10;
-    rig_talk_text(POST("/none", "Content-Length: 3\r\n" EXPECT), ERROR("404 Not Found", "14", "404 Not Found"), true);
+    rig_talk_text(POST("/none", "Content-Length: 3\r\n" EXPECT),
+                  ERROR("404 Not Found", "14", "404 Not Found"), true);
     rig_talk_text(POST("/collect", "Content-Length: 11\r\n" EXPECT), LARGE, true);
     rig_talk_text(POST("/text", "Content-Length: 3\r\n" EXPECT),
-                  "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD, OPTIONS\r\nContent-Type: text/plain\r\nContent-Length: 23\r\n"
-                  "Connection: close\r\n\r\n405 Method Not Allowed\n", true);
+                  "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD, OPTIONS\r\nContent-Type: "
+                  "text/plain\r\nContent-Length: 23\r\n"
+                  "Connection: close\r\n\r\n405 Method Not Allowed\n",
+                  true);
     /* OPTIONS is answered for the handler, no error */
-    rig_talk_text("OPTIONS /text HTTP/1.1\r\nHost: x\r\n" EXPECT "\r\n" GET, "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n" RIG_HELLO, false);
+    rig_talk_text("OPTIONS /text HTTP/1.1\r\nHost: x\r\n" EXPECT "\r\n" GET,
+                  "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n" RIG_HELLO, false);
     /* without a body there is nothing to refuse: the connection goes on */
     rig_talk_text("GET /none HTTP/1.1\r\nHost: x\r\n" EXPECT "\r\n" GET,
-                  "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\n404 Not Found\n" RIG_HELLO, false);
+                  "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: "
+                  "14\r\n\r\n404 Not Found\n" RIG_HELLO,
+                  false);
 }
 
-/* --- early answers ---------------------------------------------------------------------------------- */
+/* --- early answers
+ * ---------------------------------------------------------------------------------- */
 
 static int early_step(struct exchange *x, enum exchange_event event)
 {
@@ -377,10 +431,13 @@ static int early_run(struct exchange *x)
     return exchange_reply(x, 403, NULL, STR("no\n"));
 }
 
-static const struct exchange_entry early_step_entry = {.step = early_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
-static const struct exchange_entry early_run_entry = {.run = early_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+static const struct exchange_entry early_step_entry = {
+    .step = early_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+static const struct exchange_entry early_run_entry = {
+    .run = early_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
 
-/* Answered before the body was read: the rest of it is no request, and does not reset the answer. */
+/* Answered before the body was read: the rest of it is no request, and does not reset the answer.
+ */
 static void early_answer(void **state)
 {
     static const char *const paths[] = {"/step", "/run"};
@@ -391,11 +448,14 @@ static void early_answer(void **state)
         for (int how = 0; how < 2; how++) {
             char text[200];
             rig_connect();
-            snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n%s\r\n", paths[i], how ? "Connection: close\r\n" : "");
+            snprintf(text, sizeof text,
+                     "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n%s\r\n", paths[i],
+                     how ? "Connection: close\r\n" : "");
             rig_say(text);
             rig_say(GET GET);
             const char *got = rig_text();
-            assert_non_null(strstr(got, "403 Forbidden\r\nContent-Length: 3\r\nConnection: close\r\n"));
+            assert_non_null(
+                strstr(got, "403 Forbidden\r\nContent-Length: 3\r\nConnection: close\r\n"));
             assert_non_null(strstr(got, "\r\n\r\nno\n"));
             assert_null(strstr(got, "hello"));
             assert_true(rig_lingers());
@@ -410,7 +470,8 @@ static void early_answer(void **state)
     for (size_t i = 0; i < 2; i++) {
         char text[200];
         rig_connect();
-        snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET, paths[i]);
+        snprintf(text, sizeof text,
+                 "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET, paths[i]);
         rig_say(text);
         rig_expect("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno\n" RIG_HELLO);
         rig_disconnect();
@@ -430,7 +491,8 @@ static int late_end_step(struct exchange *x, enum exchange_event event)
 /* A large early answer to a peer that reads slowly and sends its body no further: it gets all. */
 static void early_and_large(void **state)
 {
-    static const struct exchange_entry entry = {.step = late_end_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .step = late_end_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     rig_route(4, "/large", &entry);
     rig_connect();
@@ -449,7 +511,8 @@ static void early_and_large(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- time ---------------------------------------------------------------------------------------------- */
+/* --- time
+ * ---------------------------------------------------------------------------------------------- */
 
 static void late_bodies(void **state)
 {
@@ -463,7 +526,9 @@ static void late_bodies(void **state)
             if (i == 2 && some == 2)
                 continue; /* the run handler's wait turns the clock itself */
             rig_connect();
-            snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n%s", paths[i], some ? "a" : "");
+            snprintf(text, sizeof text,
+                     "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n%s", paths[i],
+                     some ? "a" : "");
             rig_say(text);
             if (i != 2) {
                 rig_sleep(19999);
@@ -494,7 +559,8 @@ static void looked_late(void **state)
     rig_expect(THREE);
 }
 
-/* --- a handler's view ------------------------------------------------------------------------------------ */
+/* --- a handler's view
+ * ------------------------------------------------------------------------------------ */
 
 static int counting_step(struct exchange *x, enum exchange_event event)
 {
@@ -502,12 +568,15 @@ static int counting_step(struct exchange *x, enum exchange_event event)
     saw(event);
     if (event == EXCHANGE_BYTES)
         exchange_consume(x, exchange_peek(x, &bytes));
-    return event != EXCHANGE_CANCELLED && exchange_body_ended(x) && !exchange_begun(x) ? exchange_reply(x, 200, NULL, STR("")) : 0;
+    return event != EXCHANGE_CANCELLED && exchange_body_ended(x) && !exchange_begun(x)
+               ? exchange_reply(x, 200, NULL, STR(""))
+               : 0;
 }
 
 static void events_of_a_body(void **state)
 {
-    static const struct exchange_entry entry = {.step = counting_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .step = counting_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     rig_route(4, "/step", &entry);
     rig_connect();
@@ -545,7 +614,8 @@ static int lazy_step(struct exchange *x, enum exchange_event event)
 
 static void unread_bytes(void **state)
 {
-    static const struct exchange_entry entry = {.step = lazy_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .step = lazy_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
     char *bytes = pattern(200000);
     (void)state;
     rig_route(4, "/lazy", &entry);
@@ -568,7 +638,8 @@ static void unread_bytes(void **state)
 /* A body that is paused by its handler for long is not late. */
 static void paused(void **state)
 {
-    static const struct exchange_entry entry = {.step = lazy_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .step = lazy_step, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
     char *bytes = pattern(EXCHANGE_PIPE_SIZE);
     (void)state;
     rig_route(4, "/lazy", &entry);
@@ -616,7 +687,8 @@ static void send_more(void)
 
 static void read_by_run(void **state)
 {
-    static const struct exchange_entry entry = {.run = reading_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .run = reading_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     rig_route(4, "/run", &entry);
     more_len = 500000;
@@ -646,7 +718,8 @@ static int answering_first_run(struct exchange *x)
 
 static void answer_then_read(void **state)
 {
-    static const struct exchange_entry entry = {.run = answering_first_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .run = answering_first_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     rig_route(4, "/run", &entry);
     more_len = 200000;
@@ -666,10 +739,12 @@ static void answer_then_read(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(collected),   TEST(dropped),      TEST(streamed),      TEST(large_stream),  TEST(back_pressure),    TEST(too_large),
-        TEST(too_large_streamed), TEST(spoilt_while_read), TEST(bad_framing), TEST(huge_chunk), TEST(ends_early), TEST(expecting),
-        TEST(unexpected),  TEST(error_instead), TEST(early_answer), TEST(early_and_large), TEST(late_bodies),    TEST(looked_late),
-        TEST(events_of_a_body), TEST(unread_bytes), TEST(paused),   TEST(read_by_run),  TEST(answer_then_read),
+        TEST(collected),     TEST(dropped),       TEST(streamed),           TEST(large_stream),
+        TEST(back_pressure), TEST(too_large),     TEST(too_large_streamed), TEST(spoilt_while_read),
+        TEST(bad_framing),   TEST(huge_chunk),    TEST(ends_early),         TEST(expecting),
+        TEST(unexpected),    TEST(error_instead), TEST(early_answer),       TEST(early_and_large),
+        TEST(late_bodies),   TEST(looked_late),   TEST(events_of_a_body),   TEST(unread_bytes),
+        TEST(paused),        TEST(read_by_run),   TEST(answer_then_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,8 @@ static char *guarded(const void *bytes, size_t len)
 {
     static char *area;
     if (!area) {
-        area = mmap(NULL, GUARDED + 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        area =
+            mmap(NULL, GUARDED + 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         assert_true(area != MAP_FAILED);
         assert_int_equal(mprotect(area + GUARDED, 65536, PROT_NONE), 0);
     }
@@ -59,8 +60,8 @@ static size_t cut(int way, size_t left)
     return n < left ? n : left;
 }
 
-/* Find the head's end with the bytes coming in pieces, then parse it. Returns 0 or a status; *end is
- * where the head ended. */
+/* Find the head's end with the bytes coming in pieces, then parse it. Returns 0 or a status; *end
+ * is where the head ended. */
 static int take_head(const char *bytes, size_t len, size_t max, int way, size_t *end)
 {
     uint32_t resume = 0;
@@ -108,7 +109,8 @@ static void request_lines(void **state)
     expect("GET /a?b=c&d[]={} HTTP/1.1\r\nHost: x\r\n\r\n", 0);
     expect("GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 0);
     expect("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 0);
-    static const char *const served[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"};
+    static const char *const served[] = {"GET",    "HEAD",  "POST",   "PUT",
+                                         "DELETE", "PATCH", "OPTIONS"};
     for (size_t i = 0; i < 7; i++) {
         char head[64];
         snprintf(head, sizeof head, "%s / HTTP/1.1\r\nHost: x\r\n\r\n", served[i]);
@@ -117,20 +119,48 @@ static void request_lines(void **state)
         assert_int_equal(request.method_text.len, strlen(served[i]));
         assert_memory_equal(request.method_text.at, served[i], strlen(served[i]));
     }
-    static const char *const unknown[] = {"TRACE", "CONNECT", "get", "GETS", "GE", "M-SEARCH", "PROPFIND", "Q", "!#$%&'*+-.^_`|~09"};
+    static const char *const unknown[] = {
+        "TRACE", "CONNECT", "get", "GETS", "GE", "M-SEARCH", "PROPFIND", "Q", "!#$%&'*+-.^_`|~09"};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         char head[64];
         snprintf(head, sizeof head, "%s / HTTP/1.1\r\nHost: x\r\n\r\n", unknown[i]);
         expect(head, 501);
     }
     static const char *const bad[] = {
-        " GET / HTTP/1.1",    "\tGET / HTTP/1.1",    "GET  / HTTP/1.1",     "GET /  HTTP/1.1",    "GET / HTTP/1.1 ",
-        "GET\t/ HTTP/1.1",    "GET /\tHTTP/1.1",     "GET / a HTTP/1.1",    "GET /#a HTTP/1.1",   "GET /\x80 HTTP/1.1",
-        "GET /\x7f HTTP/1.1", "GET /\x01 HTTP/1.1",  "GET /",               "GET / ",             "GET",
-        "GET / http/1.1",     "GET / HTTP/1",        "GET / HTTP/1.",       "GET / HTTP/11",      "GET / HTTP/1.11",
-        "GET / HTTP/a.1",     "GET / HTTP/1.1a",     "GET / HTTPS/1.1",     "GET / RTSP/1.0",     "SOURCE / ICE/1.0",
-        "G(T / HTTP/1.1",     "GET: / HTTP/1.1",     "GET\r/ HTTP/1.1",     "GET / HTTP/1.1\r",   "\"GET\" / HTTP/1.1",
-        "HTTP/1.1 200 OK",    "GET / HTTP/ 1.1",     "GET / HTTP /1.1",     "GET  HTTP/1.1",
+        " GET / HTTP/1.1",
+        "\tGET / HTTP/1.1",
+        "GET  / HTTP/1.1",
+        "GET /  HTTP/1.1",
+        "GET / HTTP/1.1 ",
+        "GET\t/ HTTP/1.1",
+        "GET /\tHTTP/1.1",
+        "GET / a HTTP/1.1",
+        "GET /#a HTTP/1.1",
+        "GET /\x80 HTTP/1.1",
+        "GET /\x7f HTTP/1.1",
+        "GET /\x01 HTTP/1.1",
+        "GET /",
+        "GET / ",
+        "GET",
+        "GET / http/1.1",
+        "GET / HTTP/1",
+        "GET / HTTP/1.",
+        "GET / HTTP/11",
+        "GET / HTTP/1.11",
+        "GET / HTTP/a.1",
+        "GET / HTTP/1.1a",
+        "GET / HTTPS/1.1",
+        "GET / RTSP/1.0",
+        "SOURCE / ICE/1.0",
+        "G(T / HTTP/1.1",
+        "GET: / HTTP/1.1",
+        "GET\r/ HTTP/1.1",
+        "GET / HTTP/1.1\r",
+        "\"GET\" / HTTP/1.1",
+        "HTTP/1.1 200 OK",
+        "GET / HTTP/ 1.1",
+        "GET / HTTP /1.1",
+        "GET  HTTP/1.1",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char head[128];
@@ -183,9 +213,10 @@ static void fields(void **state)
     expect(HEAD("A: \x80\xff\xc3\xa9\r\n"), 0);
     expect(HEAD("!#$%&'*+-.^_`|~09aZ: b\r\n"), 0);
     static const char *const bad[] = {
-        "A : b",       " A: b",     "\tA: b",      "A: b\r\n c",  "A: b\r\n\tc",  ": b",          "A",     "A b",
-        "A\x01: b",    "A: \x01",   "A: b\x7f",    "A\x80: b",    "A(: b",        "A/: b",        "A@: b", "A\t: b",
-        "A: b\vc",     "A: b\fc",   "A{: b",       "[A]: b",      "A;: b",        "\"A\": b",     "A,B: c", "A\r: b",
+        "A : b", " A: b",  "\tA: b",   "A: b\r\n c", "A: b\r\n\tc", ": b",
+        "A",     "A b",    "A\x01: b", "A: \x01",    "A: b\x7f",    "A\x80: b",
+        "A(: b", "A/: b",  "A@: b",    "A\t: b",     "A: b\vc",     "A: b\fc",
+        "A{: b", "[A]: b", "A;: b",    "\"A\": b",   "A,B: c",      "A\r: b",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char head[128];
@@ -206,7 +237,8 @@ static void fields(void **state)
 static void many_blanks(void **state)
 {
     enum { LEN = 1 << 20 };
-    static const char begin[] = "GET / HTTP/1.1\r\nHost: x\r\nA:", *const ends[] = {"\r\n\r\n", "b\r\n\r\n"};
+    static const char begin[] = "GET / HTTP/1.1\r\nHost: x\r\nA:", *const ends[] = {"\r\n\r\n",
+                                                                                    "b\r\n\r\n"};
     (void)state;
     for (int i = 0; i < 2; i++) {
         char *head = malloc(LEN);
@@ -234,13 +266,15 @@ static void hosts(void **state)
     expect("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400);
     expect("GET / HTTP/1.1\r\nHost: x\r\nhOST: y\r\n\r\n", 400);
     expect("GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400);
-    static const char *const good[] = {"", "x", "x:80", "127.0.0.1:1", "[::1]:80", "[::1%25lo]", "a-b.c_d~", "%41"};
+    static const char *const good[] = {"",         "x",          "x:80",     "127.0.0.1:1",
+                                       "[::1]:80", "[::1%25lo]", "a-b.c_d~", "%41"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char head[128];
         snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", good[i]);
         expect(head, 0);
     }
-    static const char *const bad[] = {"a b", "a/b", "a@b", "a\\b", "a?b", "a#b", "\"a\"", "a\x80", "<a>", "a\tb"};
+    static const char *const bad[] = {"a b", "a/b",   "a@b",   "a\\b", "a?b",
+                                      "a#b", "\"a\"", "a\x80", "<a>",  "a\tb"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char head[128];
         snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", bad[i]);
@@ -265,7 +299,8 @@ static void lengths(void **state)
     expect(POST("Content-Length: 99999999999999999999999999999999999999999\r\n"), 413);
     expect(POST(""), 0);
     assert_int_equal(request.content_length, -1);
-    static const char *const bad[] = {"", "-1", "+1", "1 1", "1,1", "1, 1", "0x1", "1a", "a", "1.0", "1;", "\"1\"", "1e3", ",1", "\xb2"};
+    static const char *const bad[] = {"",  "-1",  "+1", "1 1",   "1,1", "1, 1", "0x1", "1a",
+                                      "a", "1.0", "1;", "\"1\"", "1e3", ",1",   "\xb2"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char head[128];
         snprintf(head, sizeof head, POST("Content-Length: %s\r\n"), bad[i]);
@@ -288,8 +323,9 @@ static void encodings(void **state)
     expect(POST("Transfer-Encoding: gzip, chunked\r\n"), 501);
     expect(POST("Transfer-Encoding: gzip,chunked\r\n"), 501);
     static const char *const bad[] = {
-        "",          "identity",      "gzip",          "chunked, gzip", "chunked, chunked", "chunked;a=b", "xchunked",
-        "chunkedx",  "\"chunked\"",   "chunked,",      ", chunked,",    "gzip chunked",     "chun ked",    "\vchunked",
+        "",         "identity",  "gzip",        "chunked, gzip", "chunked, chunked", "chunked;a=b",
+        "xchunked", "chunkedx",  "\"chunked\"", "chunked,",      ", chunked,",       "gzip chunked",
+        "chun ked", "\vchunked",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char head[128];
@@ -348,17 +384,20 @@ static void keeping_alive(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char head[256];
         for (int minor = 0; minor < 2; minor++) {
-            snprintf(head, sizeof head, "GET / HTTP/1.%d\r\nHost: x\r\n%s\r\n", minor, cases[i].lines);
+            snprintf(head, sizeof head, "GET / HTTP/1.%d\r\nHost: x\r\n%s\r\n", minor,
+                     cases[i].lines);
             expect(head, 0);
             if (request.keep_alive != (minor ? cases[i].alive_1 : cases[i].alive_0))
-                fail_msg("HTTP/1.%d, %s: %s", minor, cases[i].lines, request.keep_alive ? "kept alive" : "closed");
+                fail_msg("HTTP/1.%d, %s: %s", minor, cases[i].lines,
+                         request.keep_alive ? "kept alive" : "closed");
         }
     }
 }
 
 static void places(void **state)
 {
-    static const char head[] = "PUT /a/b?c HTTP/1.1\r\nHost: x\r\nA-b:  c d \r\nExpect: 100-continue\r\n\r\n";
+    static const char head[] =
+        "PUT /a/b?c HTTP/1.1\r\nHost: x\r\nA-b:  c d \r\nExpect: 100-continue\r\n\r\n";
     (void)state;
     expect(head, 0);
     assert_int_equal(request.target_len, 6);
@@ -435,10 +474,12 @@ static void count_limits(void **state)
 /* A second request behind the first is not touched. */
 static void pipelined(void **state)
 {
-    static const char two[] = "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: y\r\n\r\n";
+    static const char two[] =
+        "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: y\r\n\r\n";
     (void)state;
     uint32_t resume = 0;
-    assert_int_equal(http1_head_end(guarded(two, sizeof two - 1), sizeof two - 1, &resume, 1000), 28);
+    assert_int_equal(http1_head_end(guarded(two, sizeof two - 1), sizeof two - 1, &resume, 1000),
+                     28);
     assert_int_equal(http1_parse(&request, guarded(two, 28), 28), 0);
     resume = 0;
     assert_int_equal(http1_head_end(guarded(two + 28, 28), 28, &resume, 28), 28);
@@ -458,8 +499,8 @@ static int to_body(void *arg, const char *at, size_t len)
     return 0;
 }
 
-/* Read a chunked body with its bytes coming in pieces. Returns how many bytes were its own, 0 when it
- * has no end, or -1. */
+/* Read a chunked body with its bytes coming in pieces. Returns how many bytes were its own, 0 when
+ * it has no end, or -1. */
 static long take_chunks(const char *bytes, size_t len, int way)
 {
     struct http1_chunks guard = {0};
@@ -524,12 +565,40 @@ static void chunks(void **state)
 static void bad_chunks(void **state)
 {
     static const char *const bad[] = {
-        "\r\n",              "g\r\n",           "-1\r\na\r\n",      "+1\r\na\r\n",     " 1\r\na\r\n",      "1 \r\na\r\n",
-        "0x1\r\na\r\n",      "1\na\r\n",        "1\r\na\n",         "1\r\nab\r\n",     "1\r\naXX0\r\n",    "1\r\na0\r\n",
-        "1\r\n\r\n0\r\n\r\n","1\ra\r\n",        "1\r\na\r0\r\n",    "0\n\n",           "0\r\n\n",          "0\r\nA: b\n\r\n",
-        "0\r\nA b\r\n\r\n",  "0\r\n A: b\r\n",  "0\r\nA : b\r\n",   "0\r\n: b\r\n",    "0\r\nA: b\r\n c\r\n", "0\r\nA: \x01\r\n",
-        "0\r\n\rx",          "1;a\nb\r\n",      "1;\x01\r\na\r\n",  "1\r\na\r\n;\r\n", "10000000000000000\r\n",
-        "ffffffffffffffff\r\n", "0000000000000001\r\n", "1,2\r\na\r\n", "1\t\r\na\r\n",  "0\r\nA:b\rC:d\r\n",
+        "\r\n",
+        "g\r\n",
+        "-1\r\na\r\n",
+        "+1\r\na\r\n",
+        " 1\r\na\r\n",
+        "1 \r\na\r\n",
+        "0x1\r\na\r\n",
+        "1\na\r\n",
+        "1\r\na\n",
+        "1\r\nab\r\n",
+        "1\r\naXX0\r\n",
+        "1\r\na0\r\n",
+        "1\r\n\r\n0\r\n\r\n",
+        "1\ra\r\n",
+        "1\r\na\r0\r\n",
+        "0\n\n",
+        "0\r\n\n",
+        "0\r\nA: b\n\r\n",
+        "0\r\nA b\r\n\r\n",
+        "0\r\n A: b\r\n",
+        "0\r\nA : b\r\n",
+        "0\r\n: b\r\n",
+        "0\r\nA: b\r\n c\r\n",
+        "0\r\nA: \x01\r\n",
+        "0\r\n\rx",
+        "1;a\nb\r\n",
+        "1;\x01\r\na\r\n",
+        "1\r\na\r\n;\r\n",
+        "10000000000000000\r\n",
+        "ffffffffffffffff\r\n",
+        "0000000000000001\r\n",
+        "1,2\r\na\r\n",
+        "1\t\r\na\r\n",
+        "0\r\nA:b\rC:d\r\n",
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -574,7 +643,8 @@ static void random_chunks(void **state)
         for (uint32_t n = dice(20); n; n--) {
             size_t size = 1 + dice(dice(4) ? 20 : 800);
             static const char *const extensions[] = {"", ";a", ";a=b;c=d", ";a=\"\\\"\\\\;\";b"};
-            len += (size_t)snprintf(framed + len, 64, dice(2) ? "%zx%s\r\n" : "0%zX%s\r\n", size, extensions[dice(4)]);
+            len += (size_t)snprintf(framed + len, 64, dice(2) ? "%zx%s\r\n" : "0%zX%s\r\n", size,
+                                    extensions[dice(4)]);
             for (size_t i = 0; i < size; i++)
                 framed[len + i] = plain[sum + i] = (char)dice(256);
             len += size;
@@ -624,7 +694,8 @@ static void counted_bodies(void **state)
             for (size_t used = 0; used < 10;) {
                 assert_false(request.complete);
                 size_t n = cut(way, 10 - used);
-                assert_int_equal(http1_body(&request, guarded(&"0123456789"[used], n), n, to_body, body), 0);
+                assert_int_equal(
+                    http1_body(&request, guarded(&"0123456789"[used], n), n, to_body, body), 0);
                 used += n;
             }
             assert_true(request.complete);
@@ -648,24 +719,15 @@ static void tokens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(request_lines),
-        cmocka_unit_test(line_ends),
-        cmocka_unit_test(fields),
-        cmocka_unit_test(many_blanks),
-        cmocka_unit_test(hosts),
-        cmocka_unit_test(lengths),
-        cmocka_unit_test(encodings),
-        cmocka_unit_test(keeping_alive),
-        cmocka_unit_test(places),
-        cmocka_unit_test(size_limits),
-        cmocka_unit_test(count_limits),
-        cmocka_unit_test(pipelined),
-        cmocka_unit_test(chunks),
-        cmocka_unit_test(bad_chunks),
-        cmocka_unit_test(chunk_limits),
-        cmocka_unit_test(random_chunks),
-        cmocka_unit_test(sink_stops),
-        cmocka_unit_test(counted_bodies),
+        cmocka_unit_test(request_lines), cmocka_unit_test(line_ends),
+        cmocka_unit_test(fields),        cmocka_unit_test(many_blanks),
+        cmocka_unit_test(hosts),         cmocka_unit_test(lengths),
+        cmocka_unit_test(encodings),     cmocka_unit_test(keeping_alive),
+        cmocka_unit_test(places),        cmocka_unit_test(size_limits),
+        cmocka_unit_test(count_limits),  cmocka_unit_test(pipelined),
+        cmocka_unit_test(chunks),        cmocka_unit_test(bad_chunks),
+        cmocka_unit_test(chunk_limits),  cmocka_unit_test(random_chunks),
+        cmocka_unit_test(sink_stops),    cmocka_unit_test(counted_bodies),
         cmocka_unit_test(tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

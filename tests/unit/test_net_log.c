@@ -45,18 +45,24 @@ static void formats(void **state)
 {
     struct exchange_record r = plain;
     (void)state;
-    assert_string_equal(line_of(FORMAT_COMMON, &r), "127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] \"GET /a?b=c HTTP/1.1\" 200 13\n");
+    assert_string_equal(
+        line_of(FORMAT_COMMON, &r),
+        "127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] \"GET /a?b=c HTTP/1.1\" 200 13\n");
     assert_string_equal(line_of(FORMAT_COMBINED, &r),
-                        "127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] \"GET /a?b=c HTTP/1.1\" 200 13 \"http://x/\" \"curl/8\"\n");
-    assert_string_equal(line_of(FORMAT_JSON, &r),
-                        "{\"time\":1795200001,\"peer\":\"127.0.0.1\",\"method\":\"GET\",\"target\":\"/a?b=c\",\"protocol\":\"HTTP/1.1\",\"status\":200,"
-                        "\"bytes\":13,\"duration_us\":250,\"referer\":\"http://x/\",\"user_agent\":\"curl/8\"}\n");
+                        "127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] \"GET /a?b=c HTTP/1.1\" 200 13 "
+                        "\"http://x/\" \"curl/8\"\n");
+    assert_string_equal(
+        line_of(FORMAT_JSON, &r),
+        "{\"time\":1795200001,\"peer\":\"127.0.0.1\",\"method\":\"GET\",\"target\":\"/"
+        "a?b=c\",\"protocol\":\"HTTP/1.1\",\"status\":200,"
+        "\"bytes\":13,\"duration_us\":250,\"referer\":\"http://x/\",\"user_agent\":\"curl/8\"}\n");
     r.minor = 0;
     r.referer = r.user_agent = (struct str){0};
     r.status = 0;
     r.body_bytes = INT64_MAX;
     assert_string_equal(line_of(FORMAT_COMBINED, &r),
-                        "127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] \"GET /a?b=c HTTP/1.0\" 0 9223372036854775807 \"-\" \"-\"\n");
+                        "127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] \"GET /a?b=c HTTP/1.0\" 0 "
+                        "9223372036854775807 \"-\" \"-\"\n");
     assert_non_null(strstr(line_of(FORMAT_JSON, &r), ",\"referer\":\"\",\"user_agent\":\"\"}\n"));
 }
 
@@ -67,10 +73,12 @@ static void escapes(void **state)
     r.target = (struct str){"/\"\\\r\n\t\x01\x7f\x80\xff\0z", 12};
     r.user_agent = STR("a\"b\\c\nd");
     const char *line = line_of(FORMAT_COMBINED, &r);
-    assert_non_null(strstr(line, "\"GET /\\\"\\\\\\x0d\\x0a\\x09\\x01\\x7f\\x80\\xff\\x00z HTTP/1.1\""));
+    assert_non_null(
+        strstr(line, "\"GET /\\\"\\\\\\x0d\\x0a\\x09\\x01\\x7f\\x80\\xff\\x00z HTTP/1.1\""));
     assert_non_null(strstr(line, "\"a\\\"b\\\\c\\x0ad\"\n"));
     line = line_of(FORMAT_JSON, &r);
-    assert_non_null(strstr(line, "\"target\":\"/\\\"\\\\\\u000d\\u000a\\u0009\\u0001\\u007f\\u0080\\u00ff\\u0000z\""));
+    assert_non_null(strstr(
+        line, "\"target\":\"/\\\"\\\\\\u000d\\u000a\\u0009\\u0001\\u007f\\u0080\\u00ff\\u0000z\""));
 }
 
 /* Reads a JSON string; returns what follows it. */
@@ -176,7 +184,10 @@ static void files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(formats), cmocka_unit_test(escapes), cmocka_unit_test(long_fields), cmocka_unit_test(files),
+        cmocka_unit_test(formats),
+        cmocka_unit_test(escapes),
+        cmocka_unit_test(long_fields),
+        cmocka_unit_test(files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory that is out: over some exchanges of every kind, each allocation of net/ fails once, in turn.
- * Each time the connection answers with an error or just ends, the counters balance, and under ASan
- * nothing is left behind. The files are included, so that only their calls are replaced. */
+/* Memory that is out: over some exchanges of every kind, each allocation of net/ fails once, in
+ * turn. Each time the connection answers with an error or just ends, the counters balance, and
+ * under ASan nothing is left behind. The files are included, so that only their calls are replaced.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -38,9 +39,9 @@ static void *realloc_or_not(void *at, size_t size)
     return fails() ? NULL : realloc(at, size);
 }
 
-#define malloc malloc_or_not
+#define malloc        malloc_or_not
 #define aligned_alloc aligned_or_not
-#define realloc realloc_or_not
+#define realloc       realloc_or_not
 #include "net/conn.c"
 #include "net/conn_input.c"
 #include "net/conn_output.c"
@@ -79,11 +80,15 @@ static int stream_run(struct exchange *x)
 static int reply_step(struct exchange *x, enum exchange_event event)
 {
     static char bytes[3000];
-    return event == EXCHANGE_BEGUN ? exchange_reply(x, 200, NULL, (struct str){memset(bytes, 'b', sizeof bytes), sizeof bytes}) : 0;
+    return event == EXCHANGE_BEGUN
+               ? exchange_reply(x, 200, NULL,
+                                (struct str){memset(bytes, 'b', sizeof bytes), sizeof bytes})
+               : 0;
 }
 
 static const struct exchange_entry alloc_entry = {.run = alloc_run};
-static const struct exchange_entry stream_entry = {.run = stream_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
+static const struct exchange_entry stream_entry = {
+    .run = stream_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
 static const struct exchange_entry reply_entry = {.step = reply_step};
 
 struct script {
@@ -154,17 +159,28 @@ static void each_fails(const struct script *s)
 
 SCRIPT(simple, "GET /text HTTP/1.1\r\n" HOST "\r\n", 0, RIG_WHOLE, 0)
 SCRIPT(bytewise, "GET /text HTTP/1.1\r\n" HOST "\r\n", 0, RIG_BYTEWISE, 0)
-SCRIPT(pipelined, "GET /text HTTP/1.1\r\n" HOST "\r\nGET /none HTTP/1.1\r\n" HOST "\r\nGET /pieces?n=10000&piece=4000 HTTP/1.1\r\n" HOST "\r\n", 0, RIG_RANDOM, 100)
+SCRIPT(pipelined,
+       "GET /text HTTP/1.1\r\n" HOST "\r\nGET /none HTTP/1.1\r\n" HOST
+       "\r\nGET /pieces?n=10000&piece=4000 HTTP/1.1\r\n" HOST "\r\n",
+       0, RIG_RANDOM, 100)
 SCRIPT(bad, "nonsense\r\n\r\n", 0, RIG_WHOLE, 20)
 SCRIPT(large_head, "GET /text HTTP/1.1\r\n" HOST "X: ", 4000, RIG_WHOLE, 0)
-SCRIPT(collected, "POST /collect HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n", 100000, RIG_WHOLE, 0)
-SCRIPT(echoed, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n", 100000, RIG_WHOLE, 3000)
-SCRIPT(expected, "POST /collect HTTP/1.1\r\n" HOST "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n", 100, RIG_BYTEWISE, 0)
+SCRIPT(collected, "POST /collect HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n", 100000,
+       RIG_WHOLE, 0)
+SCRIPT(echoed, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n", 100000, RIG_WHOLE,
+       3000)
+SCRIPT(expected,
+       "POST /collect HTTP/1.1\r\n" HOST "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n", 100,
+       RIG_BYTEWISE, 0)
 SCRIPT(pieces, "GET /pieces?n=80000&piece=4000 HTTP/1.1\r\n" HOST "\r\n", 0, RIG_WHOLE, 3000)
 SCRIPT(allocating, "GET /alloc HTTP/1.1\r\n" HOST "\r\n", 0, RIG_WHOLE, 10000)
-SCRIPT(streaming, "POST /stream HTTP/1.1\r\n" HOST "Content-Length: 80000\r\n\r\n", 80000, RIG_WHOLE, 10000)
-SCRIPT(replying, "GET /reply HTTP/1.1\r\n" HOST "\r\nGET /reply HTTP/1.1\r\n" HOST "\r\n", 0, RIG_WHOLE, 500)
-SCRIPT(options, "OPTIONS * HTTP/1.1\r\n" HOST "\r\nPOST /text HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\n", 3, RIG_WHOLE, 50)
+SCRIPT(streaming, "POST /stream HTTP/1.1\r\n" HOST "Content-Length: 80000\r\n\r\n", 80000,
+       RIG_WHOLE, 10000)
+SCRIPT(replying, "GET /reply HTTP/1.1\r\n" HOST "\r\nGET /reply HTTP/1.1\r\n" HOST "\r\n", 0,
+       RIG_WHOLE, 500)
+SCRIPT(options,
+       "OPTIONS * HTTP/1.1\r\n" HOST "\r\nPOST /text HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\n",
+       3, RIG_WHOLE, 50)
 
 static void threads(void **state)
 {
@@ -185,10 +201,11 @@ static void threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(simple),   cmocka_unit_test(bytewise),  cmocka_unit_test(pipelined),  cmocka_unit_test(bad),
-        cmocka_unit_test(large_head), cmocka_unit_test(collected), cmocka_unit_test(echoed),   cmocka_unit_test(expected),
-        cmocka_unit_test(pieces),   cmocka_unit_test(allocating), cmocka_unit_test(streaming), cmocka_unit_test(replying),
-        cmocka_unit_test(options),  cmocka_unit_test(threads),
+        cmocka_unit_test(simple),     cmocka_unit_test(bytewise),   cmocka_unit_test(pipelined),
+        cmocka_unit_test(bad),        cmocka_unit_test(large_head), cmocka_unit_test(collected),
+        cmocka_unit_test(echoed),     cmocka_unit_test(expected),   cmocka_unit_test(pieces),
+        cmocka_unit_test(allocating), cmocka_unit_test(streaming),  cmocka_unit_test(replying),
+        cmocka_unit_test(options),    cmocka_unit_test(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

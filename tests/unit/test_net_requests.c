@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests on a connection: what is answered, refused, kept alive and closed, in which order, however
- * the bytes are cut. */
+/* Requests on a connection: what is answered, refused, kept alive and closed, in which order,
+ * however the bytes are cut. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +10,8 @@
 
 #include "tests/unit/test_net_rig.h"
 
-/* --- answers as they must look ------------------------------------------------------------------ */
+/* --- answers as they must look ------------------------------------------------------------------
+ */
 
 /* An error answer; more is further header lines. Lives until the fourth call after. */
 static const char *error(int status, const char *more)
@@ -19,8 +20,10 @@ static const char *error(int status, const char *more)
     static int turn;
     char *text = texts[turn++ % 4], body[64];
     size_t len = (size_t)snprintf(body, sizeof body, "%d %s\n", status, http_phrase(status));
-    snprintf(text, sizeof texts[0], "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", status,
-             http_phrase(status), more, len, body);
+    snprintf(text, sizeof texts[0],
+             "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: "
+             "close\r\n\r\n%s",
+             status, http_phrase(status), more, len, body);
     return text;
 }
 
@@ -66,7 +69,8 @@ static int end(void **state)
     return 0;
 }
 
-/* --- heads --------------------------------------------------------------------------------------- */
+/* --- heads ---------------------------------------------------------------------------------------
+ */
 
 static void simple(void **state)
 {
@@ -120,7 +124,8 @@ static void refusals(void **state)
         "GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET * HTTP/1.1\r\nHost: x\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         "\x16\x03\x01 not for us",
         "hello there\r\n\r\n",
@@ -134,7 +139,8 @@ static void refusals(void **state)
     ask("TRACE /text HTTP/1.1\r\nHost: x\r\n\r\n", error(501, ""));
     ask("CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", error(501, ""));
     ask("BREW /text HTTP/1.1\r\nHost: x\r\n\r\n", error(501, ""));
-    ask("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", error(501, ""));
+    ask("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        error(501, ""));
     ask("GET /text HTTP/2.0\r\nHost: x\r\n\r\n", error(505, ""));
     ask("GET /text HTTP/0.9\r\nHost: x\r\n\r\n", error(505, ""));
 }
@@ -172,22 +178,30 @@ static void size_limits(void **state)
 static void methods(void **state)
 {
     (void)state;
-    ask("HEAD /text HTTP/1.1\r\nHost: x\r\n\r\n", RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\n\r\n");
-    ask("HEAD /none HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\n");
+    ask("HEAD /text HTTP/1.1\r\nHost: x\r\n\r\n",
+        RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\n\r\n");
+    ask("HEAD /none HTTP/1.1\r\nHost: x\r\n\r\n",
+        "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\n");
     ask("POST /text HTTP/1.1\r\nHost: x\r\n\r\n", mild(405, "Allow: GET, HEAD, OPTIONS\r\n"));
     ask("DELETE /echo HTTP/1.1\r\nHost: x\r\n\r\n", mild(405, "Allow: POST, PUT, OPTIONS\r\n"));
     ask("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n", mild(405, "Allow: POST, PUT, OPTIONS\r\n"));
     ask("HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n",
-        "HTTP/1.1 405 Method Not Allowed\r\nAllow: POST, PUT, OPTIONS\r\nContent-Type: text/plain\r\nContent-Length: 23\r\n\r\n");
-    ask("OPTIONS /text HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n");
-    ask("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n\r\n");
+        "HTTP/1.1 405 Method Not Allowed\r\nAllow: POST, PUT, OPTIONS\r\nContent-Type: "
+        "text/plain\r\nContent-Length: 23\r\n\r\n");
+    ask("OPTIONS /text HTTP/1.1\r\nHost: x\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n");
+    ask("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n\r\n");
     ask("OPTIONS /none HTTP/1.1\r\nHost: x\r\n\r\n", mild(404, ""));
     ask("POST * HTTP/1.1\r\nHost: x\r\n\r\n", error(400, ""));
     /* with a body: it is passed over first */
-    ask("POST /text HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET, join(mild(405, "Allow: GET, HEAD, OPTIONS\r\n"), RIG_HELLO));
-    ask("OPTIONS /text HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" GET,
+    ask("POST /text HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET,
+        join(mild(405, "Allow: GET, HEAD, OPTIONS\r\n"), RIG_HELLO));
+    ask("OPTIONS /text HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" GET,
         join("HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n", RIG_HELLO));
-    ask("POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET, join(mild(404, ""), RIG_HELLO));
+    ask("POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" GET,
+        join(mild(404, ""), RIG_HELLO));
 }
 
 static int options_step(struct exchange *x, enum exchange_event event)
@@ -205,9 +219,12 @@ static void options_of_its_own(void **state)
     ask("GET /own HTTP/1.1\r\nHost: x\r\n\r\n", mild(405, "Allow: OPTIONS\r\n"));
 }
 
-/* --- keeping alive --------------------------------------------------------------------------------- */
+/* --- keeping alive
+ * --------------------------------------------------------------------------------- */
 
-#define HELLO_KEEP RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\nConnection: keep-alive\r\n\r\nhello\n"
+#define HELLO_KEEP                                                                                 \
+    RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\nConnection: "                         \
+           "keep-alive\r\n\r\nhello\n"
 
 static void connection_header(void **state)
 {
@@ -233,7 +250,8 @@ static void connection_header(void **state)
         snprintf(head, sizeof head, "GET /text HTTP/1.0\r\n%s\r\n", cases[i].line);
         ask(head, cases[i].keeps_0 ? HELLO_KEEP : RIG_HELLO_CLOSE);
     }
-    ask("GET /text HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /text HTTP/1.0\r\n\r\n", HELLO_KEEP RIG_HELLO_CLOSE);
+    ask("GET /text HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /text HTTP/1.0\r\n\r\n",
+        HELLO_KEEP RIG_HELLO_CLOSE);
 }
 
 /* A peer that asked for the close sends no more: there is nothing to linger for. */
@@ -251,7 +269,8 @@ static void close_is_prompt(void **state)
     /* or has not sent its body yet */
     rig_disconnect();
     rig_connect();
-    rig_say("POST /none HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\nConnection: close\r\n\r\n");
+    rig_say("POST /none HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
+            "10\r\nConnection: close\r\n\r\n");
     rig_expect(error(404, ""));
     assert_true(rig_lingers());
     rig_say("0123456789");
@@ -273,28 +292,35 @@ static void upgrades(void **state)
 #define UPGRADE "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n"
     (void)state;
     ask("GET /text HTTP/1.1\r\nHost: x\r\n" UPGRADE "\r\n" GET, RIG_HELLO RIG_HELLO);
-    ask("POST /echo HTTP/1.1\r\nHost: x\r\n" UPGRADE "Content-Length: 3\r\n\r\nabc" GET, RIG_OK "Content-Length: 3\r\n\r\nabc" RIG_HELLO);
-    ask("POST /collect HTTP/1.1\r\nHost: x\r\n" UPGRADE "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" GET,
+    ask("POST /echo HTTP/1.1\r\nHost: x\r\n" UPGRADE "Content-Length: 3\r\n\r\nabc" GET,
         RIG_OK "Content-Length: 3\r\n\r\nabc" RIG_HELLO);
-    ask("POST /echo HTTP/1.1\r\nHost: x\r\n" UPGRADE "\r\n" GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO);
-    ask("POST /echo HTTP/1.1\r\nHost: x\r\n" UPGRADE "Content-Length: 0\r\n\r\n" GET, RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO);
+    ask("POST /collect HTTP/1.1\r\nHost: x\r\n" UPGRADE
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" GET,
+        RIG_OK "Content-Length: 3\r\n\r\nabc" RIG_HELLO);
+    ask("POST /echo HTTP/1.1\r\nHost: x\r\n" UPGRADE "\r\n" GET,
+        RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO);
+    ask("POST /echo HTTP/1.1\r\nHost: x\r\n" UPGRADE "Content-Length: 0\r\n\r\n" GET,
+        RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO);
 }
 
-/* --- pipelining ------------------------------------------------------------------------------------ */
+/* --- pipelining
+ * ------------------------------------------------------------------------------------ */
 
 static void in_order(void **state)
 {
     (void)state;
     ask(GET "GET /none HTTP/1.1\r\nHost: x\r\n\r\n"
             "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
-            "POST /collect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
+            "POST /collect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+            "chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
             "HEAD /text HTTP/1.1\r\nHost: x\r\n\r\n"
             "GET /pieces?n=6&piece=4 HTTP/1.1\r\nHost: x\r\n\r\n" GET,
-        RIG_HELLO "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\n404 Not Found\n"
-        RIG_OK "Content-Length: 3\r\n\r\nabc"
-        RIG_OK "Content-Length: 3\r\n\r\nabc"
-        RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\n\r\n"
-        RIG_OK "Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n" RIG_HELLO);
+        RIG_HELLO "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: "
+                  "14\r\n\r\n404 Not Found\n" RIG_OK "Content-Length: 3\r\n\r\nabc" RIG_OK
+                  "Content-Length: 3\r\n\r\nabc" RIG_OK
+                  "Content-Type: text/plain\r\nContent-Length: 6\r\n\r\n" RIG_OK
+                  "Content-Type: text/plain\r\nTransfer-Encoding: "
+                  "chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n" RIG_HELLO);
 }
 
 /* All answers of one step leave in one write. */
@@ -357,7 +383,8 @@ static void slow_reader(void **state)
     memory_pipe_limit(rig.pipe, 0, 3000);
     rig_feed(many, len);
     size_t most = 0;
-    for (int i = 0; i < 100000 && (memory_pipe_unread(rig.pipe) || conn_has_input(&rig.conn)); i++) {
+    for (int i = 0; i < 100000 && (memory_pipe_unread(rig.pipe) || conn_has_input(&rig.conn));
+         i++) {
         rig_take(777);
         rig_run();
         most = rig.conn.out.len > most ? rig.conn.out.len : most;
@@ -372,7 +399,8 @@ static void slow_reader(void **state)
     assert_true(rig_is_idle());
 }
 
-/* --- ends of input ---------------------------------------------------------------------------------- */
+/* --- ends of input
+ * ---------------------------------------------------------------------------------- */
 
 static void half_closed(void **state)
 {
@@ -406,8 +434,13 @@ static void half_closed(void **state)
 static void reset(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"", "GET /te", GET, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
-                                        "POST /collect HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", "GET / HTTP/9.9\r\n\r\n"};
+    static const char *const parts[] = {
+        "",
+        "GET /te",
+        GET,
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
+        "POST /collect HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
+        "GET / HTTP/9.9\r\n\r\n"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         for (int told = 0; told < 2; told++) {
             rig_connect();
@@ -442,7 +475,8 @@ static void end_was_seen(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- the edge ---------------------------------------------------------------------------------------- */
+/* --- the edge
+ * ---------------------------------------------------------------------------------------- */
 
 /* Each event is told once, and only when the transport had refused before: with such a driver all
  * requests are answered too. The rig's step asserts that nobody waits for bytes that are there. */
@@ -486,15 +520,18 @@ static void edge_triggered(void **state)
     }
 }
 
-/* --- the log ------------------------------------------------------------------------------------------- */
+/* --- the log
+ * ------------------------------------------------------------------------------------------- */
 
 static char logged[2000];
 
 static void log_it(const struct exchange_record *r)
 {
-    snprintf(logged + strlen(logged), sizeof logged - strlen(logged), "%.*s %.*s %.*s 1.%d %d %lld %.*s %.*s\n", (int)r->peer.len, r->peer.at,
-             (int)r->method.len, r->method.at, (int)r->target.len, r->target.at, r->minor, r->status, (long long)r->body_bytes,
-             (int)r->referer.len, r->referer.at, (int)r->user_agent.len, r->user_agent.at);
+    snprintf(logged + strlen(logged), sizeof logged - strlen(logged),
+             "%.*s %.*s %.*s 1.%d %d %lld %.*s %.*s\n", (int)r->peer.len, r->peer.at,
+             (int)r->method.len, r->method.at, (int)r->target.len, r->target.at, r->minor,
+             r->status, (long long)r->body_bytes, (int)r->referer.len, r->referer.at,
+             (int)r->user_agent.len, r->user_agent.at);
 }
 
 static void records(void **state)
@@ -520,11 +557,26 @@ static void records(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(simple),          TEST(empty_lines_before), TEST(endless_empty_lines),   TEST(refusals), TEST(size_limits),
-        TEST(methods),         TEST(options_of_its_own), TEST(connection_header),     TEST(close_is_prompt),
-        TEST(requests_a_connection), TEST(upgrades),     TEST(in_order),              TEST(one_write), TEST(fairness),
-        TEST(slow_reader),     TEST(half_closed),        TEST(reset),                 TEST(end_was_seen),
-        TEST(edge_triggered),  TEST(records),
+        TEST(simple),
+        TEST(empty_lines_before),
+        TEST(endless_empty_lines),
+        TEST(refusals),
+        TEST(size_limits),
+        TEST(methods),
+        TEST(options_of_its_own),
+        TEST(connection_header),
+        TEST(close_is_prompt),
+        TEST(requests_a_connection),
+        TEST(upgrades),
+        TEST(in_order),
+        TEST(one_write),
+        TEST(fairness),
+        TEST(slow_reader),
+        TEST(half_closed),
+        TEST(reset),
+        TEST(end_was_seen),
+        TEST(edge_triggered),
+        TEST(records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A connection on a bench: over the memory transport, with a clock that is turned by hand, a few
- * handlers, and a driver that serves inline. Every step is checked against what net/conn.h promises.
+ * handlers, and a driver that serves inline. Every step is checked against what net/conn.h
+ * promises.
  *
- *     rig_start();                    // service, thread, clock; then change rig.service as you like
- *     rig_connect();
- *     rig_say("GET /text HTTP/1.1\r\nHost: x\r\n\r\n");
- *     rig_expect(RIG_OK "Content-Type: text/plain\r\n...");   // without Server and Date
- *     rig_sleep(60000);
- *     rig_end();                      // ends the connection, balances the counters
+ *     rig_start();                    // service, thread, clock; then change rig.service as you
+ * like rig_connect(); rig_say("GET /text HTTP/1.1\r\nHost: x\r\n\r\n"); rig_expect(RIG_OK
+ * "Content-Type: text/plain\r\n...");   // without Server and Date rig_sleep(60000); rig_end(); //
+ * ends the connection, balances the counters
  *
  * There is one rig a program. With RIG_FAIL defined it needs no cmocka (the fuzzers).
  */
@@ -56,8 +55,9 @@ struct rig {
     uint64_t exchanges; /* of connections that have ended */
     uint64_t connections;
     uint64_t steps;
-    void (*meanwhile)(void); /* plays the peer while a run handler waits; NULL: what is left to say */
-    const char *later;       /* is said piece by piece, when a run handler waits or a driver asks */
+    void (*meanwhile)(
+        void);         /* plays the peer while a run handler waits; NULL: what is left to say */
+    const char *later; /* is said piece by piece, when a run handler waits or a driver asks */
     size_t later_len;
     int way; /* of cutting it */
     void (*record)(const struct exchange_record *r);
@@ -212,11 +212,13 @@ RIG void rig_forget(void)
     rig.got_len = 0;
 }
 
-/* --- steps -------------------------------------------------------------------------------------- */
+/* --- steps --------------------------------------------------------------------------------------
+ */
 
 RIG bool rig_at_work(const struct exchange *x)
 {
-    return x && x->entry && x->entry->run && (x->stage == EXCHANGE_OPEN || x->stage == EXCHANGE_SERVED);
+    return x && x->entry && x->entry->run &&
+           (x->stage == EXCHANGE_OPEN || x->stage == EXCHANGE_SERVED);
 }
 
 /* What must hold between two steps. */
@@ -318,7 +320,9 @@ enum { RIG_WHOLE, RIG_BYTEWISE, RIG_RANDOM, RIG_SHORT_READS, RIG_WAYS };
 /* The next piece of what is said later. */
 RIG void rig_say_piece(void)
 {
-    size_t n = rig.way == RIG_BYTEWISE ? 1 : rig.way == RIG_RANDOM ? 1 + rig_dice(40) : rig.later_len;
+    size_t n = rig.way == RIG_BYTEWISE ? 1
+               : rig.way == RIG_RANDOM ? 1 + rig_dice(40)
+                                       : rig.later_len;
     n = n < rig.later_len ? n : rig.later_len;
     memory_pipe_feed(rig.pipe, rig.later, n);
     rig.later += n;
@@ -369,7 +373,8 @@ RIG void rig_note(void *arg, const struct exchange_record *r)
         rig.record(r);
 }
 
-/* --- beginning and end ------------------------------------------------------------------------- */
+/* --- beginning and end -------------------------------------------------------------------------
+ */
 
 RIG void rig_route(size_t index, const char *prefix, const struct exchange_entry *entry)
 {
@@ -403,7 +408,8 @@ RIG void rig_start(void)
 
 RIG void rig_connect(void)
 {
-    static const struct conn_peer peer = {.address = {192, 0, 2, 7}, .family = AF_INET, .port = 1234};
+    static const struct conn_peer peer = {
+        .address = {192, 0, 2, 7}, .family = AF_INET, .port = 1234};
     RIG_CHECK(!rig.open);
     rig.later_len = 0;
     memory_pipe_free(rig.pipe);
@@ -567,9 +573,11 @@ RIG void rig_talk(const char *said, size_t len, const char *answers, bool closes
         rig_feed_way(said, len, way);
         const char *got = rig_text();
         if (strcmp(got, answers) != 0)
-            RIG_FAIL("way %d, to:\n%.*s\ngot:\n%s\ninstead of:\n%s", way, (int)len, said, got, answers);
+            RIG_FAIL("way %d, to:\n%.*s\ngot:\n%s\ninstead of:\n%s", way, (int)len, said, got,
+                     answers);
         if (closes ? rig.open && !rig_lingers() : !rig_is_idle())
-            RIG_FAIL("way %d: %s after:\n%.*s", way, closes ? "goes on" : "is not idle", (int)len, said);
+            RIG_FAIL("way %d: %s after:\n%.*s", way, closes ? "goes on" : "is not idle", (int)len,
+                     said);
         if (rig.open)
             rig_disconnect();
     }
@@ -580,18 +588,21 @@ RIG void rig_talk_text(const char *said, const char *answers, bool closes)
     rig_talk(said, strlen(said), answers, closes);
 }
 
-/* --- handlers ---------------------------------------------------------------------------------- */
+/* --- handlers ----------------------------------------------------------------------------------
+ */
 
 /* "hello\n", at once. */
 RIG int rig_text_step(struct exchange *x, enum exchange_event event)
 {
-    return event == EXCHANGE_BEGUN ? exchange_reply_static(x, 200, "text/plain", STR("hello\n")) : 0;
+    return event == EXCHANGE_BEGUN ? exchange_reply_static(x, 200, "text/plain", STR("hello\n"))
+                                   : 0;
 }
 
 static const struct exchange_entry rig_text_entry = {.step = rig_text_step};
 
 #define RIG_HELLO RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n"
-#define RIG_HELLO_CLOSE RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n"
+#define RIG_HELLO_CLOSE                                                                            \
+    RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n"
 
 /* The body back, as it comes; with its length if it has one. */
 RIG int rig_echo_step(struct exchange *x, enum exchange_event event)
@@ -602,7 +613,8 @@ RIG int rig_echo_step(struct exchange *x, enum exchange_event event)
     if (event == EXCHANGE_BEGUN) {
         struct str length = exchange_header(x, "content-length");
         bool known = exchange_method(x) != EXCHANGE_DUPLEX && length.at;
-        bool none = exchange_method(x) != EXCHANGE_DUPLEX && !length.at && !exchange_header(x, "transfer-encoding").at;
+        bool none = exchange_method(x) != EXCHANGE_DUPLEX && !length.at &&
+                    !exchange_header(x, "transfer-encoding").at;
         int r = exchange_begin(x, 200, NULL, none ? 0 : known ? strtoll(length.at, NULL, 10) : -1);
         if (r)
             return r;
@@ -618,8 +630,10 @@ RIG int rig_echo_step(struct exchange *x, enum exchange_event event)
     return exchange_body_ended(x) ? exchange_end(x) : 0;
 }
 
-static const struct exchange_entry rig_echo_entry = {
-    .step = rig_echo_step, .methods = EXCHANGE_POST | EXCHANGE_PUT | EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
+static const struct exchange_entry rig_echo_entry = {.step = rig_echo_step,
+                                                     .methods = EXCHANGE_POST | EXCHANGE_PUT |
+                                                                EXCHANGE_DUPLEX,
+                                                     .body = EXCHANGE_BODY_STREAM};
 
 /* The body back, once it is whole, from a run handler. */
 RIG int rig_collect_run(struct exchange *x)
@@ -628,7 +642,8 @@ RIG int rig_collect_run(struct exchange *x)
 }
 
 static const struct exchange_entry rig_collect_entry = {.run = rig_collect_run,
-                                                        .methods = EXCHANGE_POST | EXCHANGE_GET | EXCHANGE_HEAD,
+                                                        .methods = EXCHANGE_POST | EXCHANGE_GET |
+                                                                   EXCHANGE_HEAD,
                                                         .body = EXCHANGE_BODY_COLLECT};
 
 /* ?n= bytes in pieces of ?piece=, of a length not known. */

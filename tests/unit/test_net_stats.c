@@ -33,7 +33,8 @@ static void each_time(void **state)
     for (uint64_t us = 0; us < UINT64_C(1) << 40; us = us < 100 ? us + 1 : us + us / 7) {
         struct net_histogram *h = new_histogram();
         net_histogram_add(h, (int64_t)us, 3);
-        assert_int_equal(net_histogram_at(h, 0), us < (UINT64_C(1) << 34) ? us : (UINT64_C(1) << 34) - 1);
+        assert_int_equal(net_histogram_at(h, 0),
+                         us < (UINT64_C(1) << 34) ? us : (UINT64_C(1) << 34) - 1);
         assert_int_equal(h->count, 3);
         assert_int_equal(h->sum_us, 3 * us);
         assert_int_equal(h->max_us, us);
@@ -104,7 +105,8 @@ static void percentiles(void **state)
 /* Every word of the block is added: no counter was forgotten. */
 static void sums(void **state)
 {
-    struct net_stats *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b), *sum = calloc(1, sizeof *sum);
+    struct net_stats *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b),
+                     *sum = calloc(1, sizeof *sum);
     (void)state;
     uint64_t *words = (uint64_t *)a, *others = (uint64_t *)b, *sums = (uint64_t *)sum;
     size_t used = offsetof(struct net_stats, queued) + sizeof(struct net_histogram);
@@ -116,7 +118,8 @@ static void sums(void **state)
     assert_memory_equal(sum, a, used);
     net_stats_add(sum, b);
     for (size_t i = 0; i < used / 8; i++)
-        if (i * 8 == offsetof(struct net_stats, latency.max_us) || i * 8 == offsetof(struct net_stats, queued.max_us))
+        if (i * 8 == offsetof(struct net_stats, latency.max_us) ||
+            i * 8 == offsetof(struct net_stats, queued.max_us))
             assert_int_equal(sums[i], 100000 - i);
         else
             assert_int_equal(sums[i], 100010);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Request targets: one spelling for each path, and nothing leads above the root. Both the target and
- * the scratch space end where memory ends. */
+/* Request targets: one spelling for each path, and nothing leads above the root. Both the target
+ * and the scratch space end where memory ends. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,8 @@ static char *at_end_of_memory(int which, size_t len)
 {
     static char *areas[2];
     if (!areas[which]) {
-        areas[which] = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        areas[which] =
+            mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         assert_true(areas[which] != MAP_FAILED);
         assert_int_equal(mprotect(areas[which] + PAGE, PAGE, PROT_NONE), 0);
     }
@@ -41,7 +42,8 @@ static void expect(const char *raw, const char *path, const char *query)
     struct target t;
     int status = parse(raw, &t);
     if (status != 0 || !str_is(t.path, str_of(path)) || !str_is(t.query, str_of(query)))
-        fail_msg("%s: %d, %.*s ? %.*s", raw, status, (int)t.path.len, t.path.at, (int)t.query.len, t.query.at);
+        fail_msg("%s: %d, %.*s ? %.*s", raw, status, (int)t.path.len, t.path.at, (int)t.query.len,
+                 t.query.at);
     assert_false(t.asterisk);
 }
 
@@ -107,8 +109,10 @@ static void normal_forms(void **state)
 
 static void above_the_root(void **state)
 {
-    static const char *const bad[] = {"/..", "/../", "/../a", "/a/../..", "/a/../../b", "/./..", "//..", "/%2e%2e", "/%2e%2e/a",
-                                      "/.%2e", "/a/%2e%2e/%2e%2e", "/%2f..", "/..%2fa", "/a%2f..%2f..", "/..?a"};
+    static const char *const bad[] = {
+        "/..",     "/../",         "/../a",     "/a/../..", "/a/../../b",       "/./..",
+        "//..",    "/%2e%2e",      "/%2e%2e/a", "/.%2e",    "/a/%2e%2e/%2e%2e", "/%2f..",
+        "/..%2fa", "/a%2f..%2f..", "/..?a"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         expect_refused(bad[i]);
@@ -116,7 +120,8 @@ static void above_the_root(void **state)
 
 static void escapes(void **state)
 {
-    static const char *const bad[] = {"/%", "/%4", "/%g1", "/%1g", "/a%", "/a%2", "/%%41", "/% 1", "/%00", "/a%00b", "/%-1", "/%u0041", "/a%4?1"};
+    static const char *const bad[] = {"/%",   "/%4",  "/%g1",   "/%1g", "/a%",     "/a%2",  "/%%41",
+                                      "/% 1", "/%00", "/a%00b", "/%-1", "/%u0041", "/a%4?1"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         expect_refused(bad[i]);
@@ -135,8 +140,10 @@ static void other_forms(void **state)
     expect("https://x/a/../b", "/b", "");
     expect("http://x?a", "/", "a");
     expect("http://[::1]:8080/a", "/a", "");
-    static const char *const bad[] = {"", "?", "?a", "a", "a/b", "**", "*/", "http://", "http:///a", "http:/a", "http:a", "http//x/", "ftp://x/",
-                                      "x:80", "://x/", "http://?a", ".", "..", "\\a", "%2f", "https:///"};
+    static const char *const bad[] = {
+        "",        "?",         "?a",      "a",      "a/b",      "**",       "*/",
+        "http://", "http:///a", "http:/a", "http:a", "http//x/", "ftp://x/", "x:80",
+        "://x/",   "http://?a", ".",       "..",     "\\a",      "%2f",      "https:///"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         expect_refused(bad[i]);
 }
@@ -145,7 +152,8 @@ static void other_forms(void **state)
  * nothing. */
 static void random_targets(void **state)
 {
-    static const char *const parts[] = {"/", "//", ".", "..", "a", "%2e", "%2F", "%25", "%", "?", "%41", "http://", "x", "*", "%00", "%2", "b"};
+    static const char *const parts[] = {"/", "//",  ".",       "..", "a", "%2e", "%2F", "%25", "%",
+                                        "?", "%41", "http://", "x",  "*", "%00", "%2",  "b"};
     uint32_t seed = 7;
     (void)state;
     for (int turn = 0; turn < 100000; turn++) {
@@ -180,8 +188,9 @@ static void random_targets(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_paths), cmocka_unit_test(normal_forms), cmocka_unit_test(above_the_root),
-        cmocka_unit_test(escapes),     cmocka_unit_test(other_forms),  cmocka_unit_test(random_targets),
+        cmocka_unit_test(plain_paths),    cmocka_unit_test(normal_forms),
+        cmocka_unit_test(above_the_root), cmocka_unit_test(escapes),
+        cmocka_unit_test(other_forms),    cmocka_unit_test(random_targets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A run handler on a thread of its own while its connection goes on being stepped, as in event-loop:
- * bytes both ways under back-pressure, cancelling, ends and resets at any moment. What must hold: no
- * wake-up is lost (a test that hangs is ended by its alarm), bytes stay in order, and the thread
- * sanitizer sees no race. ROUNDS in the environment makes it longer. */
+/* A run handler on a thread of its own while its connection goes on being stepped, as in
+ * event-loop: bytes both ways under back-pressure, cancelling, ends and resets at any moment. What
+ * must hold: no wake-up is lost (a test that hangs is ended by its alarm), bytes stay in order, and
+ * the thread sanitizer sees no race. ROUNDS in the environment makes it longer. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,8 @@
 
 #include "tests/unit/test_net_rig.h"
 
-/* --- the helper thread --------------------------------------------------------------------------- */
+/* --- the helper thread ---------------------------------------------------------------------------
+ */
 
 static struct modus_event jobs, bell;
 static struct exchange *_Atomic job;
@@ -67,7 +68,8 @@ static void host_kick(void *host, struct exchange *x)
 
 static const struct conn_host host = {host_wait, host_kick, host_wake};
 
-/* --- the loop -------------------------------------------------------------------------------------- */
+/* --- the loop
+ * -------------------------------------------------------------------------------------- */
 
 static void connect_threaded(void)
 {
@@ -104,7 +106,8 @@ static void nothing_to_do(void)
     modus_event_clear(&bell);
 }
 
-/* --- handlers: no assert of cmocka's on this thread -------------------------------------------------- */
+/* --- handlers: no assert of cmocka's on this thread
+ * -------------------------------------------------- */
 
 static void must(bool holds)
 {
@@ -117,7 +120,8 @@ static int echo_run(struct exchange *x)
     char bytes[5000];
     ssize_t n = 0;
     int r = exchange_begin(x, 200, NULL, -1);
-    for (unsigned i = 1; r == 0 && (n = exchange_read(x, bytes, 1 + i * 37 % sizeof bytes)) > 0; i++) {
+    for (unsigned i = 1; r == 0 && (n = exchange_read(x, bytes, 1 + i * 37 % sizeof bytes)) > 0;
+         i++) {
         r = exchange_write(x, bytes, (size_t)n);
         if (r == 0 && i % 50 == 0)
             r = exchange_sleep(x, 1);
@@ -149,11 +153,13 @@ static int looking_run(struct exchange *x)
     return MODUS_CANCELED;
 }
 
-static const struct exchange_entry echo_entry = {.run = echo_run, .methods = EXCHANGE_POST | EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
+static const struct exchange_entry echo_entry = {
+    .run = echo_run, .methods = EXCHANGE_POST | EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
 static const struct exchange_entry short_file_entry = {.run = short_file_run};
 static const struct exchange_entry looking_entry = {.run = looking_run};
 
-/* --- tests --------------------------------------------------------------------------------------------- */
+/* --- tests
+ * --------------------------------------------------------------------------------------------- */
 
 static unsigned rounds(unsigned usual)
 {

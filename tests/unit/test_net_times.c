@@ -12,11 +12,14 @@
 
 #define GET "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
 #define ASK "GET /step HTTP/1.1\r\nHost: x\r\n\r\n"
-#define ERROR(line, length, body) "HTTP/1.1 " line "\r\nContent-Type: text/plain\r\nContent-Length: " length "\r\nConnection: close\r\n\r\n" body "\n"
-#define LATE ERROR("408 Request Timeout", "20", "408 Request Timeout")
+#define ERROR(line, length, body)                                                                  \
+    "HTTP/1.1 " line "\r\nContent-Type: text/plain\r\nContent-Length: " length                     \
+    "\r\nConnection: close\r\n\r\n" body "\n"
+#define LATE    ERROR("408 Request Timeout", "20", "408 Request Timeout")
 #define TIMEOUT ERROR("504 Gateway Timeout", "20", "504 Gateway Timeout")
-#define BUSY                                                                                                                               \
-    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: text/plain\r\nContent-Length: 24\r\nConnection: close\r\n\r\n"     \
+#define BUSY                                                                                       \
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: "                         \
+    "text/plain\r\nContent-Length: 24\r\nConnection: close\r\n\r\n"                                \
     "503 Service Unavailable\n"
 
 static char events[200];
@@ -56,7 +59,8 @@ static void expect_after(int64_t ms, const char *text)
     rig_expect(text);
 }
 
-/* --- waiting for requests ------------------------------------------------------------------------- */
+/* --- waiting for requests
+ * ------------------------------------------------------------------------- */
 
 static void first_request(void **state)
 {
@@ -138,7 +142,8 @@ static void looked_late(void **state)
     assert_true(rig.open);
 }
 
-/* --- handlers ---------------------------------------------------------------------------------------- */
+/* --- handlers
+ * ---------------------------------------------------------------------------------------- */
 
 static int waiting_step(struct exchange *x, enum exchange_event event)
 {
@@ -324,7 +329,8 @@ static void timer_and_limit(void **state)
     assert_true(strcmp(events, "bttc") == 0 || strcmp(events, "btttc") == 0);
 }
 
-/* --- hang-ups ------------------------------------------------------------------------------------------- */
+/* --- hang-ups
+ * ------------------------------------------------------------------------------------------- */
 
 static void hung_up(void **state)
 {
@@ -447,7 +453,8 @@ static void send_timeout(void **state)
     assert_string_equal(events, "c");
 }
 
-/* --- draining, retiring ---------------------------------------------------------------------------------- */
+/* --- draining, retiring
+ * ---------------------------------------------------------------------------------- */
 
 #define ENDED(text) (rig_expect(text), rig_disconnect())
 
@@ -505,7 +512,8 @@ static void retiring(void **state)
     ENDED(RIG_OK "Content-Length: 5\r\nConnection: close\r\n\r\nslept");
 }
 
-/* --- rejecting --------------------------------------------------------------------------------------------- */
+/* --- rejecting
+ * --------------------------------------------------------------------------------------------- */
 
 static void rejecting(void **state)
 {
@@ -539,9 +547,10 @@ static void rejecting(void **state)
     assert_string_equal(events, "");
 }
 
-/* --- lingering ---------------------------------------------------------------------------------------------- */
+/* --- lingering
+ * ---------------------------------------------------------------------------------------------- */
 
-#define LAST "nonsense\r\n\r\n"
+#define LAST        "nonsense\r\n\r\n"
 #define LAST_ANSWER ERROR("400 Bad Request", "16", "400 Bad Request")
 
 static void lingering(void **state)
@@ -582,12 +591,20 @@ static void lingering(void **state)
     rig_expect(LAST_ANSWER);
 }
 
-/* --- aborting ------------------------------------------------------------------------------------------------- */
+/* --- aborting
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static void aborting(void **state)
 {
-    static const char *const parts[] = {"", "GET /te", GET, ASK, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
-                                        "POST /collect HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc", LAST};
+    static const char *const parts[] = {
+        "",
+        "GET /te",
+        GET,
+        ASK,
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
+        "POST /collect HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
+        LAST};
     (void)state;
     rig_route(4, "/step", &waiting_step_entry);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -604,7 +621,9 @@ static void aborting(void **state)
     conn_abort(&none, rig.thread);
 }
 
-/* --- TCP -------------------------------------------------------------------------------------------------------- */
+/* --- TCP
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void tcp(const struct exchange_entry *entry)
 {
@@ -664,7 +683,8 @@ static int talking_step(struct exchange *x, enum exchange_event event)
 
 static void tcp_one_way(void **state)
 {
-    static const struct exchange_entry entry = {.step = talking_step, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .step = talking_step, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     tcp(&entry);
     for (int i = 0; i < 10; i++) {
@@ -690,8 +710,10 @@ static int short_talk_run(struct exchange *x)
 
 static void tcp_short(void **state)
 {
-    static const struct exchange_entry by_step = {.step = short_talk, .methods = EXCHANGE_DUPLEX | EXCHANGE_GET};
-    static const struct exchange_entry by_run = {.run = short_talk_run, .methods = EXCHANGE_DUPLEX | EXCHANGE_GET};
+    static const struct exchange_entry by_step = {.step = short_talk,
+                                                  .methods = EXCHANGE_DUPLEX | EXCHANGE_GET};
+    static const struct exchange_entry by_run = {.run = short_talk_run,
+                                                 .methods = EXCHANGE_DUPLEX | EXCHANGE_GET};
     (void)state;
     for (int kind = 0; kind < 2; kind++) {
         tcp(kind ? &by_run : &by_step);
@@ -719,13 +741,20 @@ static int failing_run(struct exchange *x)
 
 static void tcp_failures(void **state)
 {
-    static const struct exchange_entry by_step = {.step = failing, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
-    static const struct exchange_entry by_run = {.run = failing_run, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry by_step = {
+        .step = failing, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry by_run = {
+        .run = failing_run, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     rig.service.handler_timeout_ms = 1000;
     for (int kind = 0; kind < 5; kind++) {
         rig.service.route_count = 0;
-        rig_route(0, "", kind == 0 ? &by_step : kind == 1 ? &by_run : kind == 2 ? &waiting_step_entry : kind == 3 ? &sleeping_run_entry : &rig_echo_entry);
+        rig_route(0, "",
+                  kind == 0   ? &by_step
+                  : kind == 1 ? &by_run
+                  : kind == 2 ? &waiting_step_entry
+                  : kind == 3 ? &sleeping_run_entry
+                              : &rig_echo_entry);
         rig.service.duplex = true;
         rig_connect();
         if (rig.open && kind == 4)
@@ -763,7 +792,8 @@ static void tcp_peer(void)
 
 static void tcp_run_handler(void **state)
 {
-    static const struct exchange_entry entry = {.run = tcp_run, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .run = tcp_run, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     tcp_turn = 0;
     rig.meanwhile = tcp_peer;
@@ -775,7 +805,8 @@ static void tcp_run_handler(void **state)
 /* The end is news: a handler on another thread would not look without it. */
 static void tcp_end_is_told(void **state)
 {
-    static const struct exchange_entry entry = {.run = tcp_run, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
+    static const struct exchange_entry entry = {
+        .run = tcp_run, .methods = EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
     (void)state;
     rig.service.route_count = 0;
     rig_route(0, "", &entry);
@@ -807,11 +838,32 @@ static void tcp_end_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(first_request), TEST(heads),      TEST(keepalive),    TEST(looked_late),    TEST(handler_timeout), TEST(handler_timeout_begun),
-        TEST(computing),     TEST(timers),     TEST(timer_and_limit), TEST(hung_up),     TEST(half_close),      TEST(gone_before_served),
-        TEST(gone_with_kept_bytes), TEST(send_timeout), TEST(draining), TEST(retiring),  TEST(rejecting),       TEST(lingering),
-        TEST(aborting),      TEST(tcp_echo),   TEST(tcp_idle),     TEST(tcp_one_way),    TEST(tcp_short),       TEST(tcp_failures),
-        TEST(tcp_run_handler), TEST(tcp_end_is_told),
+        TEST(first_request),
+        TEST(heads),
+        TEST(keepalive),
+        TEST(looked_late),
+        TEST(handler_timeout),
+        TEST(handler_timeout_begun),
+        TEST(computing),
+        TEST(timers),
+        TEST(timer_and_limit),
+        TEST(hung_up),
+        TEST(half_close),
+        TEST(gone_before_served),
+        TEST(gone_with_kept_bytes),
+        TEST(send_timeout),
+        TEST(draining),
+        TEST(retiring),
+        TEST(rejecting),
+        TEST(lingering),
+        TEST(aborting),
+        TEST(tcp_echo),
+        TEST(tcp_idle),
+        TEST(tcp_one_way),
+        TEST(tcp_short),
+        TEST(tcp_failures),
+        TEST(tcp_run_handler),
+        TEST(tcp_end_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A connection over TLS, from handshake to close_notify, against OpenSSL's own client over memory that
- * takes and gives as much as it likes at a time. */
+/* A connection over TLS, from handshake to close_notify, against OpenSSL's own client over memory
+ * that takes and gives as much as it likes at a time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +18,8 @@
 
 #define GET "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
 
-/* --- a certificate --------------------------------------------------------------------------------- */
+/* --- a certificate
+ * --------------------------------------------------------------------------------- */
 
 static char certificate[] = "/tmp/modus-net-tls-XXXXXX", key[] = "/tmp/modus-net-tls-XXXXXX";
 static struct tls_context *context;
@@ -64,7 +65,8 @@ static int free_context(void **state)
     return 0;
 }
 
-/* --- the client -------------------------------------------------------------------------------------- */
+/* --- the client
+ * -------------------------------------------------------------------------------------- */
 
 static SSL_CTX *client_ctx;
 static SSL *client;
@@ -211,7 +213,8 @@ static void say_goodbye(void)
     assert_false(rig.open);
 }
 
-/* --- tests ---------------------------------------------------------------------------------------------- */
+/* --- tests
+ * ---------------------------------------------------------------------------------------------- */
 
 static void requests(void **state)
 {
@@ -258,7 +261,9 @@ static int large_file;
 
 static int large_step(struct exchange *x, enum exchange_event event)
 {
-    return event == EXCHANGE_BEGUN ? exchange_reply_static(x, 200, NULL, (struct str){large, 150000}) : 0;
+    return event == EXCHANGE_BEGUN
+               ? exchange_reply_static(x, 200, NULL, (struct str){large, 150000})
+               : 0;
 }
 
 static int file_step(struct exchange *x, enum exchange_event event)
@@ -268,7 +273,8 @@ static int file_step(struct exchange *x, enum exchange_event event)
     return r ? r : exchange_end(x);
 }
 
-static const struct exchange_entry large_entry = {.step = large_step}, file_entry = {.step = file_step};
+static const struct exchange_entry large_entry = {.step = large_step},
+                                   file_entry = {.step = file_step};
 
 static char *pattern(size_t len)
 {
@@ -294,8 +300,9 @@ static void unchunk(char *body)
 /* Answers of each kind that are larger than any window, with requests behind them. */
 static void large_answers(void **state)
 {
-    static const char *const asks[] = {"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" GET, "GET /file HTTP/1.1\r\nHost: x\r\n\r\n" GET,
-                                       "GET /pieces?n=150000&piece=3333 HTTP/1.1\r\nHost: x\r\n\r\n" GET};
+    static const char *const asks[] = {
+        "GET /large HTTP/1.1\r\nHost: x\r\n\r\n" GET, "GET /file HTTP/1.1\r\nHost: x\r\n\r\n" GET,
+        "GET /pieces?n=150000&piece=3333 HTTP/1.1\r\nHost: x\r\n\r\n" GET};
     static const struct {
         size_t per_call, room, gulp;
     } ways[] = {{0, 0, 0}, {0, 1000, 0}, {777, 3000, 500}, {5000, 17000, 0}, {0, 16390, 16390}};
@@ -313,7 +320,8 @@ static void large_answers(void **state)
                 connect_tls(ways[way].per_call, ways[way].room);
                 gulp = ways[way].gulp;
                 say(asks[kind]);
-                char *text = (char *)(uintptr_t)heard_text(), *body = strstr(text, "\r\n\r\n") + 4, *next = strstr(text + 1, "HTTP/1.1 ");
+                char *text = (char *)(uintptr_t)heard_text(), *body = strstr(text, "\r\n\r\n") + 4,
+                     *next = strstr(text + 1, "HTTP/1.1 ");
                 assert_non_null(next);
                 assert_string_equal(next, RIG_HELLO);
                 *next = '\0';
@@ -371,7 +379,8 @@ static void close_notify(void **state)
         }
 }
 
-/* An answer whose end is the connection's end: close_notify makes it whole, and nothing else does. */
+/* An answer whose end is the connection's end: close_notify makes it whole, and nothing else does.
+ */
 static int cut_step(struct exchange *x, enum exchange_event event)
 {
     int r = event == EXCHANGE_BEGUN ? exchange_begin(x, 200, NULL, -1) : 0;
@@ -455,7 +464,8 @@ static void handshakes(void **state)
     assert_int_equal(rig.stats.answers[0], 0);
 }
 
-/* A read that must write first (the client wants new keys, and our side is full) still has a deadline. */
+/* A read that must write first (the client wants new keys, and our side is full) still has a
+ * deadline. */
 static void key_update(void **state)
 {
     (void)state;
@@ -499,7 +509,8 @@ static void random_talk(void **state)
             if (kind < 3)
                 strcpy(text, GET);
             else
-                snprintf(text, sizeof text, "GET /pieces?n=%u&piece=%u HTTP/1.1\r\nHost: x\r\n\r\n", rig_dice(40000), 1 + rig_dice(4000));
+                snprintf(text, sizeof text, "GET /pieces?n=%u&piece=%u HTTP/1.1\r\nHost: x\r\n\r\n",
+                         rig_dice(40000), 1 + rig_dice(4000));
             size_t len = strlen(text), half = rig_dice((uint32_t)len - 1) + 1;
             assert_int_equal(SSL_write(client, text, (int)half), (int)half);
             if (rig_dice(2)) {
@@ -527,8 +538,9 @@ static void random_talk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(requests),    TEST(pipelined),  TEST(large_answers), TEST(large_echo), TEST(close_notify), TEST(until_close),
-        TEST(client_ends), TEST(handshakes), TEST(key_update),    TEST(random_talk),
+        TEST(requests),     TEST(pipelined),   TEST(large_answers), TEST(large_echo),
+        TEST(close_notify), TEST(until_close), TEST(client_ends),   TEST(handshakes),
+        TEST(key_update),   TEST(random_talk),
     };
     return cmocka_run_group_tests(tests, make_context, free_context);
 }

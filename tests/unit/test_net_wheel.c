@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The timing wheel against a plain list: an item comes up never before its time, at most a tick after
- * it, and each only once. */
+/* The timing wheel against a plain list: an item comes up never before its time, at most a tick
+ * after it, and each only once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,7 +57,8 @@ static void far_items(void **state)
 {
     (void)state;
     begin(5);
-    int64_t due[] = {3, 100, ROUND_MS - 1, ROUND_MS, ROUND_MS + 1, 3 * ROUND_MS, 50 * ROUND_MS + 77};
+    int64_t due[] = {
+        3, 100, ROUND_MS - 1, ROUND_MS, ROUND_MS + 1, 3 * ROUND_MS, 50 * ROUND_MS + 77};
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)
         wheel_add(&w, &items[i], due[i]);
     int64_t now = 5;
@@ -146,7 +147,8 @@ static void against_a_list(void **state)
     }
 }
 
-/* --- the earliest ------------------------------------------------------------------------------ */
+/* --- the earliest ------------------------------------------------------------------------------
+ */
 
 static bool any(struct wheel_item *item, void *arg)
 {
@@ -233,8 +235,13 @@ static void earliest_of_many(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_item), cmocka_unit_test(far_items), cmocka_unit_test(jump), cmocka_unit_test(against_a_list),
-        cmocka_unit_test(earliest), cmocka_unit_test(earliest_moves), cmocka_unit_test(earliest_of_many),
+        cmocka_unit_test(one_item),
+        cmocka_unit_test(far_items),
+        cmocka_unit_test(jump),
+        cmocka_unit_test(against_a_list),
+        cmocka_unit_test(earliest),
+        cmocka_unit_test(earliest_moves),
+        cmocka_unit_test(earliest_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

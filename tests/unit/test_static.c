@@ -305,9 +305,15 @@ static void well_known(void **state)
 {
     (void)state;
     static const char *const refused[] = {
-        "/.well-knownx",          "/.well-known.txt",  "/.well-know",       "/.WELL-KNOWN/token",
-        "/dir/.well-known/token", "/.well-known/.git", "/.well-known/../a.txt",
-        "/.well-known/.well-known/token",              "/..well-known/token",
+        "/.well-knownx",
+        "/.well-known.txt",
+        "/.well-know",
+        "/.WELL-KNOWN/token",
+        "/dir/.well-known/token",
+        "/.well-known/.git",
+        "/.well-known/../a.txt",
+        "/.well-known/.well-known/token",
+        "/..well-known/token",
     };
     put_folder(".well-known");
     put_folder("dir/.well-known");

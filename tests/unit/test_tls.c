@@ -630,8 +630,9 @@ static void plain_http_goes_on_below(void **state)
 
 static void not_quite_http(void **state)
 {
-    static const char *const texts[] = {"GETX / HTTP/1.1\r\n\r\n", "get / HTTP/1.1\r\n\r\n", "GET\t/ x",
-                                        "HELLO there", " GET / HTTP/1.1", "G\r\n\r\n12345"};
+    static const char *const texts[] = {
+        "GETX / HTTP/1.1\r\n\r\n", "get / HTTP/1.1\r\n\r\n", "GET\t/ x", "HELLO there",
+        " GET / HTTP/1.1",         "G\r\n\r\n12345"};
     struct tls_context *context = context_of("default", NULL);
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
