@@ -46,9 +46,8 @@ struct worker_slot {
  * here as well, because its own memory is copied at each fork. */
 struct child_entry {
     _Alignas(64) _Atomic int pid; /* 0: free; -1: it is being forked */
-    _Atomic int64_t
-        idle_ms; /* monotonic, from when on nothing is lost if it ends; 0: it is not idle */
-    int pidfd;   /* (acceptor) -1 none */
+    _Atomic int64_t idle_ms;      /* monotonic: nothing is lost if it ends after; 0: not idle */
+    int pidfd;                    /* (acceptor) -1 none */
 };
 
 struct board {
