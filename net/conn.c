@@ -847,6 +847,11 @@ int64_t conn_spare_ms(const struct conn *c)
     return c->requests ? c->since_ms : fresh_until(c);
 }
 
+uint64_t conn_requests(const struct conn *c)
+{
+    return c->requests;
+}
+
 bool conn_has_input(const struct conn *c)
 {
     return c->in.len != 0;

@@ -136,6 +136,8 @@ bool conn_is_idle(const struct conn *c);
 /* Monotonic milliseconds from which on nothing is lost if it ends: since when it has been idle, or
  * until when the first request of a new one may be on its way. INT64_MAX while it is not idle. */
 int64_t conn_spare_ms(const struct conn *c);
+/* Requests that it has begun so far. */
+uint64_t conn_requests(const struct conn *c);
 /* Bytes were read that the next step can work on without the socket becoming readable. */
 bool conn_has_input(const struct conn *c);
 /* Descriptor, for polling only. */

@@ -6,24 +6,26 @@
 
 #include "net/thread.h"
 
-enum { LONG_US = 1500, OF_LATE = 8, FINE = 64, SKIP = 64, MOST_FEARS = 10 };
+enum { TURN_US = 5, LONG_US = 1500, OF_LATE = 8, FINE = 64, SKIP = 64, MOST_FEARS = 10 };
 
-void give_way(struct give_way *g)
+bool give_way(struct give_way *g)
 {
     if (g->skip) {
         g->skip--;
-        return;
+        return false;
     }
     int64_t before_us = net_clock_us();
     sched_yield();
-    g->mean_us += (net_clock_us() - before_us - g->mean_us) / OF_LATE;
+    int64_t took_us = net_clock_us() - before_us;
+    g->mean_us += (took_us - g->mean_us) / OF_LATE;
     if (g->mean_us < LONG_US) {
         if (++g->fine >= FINE)
             g->fears = 0;
-        return;
+        return took_us >= TURN_US;
     }
     if (g->fears < MOST_FEARS)
         g->fears++;
     g->skip = (unsigned)SKIP << g->fears;
     g->mean_us = g->fine = 0;
+    return true;
 }

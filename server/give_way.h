@@ -15,6 +15,7 @@
 #ifndef SERVER_GIVE_WAY_H
 #define SERVER_GIVE_WAY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct give_way {
@@ -24,7 +25,8 @@ struct give_way {
     unsigned fears;  /* how often in a row it took long; each doubles skip */
 };
 
-/* Before a wait. Blocks as long as others use their turns. */
-void give_way(struct give_way *g);
+/* Before a wait. Blocks as long as others use their turns. Returns true if some did, so that what
+ * is waited for may have come. */
+bool give_way(struct give_way *g);
 
 #endif

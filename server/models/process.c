@@ -28,7 +28,7 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150 };
+enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150, UNHEARD = 16 };
 /* What an epoll event is about; further up: a child's entry. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
 
@@ -43,8 +43,10 @@ struct acceptor {
     int held_fd;         /* a connection that has a permit and no child yet; -1 none */
     struct conn_peer held_peer;
     struct give_way give_way;
-    int64_t said_ms; /* in a child: see say_idle() */
-    bool settled;    /* in a child: nothing of the acceptor's is left */
+    int64_t said_ms;   /* in a child: see say_idle() */
+    bool settled;      /* in a child: nothing of the acceptor's is left */
+    uint64_t requests; /* in a child: begun when it last looked for another without waiting */
+    unsigned unheard;  /* in a child: how often in a row it did so */
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
@@ -128,6 +130,20 @@ static bool child_settle(struct acceptor *a, const struct conn *c)
     return false;
 }
 
+/* Wait for the peer. Once others have had their turn the next request is mostly there, so it is
+ * looked for at once; but what the acceptor asks for is heard only in a wait. */
+static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
+{
+    bool others = give_way(&a->give_way);
+    if (others && conn_requests(c) != a->requests && a->unheard < UNHEARD) {
+        a->requests = conn_requests(c);
+        a->unheard++;
+        return;
+    }
+    a->unheard = 0;
+    inline_wait(c, wants, conn_deadline(c), a->net->now_us);
+}
+
 static void child_serve(struct acceptor *a, struct child_entry *entry, struct conn *c)
 {
     for (;;) {
@@ -149,8 +165,7 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
         } else if (!at_once) {
             int64_t spare_ms = conn_spare_ms(c);
             say_idle(a, entry, spare_ms == INT64_MAX ? 0 : spare_ms);
-            give_way(&a->give_way);
-            inline_wait(c, wants, conn_deadline(c), a->net->now_us);
+            child_wait(a, c, wants);
         }
         net_thread_tick(a->net);
         worker_look(a->worker); /* logs may have to be opened again */
