@@ -8,8 +8,7 @@
 
 enum {
     CONN_TURN_BYTES = 1024 * 1024,
-    CONN_PIECE_BYTES =
-        4096, /* a read counts as that at least: a record of one byte costs as much */
+    CONN_PIECE_BYTES = 4096, /* a read counts as that at least: a small record costs as much */
 };
 
 /* A connection that always has more to move must let others have their turn. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a handler sees: one request, its answer, a bounded pipe of bytes each way, and a cancel
- * flag.
+/* What a handler sees: one request, its answer, a bounded pipe of bytes each way, a cancel flag.
  *
  * A connection hands out exchanges; a handler serves one and knows nothing of sockets, TLS, threads
  * or models. It has one of two entries (struct exchange_entry below):
@@ -94,8 +93,7 @@ struct str exchange_query(const struct exchange *x);
 struct str exchange_target(const struct exchange *x);
 /* The query's value for name ("n" in "?a=1&n=5" gives "5"), raw. at is NULL if it is not there. */
 struct str exchange_query_value(const struct exchange *x, const char *name);
-/* The first header of that name (case is ignored), without surrounding blanks; at is NULL if none.
- */
+/* The first header of that name (case is ignored), without blanks around it; at is NULL if none. */
 struct str exchange_header(const struct exchange *x, const char *name);
 /* The index-th header in order of arrival. Returns false past the last. */
 bool exchange_header_at(const struct exchange *x, size_t index, struct str *name,
@@ -124,8 +122,7 @@ bool exchange_cancelled(struct exchange *x);
  * when the answer has begun, -ENOMEM. */
 int exchange_add(struct exchange *x, const char *name, struct str value);
 /* Headers that many answers have alike, such as those of a cached file: checked and written once.
- * Zeroed memory holds none. Returns as exchange_add; -ENOBUFS when there is no room for one more.
- */
+ * Zeroed memory holds none. Returns as exchange_add; -ENOBUFS when there is no room left. */
 struct exchange_headers {
     size_t len;
     char text[200];

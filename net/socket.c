@@ -12,9 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum {
-    EVERYBODY = 0666
-}; /* who may connect to a unix socket is for its folder to say, as to a port */
+/* Who may connect to a unix socket is for its folder to say, as to a port. */
+enum { EVERYBODY = 0666 };
 
 union any_address {
     struct sockaddr any;

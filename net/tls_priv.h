@@ -3,7 +3,8 @@
  *
  *   tls.c              the transport that each connection gets
  *   tls_context.c      what a listener's connections share: which certificate serves which name,
- * and how OpenSSL is to behave tls_certificate.c  certificates and keys from their files
+ *                      and how OpenSSL is to behave
+ *   tls_certificate.c  certificates and keys from their files
  *   tls_ticket.c       the keys of session tickets, shared by all processes of a listener
  *
  * Invariant of all: OpenSSL's error queue of a thread is empty between calls. Functions with a
@@ -23,7 +24,7 @@
 enum {
     TLS_NAME_BYTES_MAX = 255,
     TLS_TICKET_TURN_S =
-        8 * 3600, /* a ticket key is given out so long, and accepted as long again */
+        8 * 3600, /* a ticket key is given out so long, and accepted again as long */
 };
 
 /* --- tls_certificate.c --- */

@@ -60,8 +60,7 @@ struct board {
     atomic_bool backlog;             /* prefork: connections may be waiting */
     struct modus_sem permits;        /* process: children that may still be made */
     _Atomic uint64_t queue_capacity; /* thread-pool, event-loop */
-    atomic_bool
-        queue_of_unread; /* what waits in it are connections that nobody has read from yet */
+    atomic_bool queue_of_unread;     /* in it wait connections that nobody has read from yet */
 
     uint32_t
         *inodes; /* (master) of the listening sockets: server/backlog.h asks the kernel by them */

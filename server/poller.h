@@ -96,8 +96,7 @@ struct poller {
     size_t listener_count;
     _Atomic uint32_t connections; /* in this poller's care */
     unsigned max_connections;
-    int64_t
-        room_at_ms; /* not 0: no room; go on when a connection ends, or look for an idle one then */
+    int64_t room_at_ms;     /* not 0: no room; look for an idle one then, if none has ended */
     int64_t look_at_ms;     /* the model's own: not 0, it wants a turn then */
     int64_t accept_at_ms;   /* paused: no descriptors; go on then */
     bool draining, drained; /* told to finish; the listening descriptors are closed */

@@ -68,8 +68,7 @@ void work_go_on(struct work *work)
         bool waits = atomic_load(&pc->state) == work->waiting_state;
         if (waits && (room(work) == 0 || modus_queue_put(work->queue, &pc, 0) != 0))
             return;
-        work->first =
-            pc->next_work; /* the link is the poller's wherever the connection may be by now */
+        work->first = pc->next_work; /* the link is the poller's, wherever the connection may be */
         pc->in_work = false;
         if (--work->count == 0) {
             work->end = &work->first;

@@ -9,9 +9,10 @@
  *   - "drain" (board->drain): what the kernel has accepted is accepted and answered, idle
  *     connections end, answers say "Connection: close", and run() returns when nothing is left
  *   - after fork, a child makes its own loops and threads; the parent closes its copy of an
- * accepted descriptor and never shuts it down What the server promises to a model: run() is called
- * in a fresh process, single-threaded, with the user dropped, its slot's pid set, and everything of
- * the listener built.
+ *     accepted descriptor and never shuts it down
+ *
+ * What the server promises to a model: run() is called in a fresh process, single-threaded, with
+ * the user dropped, its slot's pid set, and everything of the listener built.
  *
  * Nobody outside server/models/ asks which model runs.
  */
@@ -38,10 +39,9 @@ struct model_plan {
 struct model {
     const char *name;
     const char *summary;
-    const char *role;    /* what its supervised processes are, for ps: "worker" */
-    const char *options; /* its sizes and their defaults, for `modus models` */
-    const char *const
-        *uses; /* which of the keys that differ between models it reads; ends in NULL */
+    const char *role;        /* what its supervised processes are, for ps: "worker" */
+    const char *options;     /* its sizes and their defaults, for `modus models` */
+    const char *const *uses; /* keys that differ between models: those it reads; ends in NULL */
     /* Called in the master, also for `modus -t`. */
     struct model_plan (*plan)(const struct config_listener *conf);
     /* What this set-up means for who compares, in a sentence for the status. Returns false if there

@@ -6,10 +6,10 @@
  * A connection is in one hand at a time; its state word says in whose:
  *
  *   PARKED   the poller's: nothing to do        event or deadline -> QUEUED
- *   QUEUED   the queue's                        taken -> RUNNING; waited too long -> PARKED,
- * refused RUNNING  a pool thread's                    done -> PARKED or ENDED; event -> DIRTY DIRTY
- * a pool thread's, to be looked at once more before it is parked ENDED    the poller's: to be
- * forgotten
+ *   QUEUED   the queue's                        taken -> RUNNING; too late -> PARKED, refused
+ *   RUNNING  a pool thread's                    done -> PARKED or ENDED; event -> DIRTY
+ *   DIRTY    a pool thread's, to be looked at once more before it is parked
+ *   ENDED    the poller's: to be forgotten
  *
  * The poller fetches a batch of events and puts the connections into the queue in one call, which
  * wakes one thread; that one wakes the next if it finds more than it takes. What the queue has no
@@ -123,9 +123,8 @@ static void pool_ready(struct poller *p, struct poller_conn *pc, uint32_t events
     for (;;) {
         switch (state) {
         case PARKED:
-            pc->since_us =
-                p->net
-                    ->now_us; /* before it can be taken, be it through an old place in the queue */
+            /* Before it can be taken, be it through an old place in the queue. */
+            pc->since_us = p->net->now_us;
             if (!atomic_compare_exchange_weak(&pc->state, &state, QUEUED))
                 continue;
             enqueue(p->model, pc);
@@ -253,7 +252,7 @@ static void *pool_thread(void *arg)
         net_thread_tick(t);
         net_histogram_add(&t->stats->queued, t->now_us - pc->since_us, 1);
         t->now_us =
-            pc->since_us; /* a request lasts from when it came, not from when a thread had time */
+            pc->since_us; /* a request lasts from when it came, not from when it was taken */
         run(pool, pc, t);
         atomic_store_explicit(&lane->busy, false, memory_order_relaxed);
     }

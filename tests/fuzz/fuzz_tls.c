@@ -5,8 +5,9 @@
  *
  *   byte 0  1: raw records, no client; 2: TLS 1.2; 4: a byte of the records is changed;
  *           8: the client asks for new keys now and then; 16: it ends with close_notify
- *   byte 1  bytes a call at most in 4 bytes, 0 any    byte 2  room towards the peer in 64 bytes, 0
- * any byte 3  seed of the cuts                          then what is sent
+ *   byte 1  bytes a call at most in 4 bytes, 0 any
+ *   byte 2  room towards the peer in 64 bytes, 0 any
+ *   byte 3  seed of the cuts; then what is sent
  */
 #include <stdint.h>
 #include <stdlib.h>

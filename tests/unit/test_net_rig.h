@@ -3,10 +3,12 @@
  * handlers, and a driver that serves inline. Every step is checked against what net/conn.h
  * promises.
  *
- *     rig_start();                    // service, thread, clock; then change rig.service as you
- * like rig_connect(); rig_say("GET /text HTTP/1.1\r\nHost: x\r\n\r\n"); rig_expect(RIG_OK
- * "Content-Type: text/plain\r\n...");   // without Server and Date rig_sleep(60000); rig_end(); //
- * ends the connection, balances the counters
+ *     rig_start();                    // service, thread, clock; then change rig.service at will
+ *     rig_connect();
+ *     rig_say("GET /text HTTP/1.1\r\nHost: x\r\n\r\n");
+ *     rig_expect(RIG_OK "Content-Type: text/plain\r\n...");   // without Server and Date
+ *     rig_sleep(60000);
+ *     rig_end();                      // ends the connection, balances the counters
  *
  * There is one rig a program. With RIG_FAIL defined it needs no cmocka (the fuzzers).
  */
