@@ -99,8 +99,7 @@ static int by_name(const void *a, const void *b)
     return p->is_folder != q->is_folder ? q->is_folder - p->is_folder : strcmp(p->name, q->name);
 }
 
-/* --- the page ----------------------------------------------------------------------------------
- */
+/* --- the page --------------------------------------------------------------------------------- */
 
 static const char style[] =
     "<style>:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:60em;"

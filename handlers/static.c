@@ -129,8 +129,7 @@ static int reply_open(struct exchange *x, const struct static_conf *conf, const 
     return reply_file(x, conf, &info, &content);
 }
 
-/* --- the cache ---------------------------------------------------------------------------------
- */
+/* --- the cache -------------------------------------------------------------------------------- */
 
 /* Has the disk still what the cache has? */
 static bool is_current(const struct static_conf *conf, const struct cached_file *f)
@@ -192,8 +191,7 @@ static struct cached_file *read_file(const struct static_conf *conf, struct str 
     return NULL;
 }
 
-/* --- from the disk ------------------------------------------------------------------------------
- */
+/* --- from the disk ---------------------------------------------------------------------------- */
 
 static int reply_refusal(struct exchange *x, int code)
 {
@@ -376,8 +374,7 @@ static int static_step(struct exchange *x, enum exchange_event event)
     return f ? reply_cached(x, conf, f) : serve_disk(x, conf, now_ms);
 }
 
-/* --- the options --------------------------------------------------------------------------------
- */
+/* --- the options ------------------------------------------------------------------------------ */
 
 static int64_t coarse_ms(void)
 {

@@ -95,8 +95,7 @@ static const char *state_name(enum status_state state)
     return (unsigned)state < STATUS_STATES ? state_names[state] : "unknown";
 }
 
-/* --- JSON ---------------------------------------------------------------------------------------
- */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static void json_text(struct page *p, const char *key, const char *text)
 {
@@ -218,8 +217,7 @@ static void put_json(struct page *p, const struct status_snapshot *s)
     page_puts(p, "]}\n");
 }
 
-/* --- Prometheus ---------------------------------------------------------------------------------
- */
+/* --- Prometheus ------------------------------------------------------------------------------- */
 
 static void metric(struct page *p, const char *name, const char *type, const char *help)
 {
@@ -373,8 +371,7 @@ static void put_prometheus(struct page *p, const struct status_snapshot *s)
                      AT(queued));
 }
 
-/* --- the page -----------------------------------------------------------------------------------
- */
+/* --- the page --------------------------------------------------------------------------------- */
 
 static const char head[] =
     "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Modus</title>\n"

@@ -164,15 +164,26 @@ static struct config_listener effective(const struct config_listener *l, const s
     return shown;
 }
 
+static void note_on(char *note, size_t size, const struct key *k, const struct config_listener *l,
+                    const struct model *m)
+{
+    *note = '\0';
+    if (m && is_model_key(k->name) && !model_uses(m, k->name))
+        snprintf(note, size, "not used by %s", l->model);
+    else if (k->http_only && l->protocol == PROTOCOL_TCP)
+        snprintf(note, size, "not used by tcp");
+    else if (k->kind == KEY_OFF)
+        snprintf(note, size, "not in this build");
+}
+
 static void explain_keys(struct table *t, const struct config_listener *l)
 {
     const struct model *m = models_find(l->model);
     struct config_listener shown = effective(l, m);
     for (size_t i = 0; config_keys_listen[i].name; i++) {
         const struct key *k = &config_keys_listen[i];
-        char note[128] = "";
-        if (m && is_model_key(k->name) && !model_uses(m, k->name))
-            snprintf(note, sizeof note, "not used by %s", l->model);
+        char note[128];
+        note_on(note, sizeof note, k, l, m);
         key_row(t, 2, k, &shown, l->key_lines[i], note);
     }
 }

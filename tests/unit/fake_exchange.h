@@ -74,8 +74,7 @@ struct exchange {
     size_t deferred_count;
 };
 
-/* --- for tests ----------------------------------------------------------------------------------
- */
+/* --- for tests -------------------------------------------------------------------------------- */
 
 /* target is "/path?query", the path as if decoded already; route is the prefix that matched. */
 static inline struct exchange *fake_new(const struct exchange_entry *entry, const void *conf,
@@ -151,8 +150,7 @@ static inline void fake_free(struct exchange *x)
     free(x);
 }
 
-/* --- the request --------------------------------------------------------------------------------
- */
+/* --- the request ------------------------------------------------------------------------------ */
 
 enum exchange_method exchange_method(const struct exchange *x)
 {
@@ -254,8 +252,7 @@ bool exchange_cancelled(struct exchange *x)
     return x->cancel_after >= 0 && x->cancel_after-- == 0;
 }
 
-/* --- the answer ---------------------------------------------------------------------------------
- */
+/* --- the answer ------------------------------------------------------------------------------- */
 
 static inline bool fake_is_value(struct str value)
 {
@@ -411,8 +408,7 @@ void exchange_timer(struct exchange *x, int64_t ms)
     (void)ms;
 }
 
-/* --- run only ------------------------------------------------------------------------------------
- */
+/* --- run only --------------------------------------------------------------------------------- */
 
 int exchange_sleep(struct exchange *x, int64_t ms)
 {

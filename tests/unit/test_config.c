@@ -224,8 +224,10 @@ static void models(void **state)
 static void reserved(void **state)
 {
     (void)state;
-    bad(L "\nmodel = coroutine }", "2: \"coroutine\" is not in this build");
-    bad(L "model = hybrid }", "1: \"hybrid\" is not in this build");
+    bad(L "\nmodel = coroutine }", "2: \"coroutine\" is not in this build (process, prefork, "
+                                   "thread-pool, event-loop)");
+    bad(L "model = hybrid }", "1: \"hybrid\" is not in this build (process, prefork, "
+                              "thread-pool, event-loop)");
     bad(L "gil = true }", "1: \"gil\" is not in this build");
     bad(L "gil = on }", "1: \"gil\" is not in this build");
     bad(L "gil = maybe }", "1: gil: unknown word \"maybe\" "

@@ -85,7 +85,7 @@ static void origins(void **state)
     has(out, "protocol", "protocol http default");
     has(out, "model", "model thread-pool default");
     has(out, "threads", "threads 5 t.conf:5");
-    has(out, "gil", "gil false default");
+    has(out, "gil", "gil false default not in this build");
     has(out, "handler_timeout", "handler_timeout 0 default");
     has(out, "keepalive_timeout", "keepalive_timeout 90s t.conf:6");
     has(out, "max_connections", "max_connections 10000 default");
@@ -121,6 +121,9 @@ static void sections(void **state)
     out = explained("listen 127.0.0.1:0 { protocol = tcp\n echo {} }");
     has(out, "protocol", "protocol tcp t.conf:1");
     has(out, "echo", "echo t.conf:2");
+    has(out, "header_timeout", "header_timeout 10s default not used by tcp");
+    has(out, "max_body_size", "max_body_size 1m default not used by tcp");
+    has(out, "keepalive_timeout", "keepalive_timeout 5s default");
     assert_null(strstr(out, "route"));
     free(out);
 }

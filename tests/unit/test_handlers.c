@@ -23,8 +23,7 @@ static struct exchange *ask(const char *handler, enum exchange_method method, co
     return fake_new(&h->entry, &conf, method, target, "/");
 }
 
-/* --- the table ----------------------------------------------------------------------------------
- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static void table(void **state)
 {
@@ -130,8 +129,7 @@ static void echo_cancelled(void **state)
     fake_free(x);
 }
 
-/* --- sleep and spin ------------------------------------------------------------------------------
- */
+/* --- sleep and spin --------------------------------------------------------------------------- */
 
 static void assert_asked(const char *handler, const char *target, int status, const char *begins)
 {

@@ -44,20 +44,11 @@ static int run(struct exchange *x)
 
 static const struct exchange_entry step_entry = {.step = step}, run_entry = {.run = run};
 
-static int begin(void **state)
+static int setup(void **state)
 {
-    (void)state;
     memset(events, 0, sizeof events);
-    rig_start();
-    rig_routes();
+    rig_setup(state);
     rig_route(4, "/step", &step_entry);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    rig_end();
     return 0;
 }
 
@@ -950,7 +941,7 @@ static void headers_made_once(void **state)
     assert_memory_equal(h.text, "ETag: \"a\"\r\nB: \r\n", h.len);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

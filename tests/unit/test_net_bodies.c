@@ -23,36 +23,7 @@
 #define LATE  ERROR("408 Request Timeout", "20", "408 Request Timeout")
 #define LARGE ERROR("413 Content Too Large", "22", "413 Content Too Large")
 
-/* Events that a step entry saw: b(egun) y(bytes) r(oom) t(imer) c(ancelled). */
-static char events[1000];
-
-static void saw(enum exchange_event event)
-{
-    size_t len = strlen(events);
-    if (len + 1 < sizeof events) {
-        events[len] = "byrtc"[event];
-        events[len + 1] = '\0';
-    }
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    events[0] = '\0';
-    rig_start();
-    rig_routes();
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    rig_end();
-    return 0;
-}
-
-/* --- whole bodies -------------------------------------------------------------------------------
- */
+/* --- whole bodies ----------------------------------------------------------------------------- */
 
 static void collected(void **state)
 {
@@ -172,8 +143,7 @@ static void back_pressure(void **state)
     free(bytes);
 }
 
-/* --- limits --------------------------------------------------------------------------------------
- */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 static void too_large(void **state)
 {
@@ -229,7 +199,7 @@ static void too_large_streamed(void **state)
 static int whole_step(struct exchange *x, enum exchange_event event)
 {
     const char *bytes;
-    saw(event);
+    rig_saw(event);
     if (event == EXCHANGE_CANCELLED)
         return 0;
     exchange_consume(x, exchange_peek(x, &bytes));
@@ -295,8 +265,7 @@ static void huge_chunk(void **state)
     rig_expect(LATE);
 }
 
-/* --- the peer's end in a body -------------------------------------------------------------------
- */
+/* --- the peer's end in a body ----------------------------------------------------------------- */
 
 static void ends_early(void **state)
 {
@@ -422,7 +391,7 @@ static void error_instead(void **state)
 
 static int early_step(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     return event == EXCHANGE_BEGUN ? exchange_reply(x, 403, NULL, STR("no\n")) : 0;
 }
 
@@ -464,7 +433,7 @@ static void early_answer(void **state)
             rig_finish();
             assert_true(rig_is_closed());
         }
-    assert_string_equal(events, "bb");
+    assert_string_equal(rig.events, "bb");
     /* whole in time: it goes on */
     rig_talk_text(POST("/collect", "Content-Length: 3\r\n") "abc" GET, THREE RIG_HELLO, false);
     for (size_t i = 0; i < 2; i++) {
@@ -480,7 +449,7 @@ static void early_answer(void **state)
 
 static int late_end_step(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     if (event != EXCHANGE_BEGUN)
         return 0;
     char *bytes = exchange_alloc(x, 100000);
@@ -507,7 +476,7 @@ static void early_and_large(void **state)
     const char *got = rig_text();
     assert_non_null(strstr(got, "Content-Length: 100000\r\n"));
     assert_int_equal(strlen(strstr(got, "\r\n\r\n") + 4), 100000);
-    assert_string_equal(events, "b");
+    assert_string_equal(rig.events, "b");
     assert_true(rig_is_closed());
 }
 
@@ -545,7 +514,7 @@ static void late_bodies(void **state)
             rig_disconnect();
         }
     assert_int_equal(rig.stats.answers[4], 3 * 4 - 1);
-    assert_null(strchr(events, 'r'));
+    assert_null(strchr(rig.events, 'r'));
 }
 
 /* The body came in time, but nobody looked: it is not late. */
@@ -565,7 +534,7 @@ static void looked_late(void **state)
 static int counting_step(struct exchange *x, enum exchange_event event)
 {
     const char *bytes;
-    saw(event);
+    rig_saw(event);
     if (event == EXCHANGE_BYTES)
         exchange_consume(x, exchange_peek(x, &bytes));
     return event != EXCHANGE_CANCELLED && exchange_body_ended(x) && !exchange_begun(x)
@@ -581,21 +550,21 @@ static void events_of_a_body(void **state)
     rig_route(4, "/step", &entry);
     rig_connect();
     rig_say(POST("/step", "Content-Length: 3\r\n"));
-    assert_string_equal(events, "b");
+    assert_string_equal(rig.events, "b");
     rig_run();
-    assert_string_equal(events, "b");
+    assert_string_equal(rig.events, "b");
     rig_say("a");
-    assert_string_equal(events, "by");
+    assert_string_equal(rig.events, "by");
     rig_run();
-    assert_string_equal(events, "by");
+    assert_string_equal(rig.events, "by");
     rig_say("bc");
-    assert_string_equal(events, "byy");
+    assert_string_equal(rig.events, "byy");
     rig_expect(RIG_OK "Content-Length: 0\r\n\r\n");
-    events[0] = '\0';
+    rig.events[0] = '\0';
     rig_say(POST("/step", CHUNKED) "1\r\na\r\n");
-    assert_string_equal(events, "by");
+    assert_string_equal(rig.events, "by");
     rig_say("0\r\n\r\n"); /* the end alone is news too */
-    assert_string_equal(events, "byy");
+    assert_string_equal(rig.events, "byy");
     rig_expect(RIG_OK "Content-Length: 0\r\n\r\n");
 }
 
@@ -603,7 +572,7 @@ static void events_of_a_body(void **state)
 static int lazy_step(struct exchange *x, enum exchange_event event)
 {
     const char *bytes;
-    saw(event);
+    rig_saw(event);
     if (event == EXCHANGE_TIMER)
         exchange_consume(x, exchange_peek(x, &bytes));
     if (event == EXCHANGE_CANCELLED)
@@ -623,14 +592,14 @@ static void unread_bytes(void **state)
     rig_say(POST("/lazy", "Content-Length: 200000\r\n"));
     rig_feed(bytes, 200000);
     rig_run();
-    assert_string_equal(events, "by");
+    assert_string_equal(rig.events, "by");
     assert_int_equal(rig.wants & CONN_WANT_READ, 0); /* the pipe is full */
     assert_int_equal(rig.conn.exchange->body.len, EXCHANGE_PIPE_SIZE);
     rig_sleep(1000);
-    assert_string_equal(events, "byty");
+    assert_string_equal(rig.events, "byty");
     for (int i = 0; i < 4; i++)
         rig_sleep(1000);
-    assert_null(strchr(events, 'c'));
+    assert_null(strchr(rig.events, 'c'));
     rig_expect(RIG_OK "Content-Length: 0\r\n\r\n");
     free(bytes);
 }
@@ -734,7 +703,7 @@ static void answer_then_read(void **state)
     free(more_bytes);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
 int main(void)
 {

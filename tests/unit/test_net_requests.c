@@ -10,8 +10,7 @@
 
 #include "tests/unit/test_net_rig.h"
 
-/* --- answers as they must look ------------------------------------------------------------------
- */
+/* --- answers as they must look ---------------------------------------------------------------- */
 
 /* An error answer; more is further header lines. Lives until the fourth call after. */
 static const char *error(int status, const char *more)
@@ -54,23 +53,7 @@ static void ask(const char *head, const char *answer)
 
 #define GET "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
 
-static int begin(void **state)
-{
-    (void)state;
-    rig_start();
-    rig_routes();
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    rig_end();
-    return 0;
-}
-
-/* --- heads ---------------------------------------------------------------------------------------
- */
+/* --- heads ------------------------------------------------------------------------------------ */
 
 static void simple(void **state)
 {
@@ -552,7 +535,7 @@ static void records(void **state)
                                 "192.0.2.7 - - 1.1 400 16  \n");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
 int main(void)
 {

@@ -63,6 +63,7 @@ struct rig {
     size_t later_len;
     int way; /* of cutting it */
     void (*record)(const struct exchange_record *r);
+    char events[1000]; /* that step entries saw: b(egun) y(bytes) r(oom) t(imer) c(ancelled) */
 
     /* the transport in the present step */
     unsigned reads, writes;
@@ -214,8 +215,7 @@ RIG void rig_forget(void)
     rig.got_len = 0;
 }
 
-/* --- steps --------------------------------------------------------------------------------------
- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 RIG bool rig_at_work(const struct exchange *x)
 {
@@ -375,8 +375,7 @@ RIG void rig_note(void *arg, const struct exchange_record *r)
         rig.record(r);
 }
 
-/* --- beginning and end -------------------------------------------------------------------------
- */
+/* --- beginning and end ------------------------------------------------------------------------ */
 
 RIG void rig_route(size_t index, const char *prefix, const struct exchange_entry *entry)
 {
@@ -590,8 +589,7 @@ RIG void rig_talk_text(const char *said, const char *answers, bool closes)
     rig_talk(said, strlen(said), answers, closes);
 }
 
-/* --- handlers ----------------------------------------------------------------------------------
- */
+/* --- handlers --------------------------------------------------------------------------------- */
 
 /* "hello\n", at once. */
 RIG int rig_text_step(struct exchange *x, enum exchange_event event)
@@ -715,6 +713,32 @@ RIG void rig_routes(void)
     rig_route(1, "/pieces", &rig_pieces_entry);
     rig_route(2, "/echo", &rig_echo_entry);
     rig_route(3, "/text", &rig_text_entry);
+}
+
+/* For step entries: note the event. */
+RIG void rig_saw(enum exchange_event event)
+{
+    size_t len = strlen(rig.events);
+    if (len + 1 < sizeof rig.events) {
+        rig.events[len] = "byrtc"[event];
+        rig.events[len + 1] = '\0';
+    }
+}
+
+/* Around each test. */
+RIG int rig_setup(void **state)
+{
+    (void)state;
+    rig_start();
+    rig_routes();
+    return 0;
+}
+
+RIG int rig_teardown(void **state)
+{
+    (void)state;
+    rig_end();
+    return 0;
 }
 
 #endif

@@ -15,8 +15,7 @@
 
 #include "tests/unit/test_net_rig.h"
 
-/* --- the helper thread ---------------------------------------------------------------------------
- */
+/* --- the helper thread ------------------------------------------------------------------------ */
 
 static struct modus_event jobs, bell;
 static struct exchange *_Atomic job;

@@ -22,32 +22,6 @@
     "text/plain\r\nContent-Length: 24\r\nConnection: close\r\n\r\n"                                \
     "503 Service Unavailable\n"
 
-static char events[200];
-
-static void saw(enum exchange_event event)
-{
-    size_t len = strlen(events);
-    assert_true(len + 1 < sizeof events);
-    events[len] = "byrtc"[event];
-    events[len + 1] = '\0';
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    memset(events, 0, sizeof events);
-    rig_start();
-    rig_routes();
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    rig_end();
-    return 0;
-}
-
 /* Nothing happens until a millisecond before, and then it does. */
 static void expect_after(int64_t ms, const char *text)
 {
@@ -147,7 +121,7 @@ static void looked_late(void **state)
 
 static int waiting_step(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     if (event == EXCHANGE_CANCELLED) {
         assert_true(exchange_cancelled(x));
         assert_true(exchange_try_write(x, "a", 1) < 0);
@@ -164,7 +138,7 @@ static int sleeping_run(struct exchange *x)
     int r = exchange_sleep(x, (int64_t)ms);
     if (r) {
         assert_int_equal(r, MODUS_CANCELED);
-        strcat(events, "c");
+        strcat(rig.events, "c");
         assert_true(exchange_cancelled(x));
         return r;
     }
@@ -181,9 +155,9 @@ static void handler_timeout(void **state)
     rig_route(4, "/step", &waiting_step_entry);
     rig_connect();
     rig_say(ASK GET);
-    assert_string_equal(events, "b");
+    assert_string_equal(rig.events, "b");
     expect_after(7000, TIMEOUT);
-    assert_string_equal(events, "bc");
+    assert_string_equal(rig.events, "bc");
     assert_true(rig_lingers());
     rig_disconnect();
     rig_route(4, "/step", &sleeping_run_entry);
@@ -192,7 +166,7 @@ static void handler_timeout(void **state)
     rig_say(ASK GET);
     rig_expect(TIMEOUT);
     assert_int_equal(rig_now(), before + 7000);
-    assert_string_equal(events, "bcc");
+    assert_string_equal(rig.events, "bcc");
     rig_disconnect();
     rig_connect();
     rig_say("GET /step?ms=6999 HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -203,7 +177,7 @@ static void handler_timeout(void **state)
 /* With the answer begun, it can only be cut. */
 static int begun_step(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     if (event != EXCHANGE_BEGUN)
         return 0;
     int r = exchange_begin(x, 200, NULL, -1);
@@ -231,7 +205,7 @@ static void handler_timeout_begun(void **state)
     rig_expect(RIG_OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
     expect_after(7000, "");
     assert_true(rig_is_closed());
-    assert_string_equal(events, "bc");
+    assert_string_equal(rig.events, "bc");
     rig_route(4, "/step", &by_run);
     rig_connect();
     rig_say(ASK);
@@ -245,7 +219,7 @@ static int computing_run(struct exchange *x)
     for (int i = 0; i < 1000; i++) {
         rig.clock_us += 11000;
         if (exchange_cancelled(x)) {
-            strcat(events, "c");
+            strcat(rig.events, "c");
             return MODUS_CANCELED;
         }
     }
@@ -269,19 +243,19 @@ static void computing(void **state)
     rig.service.handler_timeout_ms = 1000;
     rig_say(ASK);
     rig_expect(TIMEOUT);
-    assert_string_equal(events, "c");
+    assert_string_equal(rig.events, "c");
     rig_disconnect();
 }
 
 static int timer_step(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     if (event == EXCHANGE_BEGUN) {
         exchange_timer(x, 50000);
         exchange_timer(x, 500); /* replaces it */
     }
-    if (event == EXCHANGE_TIMER && strlen(events) < 4) {
-        exchange_timer(x, (int64_t)(strlen(events) - 2)); /* also 0, and still later */
+    if (event == EXCHANGE_TIMER && strlen(rig.events) < 4) {
+        exchange_timer(x, (int64_t)(strlen(rig.events) - 2)); /* also 0, and still later */
         return 0;
     }
     return event == EXCHANGE_TIMER ? exchange_reply(x, 200, NULL, STR("ok")) : 0;
@@ -294,20 +268,20 @@ static void timers(void **state)
     rig_route(4, "/step", &entry);
     rig_connect();
     rig_say(ASK);
-    assert_string_equal(events, "b");
+    assert_string_equal(rig.events, "b");
     expect_after(500, "");
-    assert_string_equal(events, "bt");
+    assert_string_equal(rig.events, "bt");
     expect_after(1, "");
-    assert_string_equal(events, "btt");
+    assert_string_equal(rig.events, "btt");
     expect_after(1, RIG_OK "Content-Length: 2\r\n\r\nok");
-    assert_string_equal(events, "bttt");
+    assert_string_equal(rig.events, "bttt");
     assert_true(rig_is_idle());
 }
 
 /* A timer that comes at the same time as the handler's limit does not put the limit off. */
 static int ticking_step(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     exchange_timer(x, 1000);
     return 0;
 }
@@ -326,7 +300,7 @@ static void timer_and_limit(void **state)
     rig_expect("");
     rig_sleep(1);
     rig_expect(TIMEOUT);
-    assert_true(strcmp(events, "bttc") == 0 || strcmp(events, "btttc") == 0);
+    assert_true(strcmp(rig.events, "bttc") == 0 || strcmp(rig.events, "btttc") == 0);
 }
 
 /* --- hang-ups
@@ -342,7 +316,7 @@ static void hung_up(void **state)
     reset_now();
     rig_run();
     assert_true(rig_is_closed());
-    assert_string_equal(events, "bc");
+    assert_string_equal(rig.events, "bc");
     assert_int_equal(rig.stats.answers[0], 1);
     rig_route(4, "/step", &by_step);
     rig_connect();
@@ -350,7 +324,7 @@ static void hung_up(void **state)
     reset_now();
     rig_run();
     assert_true(rig_is_closed());
-    assert_string_equal(events, "bcbc");
+    assert_string_equal(rig.events, "bcbc");
     rig_route(4, "/step", &sleeping_run_entry);
     rig.meanwhile = reset_now;
     rig_connect();
@@ -358,7 +332,7 @@ static void hung_up(void **state)
     rig_say(ASK);
     assert_true(rig_is_closed());
     assert_int_equal(rig_now(), before);
-    assert_string_equal(events, "bcbcc");
+    assert_string_equal(rig.events, "bcbcc");
     assert_int_equal(rig.stats.begun, 3);
     rig_connect(); /* and in a write that waits for room, and a read that waits for bytes */
     rig.unread = true;
@@ -398,7 +372,7 @@ static void gone_before_served(void **state)
     exchange_finish(conn_exchange(&rig.conn));
     rig_run();
     assert_true(rig_is_closed());
-    assert_string_equal(events, "");
+    assert_string_equal(rig.events, "");
 }
 
 /* With bytes of its answer kept, a served exchange whose peer is gone is waited for quietly. */
@@ -434,7 +408,7 @@ static int send_timeout_run(struct exchange *x)
     while (r == 0)
         r = exchange_write(x, bytes, sizeof bytes);
     assert_int_equal(r, MODUS_CANCELED);
-    strcat(events, "c");
+    strcat(rig.events, "c");
     return r;
 }
 
@@ -450,7 +424,7 @@ static void send_timeout(void **state)
     rig_say(ASK);
     assert_true(rig_is_closed());
     assert_int_equal(rig_now(), before + 60000);
-    assert_string_equal(events, "c");
+    assert_string_equal(rig.events, "c");
 }
 
 /* --- draining, retiring
@@ -544,7 +518,7 @@ static void rejecting(void **state)
     rig_say("xt HTTP/1.1\r\nHost: x\r\n\r\n");
     rig_expect(RIG_HELLO);
     rig_disconnect();
-    assert_string_equal(events, "");
+    assert_string_equal(rig.events, "");
 }
 
 /* --- lingering
@@ -616,7 +590,7 @@ static void aborting(void **state)
         rig.exchanges += rig.conn.requests;
         conn_abort(&rig.conn, rig.thread); /* once is enough */
     }
-    assert_string_equal(events, "bc");
+    assert_string_equal(rig.events, "bc");
     struct conn none = {0};
     conn_abort(&none, rig.thread);
 }
@@ -670,7 +644,7 @@ static void tcp_idle(void **state)
 /* Talks and never listens: it does not idle as long as its bytes go out. */
 static int talking_step(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     if (event == EXCHANGE_CANCELLED)
         return 0;
     exchange_timer(x, 20000);
@@ -699,7 +673,7 @@ static void tcp_one_way(void **state)
 /* Ends while the peer does not: what comes after is not taken for HTTP. */
 static int short_talk(struct exchange *x, enum exchange_event event)
 {
-    saw(event);
+    rig_saw(event);
     return event == EXCHANGE_BEGUN ? exchange_reply(x, 200, NULL, STR("bye")) : 0;
 }
 
@@ -723,7 +697,7 @@ static void tcp_short(void **state)
         rig_finish();
         assert_true(rig_is_closed());
     }
-    assert_string_equal(events, "b");
+    assert_string_equal(rig.events, "b");
 }
 
 /* Whatever goes wrong, no line of HTTP is ever said on it. */
@@ -833,7 +807,7 @@ static void tcp_end_is_told(void **state)
     assert_true(rig_is_closed());
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
 int main(void)
 {

@@ -147,8 +147,7 @@ static void against_a_list(void **state)
     }
 }
 
-/* --- the earliest ------------------------------------------------------------------------------
- */
+/* --- the earliest ----------------------------------------------------------------------------- */
 
 static bool any(struct wheel_item *item, void *arg)
 {

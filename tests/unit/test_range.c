@@ -11,8 +11,7 @@
 #include "net/http_etag.h"
 #include "net/http_range.h"
 
-/* --- ranges --------------------------------------------------------------------------------------
- */
+/* --- ranges ----------------------------------------------------------------------------------- */
 
 /* What a header asks for of size bytes: "0-9 20-29", "ignore" or "unsatisfiable". */
 static const char *asks(const char *header, int64_t size)
@@ -124,8 +123,7 @@ static void content_range(void **state)
     assert_string_equal(text, "bytes 9223372036854775806-9223372036854775806/9223372036854775807");
 }
 
-/* --- entity tags -------------------------------------------------------------------------------
- */
+/* --- entity tags ------------------------------------------------------------------------------ */
 
 static bool strong(const char *list, const char *mine)
 {

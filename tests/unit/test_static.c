@@ -118,8 +118,7 @@ static int tear_down(void **state)
     return system(command);
 }
 
-/* --- asking -------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 /* The last exchange; freed by the next ask and at the end of a test. */
 static struct exchange *x;
@@ -178,8 +177,7 @@ static void assert_no_header(const char *name)
     assert_null(fake_answer(x, name));
 }
 
-/* --- plain files --------------------------------------------------------------------------------
- */
+/* --- plain files ------------------------------------------------------------------------------ */
 
 static void a_file(void **state)
 {
@@ -276,8 +274,7 @@ static void sizes(void **state)
     done();
 }
 
-/* --- what is not served -------------------------------------------------------------------------
- */
+/* --- what is not served ----------------------------------------------------------------------- */
 
 static void names_with_dots(void **state)
 {
@@ -523,8 +520,7 @@ static void bad_roots(void **state)
     handler_static.close(&c);
 }
 
-/* --- folders ------------------------------------------------------------------------------------
- */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 static void folders(void **state)
 {
@@ -823,8 +819,7 @@ static void etags_differ(void **state)
     done();
 }
 
-/* --- ranges -------------------------------------------------------------------------------------
- */
+/* --- ranges ----------------------------------------------------------------------------------- */
 
 static void ranges_of(const char *target, const char *size)
 {
