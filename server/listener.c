@@ -140,6 +140,14 @@ void listener_refuse_new(struct listener *l)
     l->refuses = true; /* who listens at that path from now on is not us */
 }
 
+bool listener_has_waiting(const struct listener *l)
+{
+    for (size_t i = 0; i < l->fd_count; i++)
+        if (socket_has_waiting(l->fds[i]))
+            return true;
+    return false;
+}
+
 void listener_stop(struct listener *l)
 {
     listener_refuse_new(l);

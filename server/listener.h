@@ -35,6 +35,8 @@ int listener_build(struct listener *l, const struct config *config,
 int listener_open(struct listener *l, const struct config *config, char *why, size_t why_size);
 /* Let no new connection come, while those that the kernel has can still be accepted. */
 void listener_refuse_new(struct listener *l);
+/* Do connections wait to be accepted? */
+bool listener_has_waiting(const struct listener *l);
 /* Listen no more, in no process that has the descriptors, and close them here. What waits to be
  * accepted is reset: look first. */
 void listener_stop(struct listener *l);

@@ -15,7 +15,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "net/socket.h"
 #include "net/tls.h"
 #include "server/descriptors.h"
 #include "server/log.h"
@@ -216,14 +215,6 @@ static void on_drain_timeout(uv_timer_t *timer)
     workers_kill(m);
 }
 
-static bool has_waiting(const struct listener *l)
-{
-    for (size_t i = 0; i < l->fd_count; i++)
-        if (socket_has_waiting(l->fds[i]))
-            return true;
-    return false;
-}
-
 /* What the kernel had accepted is taken by now, and requests may take long to finish: the addresses
  * come free, whatever copy of a descriptor a busy worker still has. */
 static void on_port_timer(uv_timer_t *timer)
@@ -232,7 +223,7 @@ static void on_port_timer(uv_timer_t *timer)
     int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
     for (size_t i = 0; i < m->listener_count; i++) {
         struct listener *l = &m->listeners[i];
-        if (l->waited_ms == 0 || has_waiting(l))
+        if (l->waited_ms == 0 || listener_has_waiting(l))
             l->waited_ms = now_ms;
         if (now_ms - l->waited_ms >= PORT_QUIET_MS)
             listener_stop(l);

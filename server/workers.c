@@ -226,8 +226,11 @@ static void on_worker_end(struct supervised *s, const siginfo_t *info)
     board_bury(b, &b->slots[s->slot]);
     adopt_orphans(s);
     s->pid = 0;
-    if (m->stopping)
+    if (m->stopping) {
+        if (was_ready && !wanted && !m->killing && listener_has_waiting(s->listener))
+            start_worker(s); /* it finds that it is to drain */
         return;
+    }
     if (!m->ready && !was_ready && info->si_code == CLD_EXITED)
         give_up(m);
     else

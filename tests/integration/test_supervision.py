@@ -376,6 +376,31 @@ def test_every_worker_is_killed_at_once(serve, model: Model) -> None:
     eventually(lambda: server.listener_status("main")["worker_deaths"] == len(pids))
 
 
+def test_worker_is_killed_in_a_stop(serve, model: Model) -> None:
+    """What waits in the kernel is answered by the one that takes its place."""
+    size = listener(model, max_connections=2, processes=1, loops=1)
+    server = serve(model, size, drain_timeout="8s")
+    main = server["main"]
+    held = [main.connect() for _ in range(2)]
+    for wire in held:
+        wire.send(request("/sleep?ms=9000"))
+    in_progress(server, 1 if model.name == "prefork" else 2)
+    waiting = [main.connect() for _ in range(2)]
+    for wire in waiting:
+        wire.send(request("/hello"))
+    [victim] = server.workers("main")
+    server.signal(signal.SIGTERM)
+    eventually(lambda: "stopping" in server.errors)
+    os.kill(victim, signal.SIGKILL)
+    for wire in held:
+        wire.reset()  # in the model process their children have stayed: they end now
+    for wire in waiting:
+        answer = wire.answer()
+        assert (answer.status, answer.closes) == (200, True)
+    server.deaths_expected = 1
+    assert server.wait() == 0
+
+
 @pytest.mark.limit(40)
 def test_stop_after_every_worker_was_killed(serve, model: Model) -> None:
     """The master has forgotten the dead: it waits for nothing of theirs, and does not spin."""
