@@ -561,6 +561,21 @@ static enum turn turn_handshake(struct conn *c, struct net_thread *t)
     return TURN_ON;
 }
 
+/* Shut the transport down, once: Linux tells a poller of every shutdown(2), be it the second.
+ * Returns false when the connection is over. */
+static bool say_end(struct conn *c, struct net_thread *t)
+{
+    int r = c->transport.ops->shutdown(&c->transport, c->peer_closes);
+    if (r == TRANSPORT_GONE || (r == 0 && c->peer_closes)) {
+        end(c, t);
+        return false;
+    }
+    c->said_end = r == 0;
+    if (r == TRANSPORT_WANT_WRITE)
+        c->wants |= CONN_WANT_WRITE;
+    return true;
+}
+
 /* Everything is said: say so, then wait for the peer's end so that what it still sends does not
  * reset what it has not read yet (RFC 9112, 9.6). A peer that asked for the close sends no more. */
 static enum turn turn_linger(struct conn *c, struct net_thread *t)
@@ -571,13 +586,8 @@ static enum turn turn_linger(struct conn *c, struct net_thread *t)
     if (t->window_len)
         c->peer_closes = false; /* it sent more than it should have: wait for its end after all */
     t->window_len = 0;
-    int r = c->transport.ops->shutdown(&c->transport, c->peer_closes);
-    if (r == TRANSPORT_GONE || (r == 0 && c->peer_closes)) {
-        end(c, t);
+    if (!c->said_end && !say_end(c, t))
         return TURN_ON;
-    }
-    if (r == TRANSPORT_WANT_WRITE)
-        c->wants |= CONN_WANT_WRITE;
     for (;;) {
         enum conn_read got = conn_read(c, t);
         c->scanned += (uint32_t)t->window_len;

@@ -117,6 +117,7 @@ struct conn {
     bool retire : 1;
     bool offered : 1;      /* CONN_WANT_SERVE was returned for the open exchange */
     bool in_the_clear : 1; /* HTTP where TLS should be: it gets one answer that says so */
+    bool said_end : 1;     /* the transport is shut down */
     bool roused : 1;       /* counted as active: the last step did not leave it idle */
 };
 

@@ -69,6 +69,7 @@ struct rig {
     unsigned reads, writes;
     bool read_dry, write_refused;
     bool file_ended;
+    bool said_end; /* the transport was shut down */
 
     char *got; /* what the peer has taken */
     size_t got_len, got_size;
@@ -142,7 +143,9 @@ RIG bool rig_t_pending(const struct transport *t)
 RIG int rig_t_shutdown(struct transport *t, bool closing)
 {
     (void)t;
+    RIG_CHECK(!rig.said_end); /* each shutdown(2) is an event for an edge-triggered poller */
     int r = rig.under.ops->shutdown(&rig.under, closing);
+    rig.said_end = r == 0;
     rig.write_refused |= r == TRANSPORT_WANT_WRITE;
     rig.read_dry |= r == TRANSPORT_WANT_READ;
     return r;
@@ -416,7 +419,7 @@ RIG void rig_connect(void)
     memory_pipe_free(rig.pipe);
     rig.pipe = memory_pipe_new(&rig.under);
     RIG_CHECK(rig.pipe != NULL);
-    rig.unread = false;
+    rig.unread = rig.said_end = false;
     rig.got_len = 0;
     struct transport t = {.ops = &rig_ops, .fd = -1, .priv = &rig};
     net_thread_tick(rig.thread);

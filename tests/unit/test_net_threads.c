@@ -78,6 +78,7 @@ static void connect_threaded(void)
     rig.pipe = memory_pipe_new(&rig.under);
     rig.got_len = 0;
     rig.unread = true;
+    rig.said_end = false;
     assert_int_equal(conn_open(&rig.conn, &rig.service, t, &peer, &host, &rig, rig.thread), 0);
     rig.open = true;
     rig.connections++;
