@@ -3,6 +3,9 @@
 #include "server/inline_host.h"
 
 #include <poll.h>
+#include <signal.h>
+
+enum { HEAR = 16 };
 
 /* The serving things of the thread whose handler is at work. */
 static _Thread_local struct net_thread *this_thread;
@@ -30,12 +33,23 @@ void inline_wait(struct conn *c, unsigned wants, int64_t deadline_ms, int64_t no
         conn_hang_up(c, false);
 }
 
+void inline_hear(void)
+{
+    static _Thread_local unsigned calls;
+    sigset_t before;
+    if (!wait_mask || ++calls % HEAR != 0)
+        return;
+    pthread_sigmask(SIG_SETMASK, wait_mask, &before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 /* The thread drives the connection until the handler has something to look at. */
 static void host_wait(void *host, struct exchange *x, int64_t deadline_ms)
 {
     struct conn *c = exchange_conn(x);
     struct net_thread *t = this_thread;
     (void)host;
+    inline_hear();
     net_thread_tick(t);
     unsigned wants = conn_step(c, t);
     if (exchange_has_news(x) || (wants & CONN_WANT_AGAIN))

@@ -18,6 +18,9 @@ extern const struct conn_host inline_host;
 void inline_serve(struct conn *c, struct net_thread *t);
 /* While this process waits, let signals through that it blocks otherwise; NULL: no change. */
 void inline_wait_mask(const sigset_t *mask);
+/* To be called again and again where a busy peer may keep the process from ever waiting: now and
+ * then it lets those signals through too. (ppoll does not, when a descriptor is ready.) */
+void inline_hear(void);
 /* Wait until c's descriptor can do what wants says, a peer's hang-up, a signal, or deadline_ms;
  * now_us is the time of the last tick. Tells c of hang-ups. Blocks. */
 void inline_wait(struct conn *c, unsigned wants, int64_t deadline_ms, int64_t now_us);

@@ -28,7 +28,7 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150, UNHEARD = 16 };
+enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150 };
 /* What an epoll event is about; further up: a child's entry. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
 
@@ -44,9 +44,9 @@ struct acceptor {
     struct conn_peer held_peer;
     struct give_way give_way;
     int64_t said_ms;   /* in a child: see say_idle() */
+    bool stepped;      /* in a child: not for the first time */
     bool settled;      /* in a child: nothing of the acceptor's is left */
     uint64_t requests; /* in a child: begun when it last looked for another without waiting */
-    unsigned unheard;  /* in a child: how often in a row it did so */
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
     int64_t pause_until_ms;
@@ -110,9 +110,9 @@ static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t sinc
         modus_doorbell_ring(&a->worker->slot->bell);
 }
 
-/* Before it waits for the first time, or is held by a handler. Most children answer one request
- * that is there already, and are gone before any of this could matter. Returns false if the
- * acceptor is gone already, so that nobody will tell it to end. */
+/* Before it waits for the first time, is held by a handler, or takes a second step. Most children
+ * answer one request that is there already, and are gone before any of this could matter. Returns
+ * false if the acceptor is gone already, so that nobody will tell it to end. */
 static bool child_settle(struct acceptor *a, const struct conn *c)
 {
     int fd = conn_fd(c);
@@ -131,16 +131,14 @@ static bool child_settle(struct acceptor *a, const struct conn *c)
 }
 
 /* Wait for the peer. Once others have had their turn the next request is mostly there, so it is
- * looked for at once; but what the acceptor asks for is heard only in a wait. */
+ * looked for at once. */
 static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
 {
     bool others = give_way(&a->give_way);
-    if (others && conn_requests(c) != a->requests && a->unheard < UNHEARD) {
+    if (others && conn_requests(c) != a->requests) {
         a->requests = conn_requests(c);
-        a->unheard++;
         return;
     }
-    a->unheard = 0;
     inline_wait(c, wants, conn_deadline(c), a->net->now_us);
 }
 
@@ -157,8 +155,10 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
             return;
         }
         bool at_once = wants & CONN_WANT_AGAIN;
-        if (!at_once)
-            at_once = !child_settle(a, c);
+        if (!at_once || a->stepped)
+            at_once |= !child_settle(a, c);
+        a->stepped = true;
+        inline_hear(); /* a peer that always has more lets it never wait */
         if (wants & CONN_WANT_SERVE) {
             say_idle(a, entry, 0);
             inline_serve(c, a->net);

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -561,6 +562,45 @@ def test_children_without_an_acceptor_are_stopped_at_once_too(serve) -> None:
         server.signal(signal.SIGTERM)
         server.wait()
         assert watch.seconds < SLOW
+
+
+@contextlib.contextmanager
+def flood(endpoint: Endpoint) -> Iterator[socket.socket]:
+    """Requests without a pause: whoever serves them always has the next one."""
+    with socket.create_connection(endpoint.address) as peer:
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer.sendall(request("/hello") * 200)
+
+        def receive() -> None:
+            with contextlib.suppress(OSError):
+                while peer.recv(1 << 20):
+                    pass
+
+        threads = [threading.Thread(target=what) for what in (send, receive)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield peer
+        finally:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
+@pytest.mark.parametrize("victim", ["master", "acceptor"])
+def test_child_of_a_busy_client_ends_too(serve, victim: str) -> None:
+    server = serve(PROCESS, listener(PROCESS))
+    [acceptor] = server.workers("main")
+    with flood(server["main"]):
+        child = eventually(lambda: [pid for pid in server.processes() if pid not in (server.pid, acceptor, *server.workers("watch"))])
+        server.deaths_expected = victim == "acceptor"
+        os.kill(server.pid if victim == "master" else acceptor, signal.SIGKILL)
+        if victim == "master":
+            server.process.wait()
+        eventually(lambda: not any(proc.is_alive(pid) for pid in child), within=1)
 
 
 def test_worker_that_stands_still_takes_no_turn(serve) -> None:
