@@ -361,8 +361,10 @@ static void call_step(struct exchange *x, enum exchange_event event)
     if (r == 0 && !x->ended)
         return;
     x->stage = EXCHANGE_RETURNED;
-    if (r != 0)
-        exchange_fail(x, 500);
+    if (r == 0)
+        return;
+    exchange_complain_of(x, r);
+    exchange_fail(x, 500);
 }
 
 /* The handler will not go on: tell it, and answer with that status if it has not begun to. */

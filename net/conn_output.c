@@ -304,8 +304,11 @@ static bool pump_locked(struct conn *c, struct net_thread *t, struct exchange *x
         if (!send_head(c, t, x))
             x->failed = true;
     }
-    if (is_wrong(x))
+    if (is_wrong(x)) {
+        exchange_complain(x, "the answer has %lld bytes, and %lld were promised",
+                          (long long)x->promised, (long long)x->length);
         x->failed = true;
+    }
     while (x->pieces && !x->failed && c->out.len == 0 && !conn_had_share(t)) {
         if (!pump_piece(c, t, x, x->pieces))
             break;

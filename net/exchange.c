@@ -5,8 +5,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "concurrency/result.h"
 
@@ -287,8 +289,16 @@ bool exchange_cancelled(struct exchange *x)
     return atomic_load_explicit(&x->cancel, memory_order_acquire);
 }
 
+/* A step entry is called where nobody can wait. */
+static bool may_wait(const struct exchange *x)
+{
+    return x->stage == EXCHANGE_SERVED;
+}
+
 int exchange_sleep(struct exchange *x, int64_t ms)
 {
+    if (!may_wait(x))
+        return -EINVAL;
     int64_t end_us = x->clock_us() + ms * 1000;
     for (;;) {
         if (atomic_load_explicit(&x->cancel, memory_order_acquire))
@@ -373,6 +383,8 @@ static void kick(struct exchange *x)
 
 ssize_t exchange_read(struct exchange *x, void *bytes, size_t len)
 {
+    if (!may_wait(x))
+        return -EINVAL;
     for (;;) {
         exchange_hold(x);
         size_t had = x->body.len, n = had < len ? had : len;
@@ -564,6 +576,25 @@ int exchange_reply_error(struct exchange *x, int status)
     return exchange_reply(x, status, "text/plain", (struct str){text, (size_t)n});
 }
 
+void exchange_complain(const struct exchange *x, const char *format, ...)
+{
+    const struct service *s = x->conn->service;
+    char why[200];
+    va_list args;
+    if (!s->complain)
+        return;
+    va_start(args, format);
+    vsnprintf(why, sizeof why, format, args);
+    va_end(args);
+    s->complain(s->complain_arg, x->route, why);
+}
+
+void exchange_complain_of(const struct exchange *x, int code)
+{
+    const char *text = strerrordesc_np(-code);
+    exchange_complain(x, "the handler returned %d (%s)", code, text ? text : modus_strresult(code));
+}
+
 void exchange_fail(struct exchange *x, int status)
 {
     if (x->begun || x->method == EXCHANGE_DUPLEX || exchange_reply_error(x, status) != 0)
@@ -636,6 +667,8 @@ ssize_t exchange_try_write(struct exchange *x, const void *bytes, size_t len)
 int exchange_write(struct exchange *x, const void *bytes, size_t len)
 {
     const char *at = bytes;
+    if (!may_wait(x))
+        return -EINVAL;
     while (len) {
         size_t unsent;
         ssize_t n = write_some(x, at, len, &unsent);
@@ -653,6 +686,8 @@ int exchange_write(struct exchange *x, const void *bytes, size_t len)
 
 int exchange_flush(struct exchange *x)
 {
+    if (!may_wait(x))
+        return -EINVAL;
     kick(x);
     return atomic_load_explicit(&x->cancel, memory_order_acquire) ? MODUS_CANCELED : 0;
 }
@@ -703,6 +738,10 @@ void exchange_serve(struct exchange *x)
     if (r == 0 && begun)
         return;
     bool cancelled = atomic_load_explicit(&x->cancel, memory_order_acquire);
+    if (!cancelled && r == 0)
+        exchange_complain(x, "the handler gave no answer");
+    else if (!cancelled)
+        exchange_complain_of(x, r);
     exchange_fail(x, cancelled ? x->cancel_status : 500);
 }
 

@@ -163,7 +163,7 @@ bool exchange_body_ended(const struct exchange *x);
 /* Ask for EXCHANGE_TIMER in ms milliseconds; replaces an earlier one. Coarse: up to 100 ms late. */
 void exchange_timer(struct exchange *x, int64_t ms);
 
-/* --- run only: may wait ----------------------------------------------------------------------- */
+/* --- run only: may wait (in a step entry: -EINVAL) ------------------------------------------- */
 
 /* Wait ms milliseconds. Returns 0, or MODUS_CANCELED as soon as the exchange is cancelled. */
 int exchange_sleep(struct exchange *x, int64_t ms);

@@ -9,7 +9,30 @@
 #include <unistd.h>
 
 #include "net/socket.h"
+#include "net/thread.h"
 #include "net/tls.h"
+#include "server/log.h"
+
+enum { SAY_MS = 1000 };
+
+/* Not more than once a second: who can make a handler fail must not fill the disk. */
+static void complain(void *arg, const struct route *route, const char *why)
+{
+    const struct listener *l = arg;
+    struct board *b = l->board;
+    int64_t now_ms = net_clock_us() / 1000, before_ms = atomic_load(&b->complained_ms);
+    if ((before_ms && now_ms - before_ms < SAY_MS) ||
+        !atomic_compare_exchange_strong(&b->complained_ms, &before_ms, now_ms)) {
+        atomic_fetch_add(&b->complaints, 1);
+        return;
+    }
+    unsigned more = atomic_exchange(&b->complaints, 0);
+    log_error("%s: route \"%.*s\": %s", listener_name(l), (int)route->prefix.len, route->prefix.at,
+              why);
+    if (more)
+        log_error("%s: the like happened %u more times since the last such line", listener_name(l),
+                  more);
+}
 
 static int by_length(const void *a, const void *b)
 {
@@ -66,6 +89,8 @@ int listener_build(struct listener *l, const struct config *config,
         return -1;
     }
     l->service = (struct service){
+        .complain = complain,
+        .complain_arg = l,
         .duplex = conf->protocol == PROTOCOL_TCP,
         .tls = l->tls,
         .routes = l->routes,

@@ -289,6 +289,72 @@ static void promises(void **state)
     rig_talk_text(ASK GET, SERVER_ERROR RIG_HELLO, false);
 }
 
+static void complained(int (*how)(struct exchange *x), const char *why)
+{
+    answer = how;
+    for (int kind = 0; kind < 2; kind++) {
+        rig.routes[4].entry = kind ? &run_entry : &step_entry;
+        rig.complaint[0] = '\0';
+        rig_connect();
+        rig_say(ASK);
+        rig_disconnect();
+        assert_string_equal(rig.complaint, why);
+    }
+}
+
+static int well(struct exchange *x)
+{
+    return exchange_reply(x, 200, NULL, STR("abc"));
+}
+
+static int no_such_status(struct exchange *x)
+{
+    return exchange_reply(x, 99, NULL, STR("abc"));
+}
+
+static int was_cancelled(struct exchange *x)
+{
+    (void)x;
+    return MODUS_CANCELED;
+}
+
+/* What a handler does wrong is said, so that its author finds it. */
+static void complaints(void **state)
+{
+    (void)state;
+    complained(well, "");
+    complained(too_few, "/step: the answer has 3 bytes, and 5 were promised");
+    complained(too_many, "/step: the answer has 6 bytes, and 5 were promised");
+    complained(gives_up, "/step: the handler returned -22 (Invalid argument)");
+    complained(gives_up_late, "/step: the handler returned -22 (Invalid argument)");
+    complained(no_such_status, "/step: the handler returned -22 (Invalid argument)");
+    complained(was_cancelled,
+               "/step: the handler returned -5005 (interrupted by another thread or process)");
+    answer = nothing_at_all;
+    rig.routes[4].entry = &run_entry;
+    rig_talk_text(ASK, SERVER_ERROR, false);
+    assert_string_equal(rig.complaint, "/step: the handler gave no answer");
+}
+
+/* A step entry can't wait: it is told so, and may answer all the same. */
+static int waits_in_step(struct exchange *x)
+{
+    char bytes[10];
+    bool refused = exchange_sleep(x, 10) == -EINVAL && exchange_read(x, bytes, 10) == -EINVAL &&
+                   exchange_begin(x, 200, NULL, 3) == 0 && exchange_write(x, "abc", 3) == -EINVAL &&
+                   exchange_flush(x) == -EINVAL;
+    if (!refused || exchange_try_write(x, "abc", 3) != 3)
+        return -EIO;
+    return exchange_end(x);
+}
+
+static void waiting_in_step(void **state)
+{
+    (void)state;
+    answer = waits_in_step;
+    rig_talk_text(ASK GET, RIG_OK "Content-Length: 3\r\n\r\nabc" RIG_HELLO, false);
+}
+
 /* Never more than the length is sent, also when the bytes come one event at a time. */
 static int drip_step(struct exchange *x, enum exchange_event event)
 {
@@ -952,6 +1018,8 @@ int main(void)
         TEST(large_and_bodyless),
         TEST(flushed),
         TEST(promises),
+        TEST(complaints),
+        TEST(waiting_in_step),
         TEST(too_many_by_and_by),
         TEST(no_event_after_the_end),
         TEST(files),

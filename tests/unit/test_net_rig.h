@@ -63,7 +63,8 @@ struct rig {
     size_t later_len;
     int way; /* of cutting it */
     void (*record)(const struct exchange_record *r);
-    char events[1000]; /* that step entries saw: b(egun) y(bytes) r(oom) t(imer) c(ancelled) */
+    char complaint[200]; /* the last */
+    char events[1000];   /* that step entries saw: b(egun) y(bytes) r(oom) t(imer) c(ancelled) */
 
     /* the transport in the present step */
     unsigned reads, writes;
@@ -378,6 +379,13 @@ RIG void rig_note(void *arg, const struct exchange_record *r)
         rig.record(r);
 }
 
+RIG void rig_complain(void *arg, const struct route *route, const char *why)
+{
+    RIG_CHECK(arg == &rig && route && why);
+    snprintf(rig.complaint, sizeof rig.complaint, "%.*s: %s", (int)route->prefix.len,
+             route->prefix.at, why);
+}
+
 /* --- beginning and end ------------------------------------------------------------------------ */
 
 RIG void rig_route(size_t index, const char *prefix, const struct exchange_entry *entry)
@@ -403,6 +411,8 @@ RIG void rig_start(void)
         .draining = &rig.draining,
         .note = rig_note,
         .note_arg = &rig,
+        .complain = rig_complain,
+        .complain_arg = &rig,
     };
     rig.thread = net_thread_new(rig.service.max_header_size + RIG_READ_ROOM, &rig.stats);
     RIG_CHECK(rig.thread != NULL);
