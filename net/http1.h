@@ -75,6 +75,9 @@ long http1_chunks_take(struct http1_chunks *g, const char *bytes, size_t len, si
 int http1_body(struct http1_request *r, const char *bytes, size_t len,
                int (*sink)(void *arg, const char *at, size_t len), void *arg);
 
+/* Is it "host" or "host:port", with IPv6 in brackets and nobody's name before it? Also the empty
+ * one. RFC 9110 section 4.2 and 7.2. */
+bool http1_is_authority(struct str s);
 /* May it stand as a header's name? */
 bool http1_is_token(struct str s);
 /* The guard, for http1_parse. Returns 0 or an HTTP status. */

@@ -17,7 +17,7 @@ static unsigned char classes[256];
 __attribute__((constructor)) static void fill_classes(void)
 {
     static const char token[] = "!#$%&'*+-.^_`|~";
-    static const char host[] = "-._~%!$&'()*+,;=:[]";
+    static const char host[] = "-._~%!$&'()*+,;=";
     for (int c = 0x21; c < 0x7f; c++)
         classes[c] |= TARGET | VALUE;
     classes['#'] &= (unsigned char)~TARGET;
@@ -53,6 +53,23 @@ static const char *skip(const char *at, const char *end, int class)
 bool http1_is_token(struct str s)
 {
     return s.len && skip(s.at, s.at + s.len, TOKEN) == s.at + s.len;
+}
+
+bool http1_is_authority(struct str s)
+{
+    const char *at = s.at, *end = s.at + s.len;
+    if (at < end && *at == '[') {
+        const char *address = ++at;
+        while (at < end && (is(*at, HOST) || *at == ':'))
+            at++;
+        if (at == address || at == end || *at++ != ']')
+            return false;
+    } else {
+        at = skip(at, end, HOST);
+    }
+    if (at < end && *at++ != ':')
+        return false;
+    return skip(at, end, DIGIT) == end;
 }
 
 static struct str trim(const char *at, const char *end)
@@ -122,7 +139,7 @@ static int guard_encoding(struct str value, struct seen *seen)
 static int guard_field(struct str name, struct str value, struct seen *seen)
 {
     if (str_is_nocase(name, STR("host"))) {
-        if (seen->hosts++ || skip(value.at, value.at + value.len, HOST) != value.at + value.len)
+        if (seen->hosts++ || !http1_is_authority(value))
             return 400;
     } else if (str_is_nocase(name, STR("content-length"))) {
         return guard_length(value, seen);

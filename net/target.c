@@ -2,6 +2,8 @@
 /* Splitting and normalising the request target: see net/target.h. */
 #include "net/target.h"
 
+#include "net/http1.h"
+
 static int hex(char c)
 {
     if (c >= '0' && c <= '9')
@@ -21,7 +23,7 @@ static bool strip_authority(struct str *raw)
     size_t i = scheme;
     while (i < raw->len && raw->at[i] != '/' && raw->at[i] != '?')
         i++;
-    if (i == scheme)
+    if (i == scheme || !http1_is_authority((struct str){raw->at + scheme, i - scheme}))
         return false;
     raw->at += i;
     raw->len -= i;

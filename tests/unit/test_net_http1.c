@@ -273,8 +273,9 @@ static void hosts(void **state)
         snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", good[i]);
         expect(head, 0);
     }
-    static const char *const bad[] = {"a b", "a/b",   "a@b",   "a\\b", "a?b",
-                                      "a#b", "\"a\"", "a\x80", "<a>",  "a\tb"};
+    static const char *const bad[] = {
+        "a b", "a/b",     "a@b", "a\\b", "a?b", "a#b",    "\"a\"",   "a\x80", "<a>",    "a\tb",
+        "a:x", "a:80:80", "::1", "[::1", "[]",  "[::1]x", "[::1]:x", "a]",    "[a[b]]", ":80:"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char head[128];
         snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", bad[i]);

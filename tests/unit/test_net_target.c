@@ -140,10 +140,32 @@ static void other_forms(void **state)
     expect("https://x/a/../b", "/b", "");
     expect("http://x?a", "/", "a");
     expect("http://[::1]:8080/a", "/a", "");
-    static const char *const bad[] = {
-        "",        "?",         "?a",      "a",      "a/b",      "**",       "*/",
-        "http://", "http:///a", "http:/a", "http:a", "http//x/", "ftp://x/", "x:80",
-        "://x/",   "http://?a", ".",       "..",     "\\a",      "%2f",      "https:///"};
+    static const char *const bad[] = {"",
+                                      "?",
+                                      "?a",
+                                      "a",
+                                      "a/b",
+                                      "**",
+                                      "*/",
+                                      "http://u:p@x/",
+                                      "http://u@x/",
+                                      "http://x:y/",
+                                      "http://[::1/",
+                                      "http://::1/",
+                                      "http://",
+                                      "http:///a",
+                                      "http:/a",
+                                      "http:a",
+                                      "http//x/",
+                                      "ftp://x/",
+                                      "x:80",
+                                      "://x/",
+                                      "http://?a",
+                                      ".",
+                                      "..",
+                                      "\\a",
+                                      "%2f",
+                                      "https:///"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         expect_refused(bad[i]);
 }
