@@ -7,9 +7,10 @@
 /* The coarsest times of change that a file system keeps (FAT's). */
 enum { GRAIN_S = 2 };
 
+/* Beyond the year 2262 it wraps, which is as good for a mark. */
 static int64_t nanoseconds(struct timespec t)
 {
-    return t.tv_sec * 1000000000 + t.tv_nsec;
+    return (int64_t)((uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec);
 }
 
 void file_info_init(struct file_info *info, const struct stat *st, const char *type,

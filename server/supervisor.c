@@ -309,7 +309,6 @@ static int open_loop(struct master *m)
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof handled / sizeof handled[0]; i++)
         sigaddset(&set, handled[i]);
-    signal(SIGPIPE, SIG_IGN);
     sigprocmask(SIG_BLOCK, &set, NULL);
     m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signal_fd < 0 || uv_loop_init(&m->loop) != 0)
@@ -373,6 +372,9 @@ int supervise(struct config *config)
 {
     struct master m = {.config = config, .signal_fd = -1, .pid_fd = -1, .life_line = {-1, -1}};
     char why[1024];
+    /* What they say write(2) says too, and then a line of a log is lost, and no process. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     snapshot_init(&m);
     int status = 1;
     if (prepare(&m, why, sizeof why) == 0)

@@ -330,7 +330,10 @@ static int start_worker(struct supervised *s)
     atomic_store(&slot->started_ms, now.tv_sec * 1000 + now.tv_nsec / 1000000);
     int dead = WORKER_DEAD; /* the worker may have said more already */
     atomic_compare_exchange_strong(&slot->state, &dead, WORKER_STARTING);
-    return watch_pid(s);
+    if (watch_pid(s) == 0)
+        return 0;
+    log_error("cannot watch a worker of %s: %s", name_of(s->listener), strerror(errno));
+    return -1;
 }
 
 int workers_start(struct master *m)

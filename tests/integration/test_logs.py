@@ -3,6 +3,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -277,6 +278,17 @@ def test_duration_begins_when_the_request_came(serve, queued_model: Model, path:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_limit_of_a_file_s_size(serve, model: Model) -> None:
+    """What a log has no room for is lost, and nothing else."""
+    options = {"access_log": "access.log", "processes": 2, "loops": 1}
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options=options))
+    for pid in server.processes():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    for _ in range(100):
+        assert server["main"].ask("/hello").status == 200
+    assert (server.folder / "access.log").stat().st_size <= 4096
+
+
 def test_full_disk(serve, model: Model) -> None:
     server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"access_log": "/dev/full"}))
     for _ in range(3):

@@ -2,6 +2,7 @@
 import email.utils
 import os
 import re
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -102,6 +103,17 @@ def test_validators(site: Site, documents: Path, name: str) -> None:
     assert re.fullmatch(r'"[\x21\x23-\x7e]+"', tag), "a strong tag"
     assert modified == email.utils.formatdate(int((documents / name).stat().st_mtime), usegmt=True)
     assert validators(site, name) == (tag, modified)
+
+
+@pytest.mark.parametrize("second", [-(1 << 31), (1 << 33) + 5, (1 << 34) - 1])
+def test_times_out_of_the_ordinary(site: Site, documents: Path, second: int) -> None:
+    """Before 1970, and beyond what nanoseconds in 64 bits can say; nothing is from the future."""
+    far = documents / f"far{second}.txt"
+    far.write_text("far")
+    os.utime(far, (second, second))
+    tag, modified = validators(site, far.name)
+    assert tag and email.utils.parsedate_to_datetime(modified).timestamp() <= time.time()
+    assert site.main.ask(f"/files/{far.name}", fields={"If-None-Match": tag}).status == 304
 
 
 @pytest.mark.parametrize("name", FILES)
