@@ -24,7 +24,7 @@ struct route {
  * writes them escapes them. */
 struct exchange_record {
     struct str peer, method, target, referer, user_agent;
-    int minor;          /* HTTP/1.minor */
+    int minor;          /* HTTP/1.minor; -1: TCP, whose status is 200 */
     int status;         /* 0: cut before an answer */
     int64_t body_bytes; /* of the answer, as sent */
     int64_t duration_us;

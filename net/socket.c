@@ -76,6 +76,12 @@ static int open_socket(int family, int only_six)
 
 static const char *remedy(int error, const struct socket_address *a)
 {
+    struct stat st;
+    if (error == EADDRINUSE && a->unix_path && lstat(a->unix_path, &st) == 0 &&
+        !S_ISSOCK(st.st_mode))
+        return ": what stands there is no socket; remove it or choose another path";
+    if (error == EADDRINUSE && a->unix_path)
+        return ": another server listens there; stop it or choose another path";
     if (error == EADDRINUSE)
         return ": another server listens there; stop it or choose another port";
     if (error == EADDRNOTAVAIL)

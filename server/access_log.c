@@ -74,6 +74,11 @@ static void add_quoted(struct line *l, struct str s)
 }
 
 /* 127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] "GET / HTTP/1.1" 200 13 */
+static const char *protocol(const struct exchange_record *r)
+{
+    return r->minor < 0 ? "TCP" : r->minor ? "HTTP/1.1" : "HTTP/1.0";
+}
+
 static void add_common(struct line *l, const struct exchange_record *r, long long unix_s)
 {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -88,7 +93,9 @@ static void add_common(struct line *l, const struct exchange_record *r, long lon
     add(l, r->method.at, r->method.len);
     add_text(l, " ");
     add_escaped(l, r->target, false);
-    add_text(l, r->minor ? " HTTP/1.1\" " : " HTTP/1.0\" ");
+    add_text(l, " ");
+    add_text(l, protocol(r));
+    add_text(l, "\" ");
     add_number(l, r->status);
     add_text(l, " ");
     add_number(l, r->body_bytes);
@@ -109,8 +116,8 @@ static void add_json(struct line *l, const struct exchange_record *r, long long 
     add_json_text(l, ",\"peer\":", r->peer);
     add_json_text(l, ",\"method\":", r->method);
     add_json_text(l, ",\"target\":", r->target);
-    add_text(l, r->minor ? ",\"protocol\":\"HTTP/1.1\",\"status\":"
-                         : ",\"protocol\":\"HTTP/1.0\",\"status\":");
+    add_json_text(l, ",\"protocol\":", str_of(protocol(r)));
+    add_text(l, ",\"status\":");
     add_number(l, r->status);
     add_text(l, ",\"bytes\":");
     add_number(l, r->body_bytes);

@@ -79,6 +79,9 @@ static int parse_ipv4(struct config_reader *r, struct config_address *a)
     if (!colon && strspn(a->text, "0123456789") == strlen(a->text))
         return config_fail(r, a->line, "\"%s\" needs an address before the port: \"*:%s\"",
                            shown.text, *shown.text ? shown.text : "8080");
+    if (strstr(a->text, "://"))
+        return config_fail(r, a->line, "an address is HOST:PORT, without \"http://\": \"%s\"",
+                           shown.text);
     if (colon && strchr(colon + 1, ':'))
         return config_fail(r, a->line,
                            "IPv6 addresses stand in brackets, such as \"[::1]:8080\": \"%s\"",

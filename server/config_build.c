@@ -55,12 +55,13 @@ static int fail_key(struct config_reader *r, int line, const struct key *k, cons
 static int fill_path(struct config_reader *r, const struct key *k, const char **member,
                      const char *text, int line)
 {
+    if (k->none && strcmp(text, k->none) == 0)
+        text = "";
     bool word = config_keys_is_word(k, text);
     if (!word && *text == '\0')
         return fail_key(r, line, k, "needs a path");
     if (k->not_word && strcmp(text, k->not_word) == 0)
-        return config_fail(r, line,
-                           "%s: %s is none of its places; take %s, or ./%s for a file of that name",
+        return config_fail(r, line, "%s can't be %s; take %s, or ./%s for a file of that name",
                            k->name, text, k->word, text);
     *member = word ? config_keep_text(r, text) : config_keep_path(r, text);
     return *member ? 0 : -1;
@@ -248,13 +249,25 @@ static int fill_options(struct config_reader *r, cfg_t *section, struct config_r
     return 0;
 }
 
-static int fail_no_handler(struct config_reader *r, int line, const char *where)
+static bool can_serve(const struct handler *h, enum config_protocol protocol)
+{
+    unsigned methods = h->entry.methods ? h->entry.methods : EXCHANGE_GET;
+    return methods & (protocol == PROTOCOL_TCP ? EXCHANGE_DUPLEX : ~(unsigned)EXCHANGE_DUPLEX);
+}
+
+struct names {
+    char text[256];
+};
+
+static struct names names_of_handlers(enum config_protocol protocol)
 {
     const struct handler *h;
-    char all[256] = "";
-    for (size_t i = 0, n = 0; (h = handler_at(i)) != NULL && n < sizeof all; i++)
-        n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", h->name);
-    return config_fail(r, line, "%s needs one handler section, of: %s", where, all);
+    struct names all = {""};
+    for (size_t i = 0, n = 0; (h = handler_at(i)) != NULL && n < sizeof all.text; i++)
+        if (can_serve(h, protocol))
+            n +=
+                (size_t)snprintf(all.text + n, sizeof all.text - n, "%s%s", n ? ", " : "", h->name);
+    return all;
 }
 
 /* What serves a route, or a TCP listener: the one handler section in it. */
@@ -264,19 +277,17 @@ static int build_handler(struct config_reader *r, cfg_t *section, enum config_pr
     struct found_handler f = find_handler(section);
     const char *where = protocol == PROTOCOL_TCP ? "a tcp listener" : "a route";
     if (f.count == 0)
-        return fail_no_handler(r, route->line, where);
+        return config_fail(r, route->line, "%s needs one handler section, of: %s", where,
+                           names_of_handlers(protocol).text);
     if (f.count > 1)
         return config_fail(r, f.last_line, "%s takes one handler section, this is a second one",
                            where);
-    unsigned methods = f.handler->entry.methods;
     route->handler = f.handler;
     route->handler_line = given_title(f.section).line;
-    if (protocol == PROTOCOL_TCP && !(methods & EXCHANGE_DUPLEX))
-        return config_fail(r, route->handler_line, "\"%s\" can't serve protocol = tcp",
-                           f.handler->name);
-    if (protocol == PROTOCOL_HTTP && methods != 0 && !(methods & ~(unsigned)EXCHANGE_DUPLEX))
-        return config_fail(r, route->handler_line, "\"%s\" can't serve protocol = http",
-                           f.handler->name);
+    if (!can_serve(f.handler, protocol))
+        return config_fail(r, route->handler_line, "\"%s\" can't serve protocol = %s (%s)",
+                           f.handler->name, protocol == PROTOCOL_TCP ? "tcp" : "http",
+                           names_of_handlers(protocol).text);
     return fill_options(r, f.section, route);
 }
 

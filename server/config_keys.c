@@ -63,7 +63,8 @@ const struct key config_keys_listen[] = {
      .http_only = true},
     {"max_body_size", KEY_SIZE, LISTEN(max_body_size), .value = "1m", .max = 1024 * GIB,
      .http_only = true},
-    {"access_log", KEY_PATH, LISTEN(access_log), .value = "", .word = "", .choices = streams},
+    {"access_log", KEY_PATH, LISTEN(access_log), .value = "", .word = "", .none = "off",
+     .choices = streams},
     {"log_format", KEY_CHOICE, LISTEN(log_format), .value = "combined", .choices = formats},
     {0},
 };

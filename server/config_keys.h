@@ -31,6 +31,7 @@ struct key {
     int64_t min, max;
     const char *const *choices; /* CHOICE: all words; PATH: further values that are no path */
     const char *word;           /* PATH: a value that is no path, such as "" or "stderr" */
+    const char *none;           /* PATH: another way to write "" */
     const char *not_word;       /* PATH: taken for a word by whoever writes it, and not one here */
     bool http_only;             /* with protocol = tcp nothing depends on it */
     bool optional; /* no default here: unset is kept, for the model; else it must be given */

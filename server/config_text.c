@@ -316,6 +316,8 @@ static int unknown_nearest(struct pass *p, const struct level *l, const struct t
     char all[512] = ", which takes none";
     size_t n = 0;
     for (const cfg_opt_t *w = l->words; w->name; w++) {
+        if (config_words_off(w->name))
+            continue;
         value_nearest_offer(&near, w->name);
         if (n < sizeof all)
             n += (size_t)snprintf(all + n, sizeof all - n, "%s%s",
@@ -425,8 +427,8 @@ static int section_head(struct pass *p, const cfg_opt_t *word, int line)
     if (next_token(p, &t) != 0)
         return -1;
     if (t.kind == TOKEN_EQUAL)
-        return config_fail(p->reader, line, "\"%s\" is a section: %s { ... }", word->name,
-                           word->name);
+        return config_fail(p->reader, line, "\"%s\" is a section: %s%s { ... }", word->name,
+                           word->name, what ? " \"...\"" : "");
     bool given = t.kind == TOKEN_WORD || t.kind == TOKEN_STRING;
     if (given && !what)
         return config_fail(p->reader, line, "\"{\" must follow \"%s\", not \"%s\"", word->name,

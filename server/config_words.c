@@ -160,6 +160,14 @@ bool config_words_reserved(const char *section, const char *word)
     return false;
 }
 
+bool config_words_off(const char *word)
+{
+    for (const struct key *k = config_keys_listen; k->name; k++)
+        if (k->kind == KEY_OFF && strcmp(k->name, word) == 0)
+            return true;
+    return false;
+}
+
 bool config_words_reserved_model(const char *model)
 {
     return strcmp(model, "hybrid") == 0 || strcmp(model, "coroutine") == 0;

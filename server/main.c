@@ -10,6 +10,7 @@
 
 #include "handlers/handler.h"
 #include "server/config.h"
+#include "server/config_value.h"
 #include "server/models.h"
 #include "server/supervisor.h"
 #include "server/title.h"
@@ -92,6 +93,15 @@ static int with_config(const struct command *command)
 }
 
 /* Returns false for words that mean nothing. */
+static void say_unknown(const char *word, const char *const *verbs)
+{
+    struct value_nearest near = {.word = word, .len = strlen(word)};
+    for (size_t i = 0; verbs[i]; i++)
+        value_nearest_offer(&near, verbs[i]);
+    fprintf(stderr, "modus: unknown command \"%s\"%s (a file is named with -c)\n", word,
+            value_nearest_hint(&near).text);
+}
+
 static bool parse(int argc, char **argv, struct command *command)
 {
     static const char *const verbs[] = {"explain", "models", "handlers", NULL};
@@ -118,7 +128,7 @@ static bool parse(int argc, char **argv, struct command *command)
         if (comes)
             fprintf(stderr, "modus: \"%s\" is not in this build\n", word);
         else if (!verb)
-            fprintf(stderr, "modus: \"%s\" is none of its words; a file is named with -c\n", word);
+            say_unknown(word, verbs);
         else if (command->verb)
             fprintf(stderr, "modus: \"%s\" is one thing too many\n", word);
         if (!verb || command->verb)

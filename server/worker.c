@@ -22,7 +22,7 @@ bool worker_bind_life(pid_t parent, int signal)
 
 void worker_set_signals(void)
 {
-    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGINT,  SIGQUIT, SIGHUP,  SIGUSR1,
+    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGINT,  SIGQUIT, SIGHUP, SIGUSR1,
                                   SIGUSR2, SIGTERM, SIGTSTP, SIGTTOU, SIGTTIN};
     struct sigaction ignore = {.sa_handler = SIG_IGN}, standard = {.sa_handler = SIG_DFL};
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)

@@ -22,7 +22,7 @@
 #define VALID_ON_TOP "; valid here: user, pid_file, error_log, log_level, drain_timeout, listen"
 #define VALID_IN_LISTEN                                                                            \
     "; valid here: protocol, model, processes, loops, threads, queue, queue_timeout, "             \
-    "max_connections, backlog, gil, header_timeout, body_timeout, handler_timeout, send_timeout, " \
+    "max_connections, backlog, header_timeout, body_timeout, handler_timeout, send_timeout, "      \
     "keepalive_timeout, keepalive_requests, max_header_size, max_body_size, access_log, "          \
     "log_format, also, tls, route, text, static, echo, pipe, status"
 
@@ -233,6 +233,10 @@ static void reserved(void **state)
     bad(L "gil = maybe }", "1: gil: unknown word \"maybe\" "
                            "(false, true, no, yes, off or on)");
     config_free(good(L "gil = false }"));
+    struct config *off = good(L "access_log = off }"); /* as nginx says it; never a file */
+    assert_null(off->listeners[0].access_log);
+    config_free(off);
+    bad(L "gl = true }", "1: unknown word \"gl\" in listen" VALID_IN_LISTEN); /* not "gil" */
     bad("worker_requests = 5\n" L "}", "1: \"worker_requests\" is not in this build");
     bad(L "\nworker_memory = 5 }", "2: \"worker_memory\" is not in this build");
     bad(L "worker_age = 5 }", "1: \"worker_age\" is not in this build");
@@ -370,6 +374,8 @@ static void lines_of_errors(void **state)
         "\"127.0.0.1:8080\" or \"*:8080\"");
     bad(L "also = {\n'[::1]:1',\n'::1:2' } }",
         "3: IPv6 addresses stand in brackets, such as \"[::1]:8080\": \"::1:2\"");
+    bad("\nlisten http://127.0.0.1:80 { }",
+        "2: an address is HOST:PORT, without \"http://\": \"http://127.0.0.1:80\"");
     bad(L "\nroute /\n{\nsttic\n{ } } }",
         "4: unknown word \"sttic\" in route; did you mean \"static\"?");
 }
@@ -433,7 +439,7 @@ static void sections(void **state)
 {
     (void)state;
     bad("listen { }", "1: \"listen\" needs an address, such as listen \"127.0.0.1:8080\" { ... }");
-    bad("listen = a", "1: \"listen\" is a section: listen { ... }");
+    bad("listen = a", "1: \"listen\" is a section: listen \"...\" { ... }");
     bad("listen a b", "1: \"{\" is missing after \"listen\"");
     bad("listen a", "1: \"{\" is missing after \"listen\"");
     bad("listen", "1: \"listen\" needs an address, such as listen \"127.0.0.1:8080\" { ... }");
@@ -646,13 +652,14 @@ static void route_handlers(void **state)
 {
     (void)state;
     bad(L "\nroute / { } }",
-        "2: a route needs one handler section, of: text, static, echo, pipe, status");
+        "2: a route needs one handler section, of: text, static, echo, status");
     bad(L "route / { text {}\n static { root = a } } }",
         "2: a route takes one handler section, this is a second one");
     bad(L "route / { text {}\n\n text {} } }",
         "3: a route takes one handler section, this is a second one");
     bad(L "\ntext {} }", "2: \"text\" must stand in a route: route \"/\" { text { ... } }");
-    bad(L "route / {\npipe {} } }", "2: \"pipe\" can't serve protocol = http");
+    bad(L "route / {\npipe {} } }",
+        "2: \"pipe\" can't serve protocol = http (text, static, echo, status)");
     config_free(good(L "route / { echo {} } }"));
 }
 
@@ -668,11 +675,10 @@ static void tcp(void **state)
     assert_int_equal(l->routes->line, 1);
     assert_int_equal(l->routes->handler_line, 3);
     config_free(c);
-    bad(L "protocol = tcp }",
-        "1: a tcp listener needs one handler section, of: text, static, echo, pipe, status");
+    bad(L "protocol = tcp }", "1: a tcp listener needs one handler section, of: echo, pipe");
     bad(L "protocol = tcp echo {}\npipe {} }",
         "2: a tcp listener takes one handler section, this is a second one");
-    bad(L "protocol = tcp\ntext {} }", "2: \"text\" can't serve protocol = tcp");
+    bad(L "protocol = tcp\ntext {} }", "2: \"text\" can't serve protocol = tcp (echo, pipe)");
     bad(L "protocol = tcp\nroute / { echo {} } }",
         "2: protocol = tcp has no routes; put one handler section in their place");
 }
