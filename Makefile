@@ -65,7 +65,7 @@ LLHTTP_OBJS   := $(addprefix $(BUILD)/llhttp/,api.o http.o llhttp.o)
 endif
 
 ALL_CPPFLAGS = -std=c17 -D_GNU_SOURCE -I. $(LLHTTP_CFLAGS) -DMODUS_VERSION='"$(VERSION)"' \
-               -DMODUS_PREFIX='"$(PREFIX)"' $(CPPFLAGS)
+               $(CPPFLAGS)
 ALL_CFLAGS   = $(WARNINGS) $(HARDENING) $(flags_$(VARIANT)) -pthread -fno-plt $(CFLAGS)
 ALL_LDFLAGS  = $(HARDLINK) -Wl,-z,max-page-size=0x10000 $(link_$(VARIANT)) -pthread $(LDFLAGS)
 LIBS         = $(LLHTTP_LIBS) -luv -lssl -lcrypto -lconfuse
@@ -85,6 +85,10 @@ LIBMODUS  := $(BUILD)/libmodus.a
 include $(wildcard $(addsuffix /module.mk,$(ROOMS) tests))
 
 all: $(MODUS) ## build the server (this is the default)
+
+# The one file that knows where it is installed: another PREFIX builds it alone.
+$(BUILD)/server/main.o: private ALL_CPPFLAGS += -DMODUS_PREFIX='"$(PREFIX)"'
+$(BUILD)/server/main.o: $(BUILD)/.prefix
 
 $(MODUS): $(BUILD)/server/main.o $(LIBMODUS)
 	$(call say,LD,$@)
@@ -111,6 +115,10 @@ $(BUILD)/.flags: FORCE
 	$(Q)mkdir -p $(@D)
 	$(Q)echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || \
 	    echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@
+
+$(BUILD)/.prefix: FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' > $@
 
 .SECONDARY:
 -include $(shell test -d $(BUILD) && find $(BUILD) -name '*.d')
@@ -139,7 +147,7 @@ stats: ## medians and the longest functions; never fails
 ETC      = $(DESTDIR)$(PREFIX)/etc/modus
 DOC      = $(DESTDIR)$(PREFIX)/share/doc/modus
 EXAMPLES = modus.conf $(patsubst conf/%,%,$(shell find conf/www -type f))
-DOCS     = README.md LICENSE conf/production.conf
+DOCS     = README.md LICENSE conf/production.conf conf/reference.conf
 
 install: all ## install the server below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus
@@ -158,3 +166,5 @@ clean: ## remove build/
 
 help: ## this list
 	$(Q)sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	$(Q)echo; echo '  CC, CFLAGS, LDFLAGS, PREFIX and DESTDIR are yours; V=1 shows the commands,'
+	$(Q)echo '  WERROR=0 lets warnings pass, VARIANT=debug|asan|tsan builds another variant.'

@@ -465,8 +465,8 @@ static void page_group(struct page *p, const struct status_listener *l, enum gro
 
 static void page_workers(struct page *p, const struct status_listener *l)
 {
-    page_format(p, "<p>%zu workers; %" PRIu64 " have died.</p>\n", l->worker_count,
-                l->worker_deaths);
+    page_format(p, "<p>%zu %s; died so far: %" PRIu64 ".</p>\n", l->worker_count,
+                l->worker_count == 1 ? "worker" : "workers", l->worker_deaths);
     if (!l->worker_count)
         return;
     page_puts(p, "<table><tr><th>worker</th><th>state</th><th>connections</th><th>requests</th>"

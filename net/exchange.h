@@ -111,7 +111,9 @@ void *exchange_state(struct exchange *x, size_t size);
 void *exchange_alloc(struct exchange *x, size_t size);
 /* Call release(arg) when the exchange ends, in reverse order of the calls. Returns 0 or -ENOMEM. */
 int exchange_defer(struct exchange *x, void (*release)(void *arg), void *arg);
-/* Peer gone, time up, or the server stops at once. A run handler that computes asks this now and
+/* Peer gone, time up, or the server stops at once. A peer that closed looks like one that has said
+ * all it had to say and waits for the answer, until something is sent to it or it resets: so where
+ * a handler may wait for long, set handler_timeout. A run handler that computes asks this now and
  * then and returns early. Cheap. Safe from: any thread while the exchange lives. */
 bool exchange_cancelled(struct exchange *x);
 

@@ -5,12 +5,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "server/config.h"
+#include "server/config_reader.h"
 #include "server/models.h"
 
 static struct config *read_file(const char *file)
@@ -79,8 +81,66 @@ static void production(void **state)
     config_free(c);
 }
 
+/* What `modus explain` says of the file. */
+static char *explained(const char *file)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    struct config *c = read_file(file);
+    config_explain_to(c, out);
+    fclose(out);
+    config_free(c);
+    return text;
+}
+
+/* Name and value of the next row, and where the value is from. Returns false behind the last row. */
+static bool next_row(char **at, char name[64], char value[256], char origin[256])
+{
+    int used = 0;
+    while (**at == '\n')
+        ++*at;
+    if (strncmp(*at, "At most", 7) == 0)
+        return false;
+    assert_true(sscanf(*at, "%63s %255s %255s%*[^\n]%n", name, value, origin, &used) >= 2);
+    *at = strchr(*at, '\n');
+    return true;
+}
+
+/* The reference names every key, each with its default. */
+static void reference(void **state)
+{
+    (void)state;
+    static const char bare[] =
+        "listen 127.0.0.1:0 {\n route / { static { root = www } }\n route /text { text { body = '' "
+        "} }\n"
+        "route /echo { echo {} }\n route /sleep { sleep {} }\n route /spin { spin {} }\n"
+        "route /status { status {} } }\n";
+    char file[] = "/tmp/modus-reference-XXXXXX";
+    int fd = mkstemp(file);
+    assert_int_equal(write(fd, bare, sizeof bare - 1), sizeof bare - 1);
+    close(fd);
+    char *defaults = explained(file), *shown = explained("conf/reference.conf");
+    char *a = defaults, *b = shown;
+    char name[2][64], value[2][256], origin[2][256];
+    unlink(file);
+    while (next_row(&a, name[0], value[0], origin[0])) {
+        assert_true(next_row(&b, name[1], value[1], origin[1]));
+        assert_string_equal(name[1], name[0]);
+        if (strcmp(name[0], "pid_file") != 0 && strcmp(name[0], "root") != 0 &&
+            strcmp(origin[0], "default") == 0)
+            assert_string_equal(value[1], value[0]);
+        if (strcmp(name[0], "gil") != 0)
+            assert_string_not_equal(origin[1], "default");
+    }
+    assert_false(next_row(&b, name[1], value[1], origin[1]));
+    free(defaults);
+    free(shown);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tour), cmocka_unit_test(production)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tour), cmocka_unit_test(production),
+                                       cmocka_unit_test(reference)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
