@@ -56,7 +56,9 @@ static void note(struct net_thread *t, struct conn *c, const struct exchange *x)
         .target = x->is_http ? x->target : STR("-"),
         .referer = exchange_header(x, "referer"),
         .user_agent = exchange_header(x, "user-agent"),
-        .minor = x->is_http ? x->request.minor : -1,
+        .minor = c->service->duplex ? -1
+                 : x->is_http       ? x->request.minor
+                                    : 1,
         .status = x->head_sent ? x->status : 0,
         .body_bytes = x->body_bytes,
         .duration_us = t->clock_us() - x->begun_us,

@@ -581,7 +581,9 @@ void exchange_complain(const struct exchange *x, const char *format, ...)
     const struct service *s = x->conn->service;
     char why[200];
     va_list args;
-    if (!s->complain)
+    bool over = atomic_load_explicit(&x->cancel, memory_order_acquire) ||
+                atomic_load_explicit(&x->conn->gone, memory_order_acquire);
+    if (!s->complain || over)
         return;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
@@ -738,9 +740,9 @@ void exchange_serve(struct exchange *x)
     if (r == 0 && begun)
         return;
     bool cancelled = atomic_load_explicit(&x->cancel, memory_order_acquire);
-    if (!cancelled && r == 0)
+    if (r == 0)
         exchange_complain(x, "the handler gave no answer");
-    else if (!cancelled)
+    else
         exchange_complain_of(x, r);
     exchange_fail(x, cancelled ? x->cancel_status : 500);
 }

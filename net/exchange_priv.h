@@ -152,7 +152,7 @@ void exchange_cancel(struct exchange *x);
 void exchange_wake(struct exchange *x);
 /* Give up: an answer not begun becomes an error answer, a begun one is cut. */
 void exchange_fail(struct exchange *x, int status);
-/* Its handler did what it must not: say it to who runs the server. */
+/* Its handler did what it must not: say it to who runs the server, unless it was cancelled. */
 __attribute__((format(printf, 2, 3))) void exchange_complain(const struct exchange *x,
                                                              const char *format, ...);
 /* The same of a code that the handler returned. */

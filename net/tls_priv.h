@@ -23,8 +23,7 @@
 
 enum {
     TLS_NAME_BYTES_MAX = 255,
-    TLS_TICKET_TURN_S =
-        8 * 3600, /* a ticket key is given out so long, and accepted again as long */
+    TLS_TICKET_TURN_S = 8 * 3600, /* a key is given out so long, and accepted as long again */
 };
 
 /* --- tls_certificate.c --- */

@@ -24,8 +24,7 @@ enum {
     TRANSPORT_WANT_READ = -1,
     TRANSPORT_WANT_WRITE = -2,
     TRANSPORT_GONE = -3, /* reset, hung up, or a TLS error: nothing more can be done with it */
-    TRANSPORT_PLAIN_HTTP =
-        -4, /* handshake() of TLS alone: it came in the clear; see tls_unwrap() */
+    TRANSPORT_PLAIN_HTTP = -4, /* handshake() of TLS: it came in the clear; see tls_unwrap() */
 };
 
 /* One end of a connection. Zeroed memory with fd -1 is "none". */
