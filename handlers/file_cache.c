@@ -42,8 +42,7 @@ static uint64_t hash_of(struct str key)
     return mix(h ^ word, k1);
 }
 
-/* --- the table, under the lock
- * -------------------------------------------------------------------- */
+/* --- the table, under the lock ---------------------------------------------------------------- */
 
 static struct cached_file **bucket_of(struct file_cache *c, uint64_t hash)
 {
@@ -109,8 +108,7 @@ static void evict_locked(struct file_cache *c, size_t need)
     }
 }
 
-/* --- for callers
- * ---------------------------------------------------------------------------------- */
+/* --- for callers ------------------------------------------------------------------------------ */
 
 struct file_cache *file_cache_new(size_t max_bytes)
 {

@@ -529,8 +529,7 @@ static void put_page(struct page *p, const struct status_snapshot *s)
     page_puts(p, "</body></html>\n");
 }
 
-/* --- the handler
- * ---------------------------------------------------------------------------------- */
+/* --- the handler ------------------------------------------------------------------------------ */
 
 static const struct form {
     struct str name;

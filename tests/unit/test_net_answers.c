@@ -78,8 +78,7 @@ static void expect_cut(int (*how)(struct exchange *x), const char *request, cons
     }
 }
 
-/* --- framing
- * -------------------------------------------------------------------------------------- */
+/* --- framing ---------------------------------------------------------------------------------- */
 
 static int reply(struct exchange *x)
 {
@@ -220,8 +219,7 @@ static void large_and_bodyless(void **state)
                   RIG_OK "Content-Type: text/plain\r\n" CHUNKED "\r\n" RIG_HELLO, false);
 }
 
-/* --- broken promises
- * -------------------------------------------------------------------------------- */
+/* --- broken promises -------------------------------------------------------------------------- */
 
 static int too_few(struct exchange *x)
 {
@@ -446,8 +444,7 @@ static void no_event_after_the_end(void **state)
     assert_string_equal(events, "bb");
 }
 
-/* --- files
- * ------------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static int file, file_tail;
 static int64_t file_promise, file_length;
@@ -577,8 +574,7 @@ static void odd_files(void **state)
     expect(bad_file, ASK GET, RIG_OK "Content-Length: 3\r\n\r\nabc" RIG_HELLO, false);
 }
 
-/* --- fields
- * ------------------------------------------------------------------------------------------- */
+/* --- fields ----------------------------------------------------------------------------------- */
 
 static int adds_fields(struct exchange *x)
 {
@@ -661,8 +657,7 @@ static void huge_heads(void **state)
         }
 }
 
-/* --- slow readers
- * -------------------------------------------------------------------------------------- */
+/* --- slow readers ----------------------------------------------------------------------------- */
 
 /* A source that never ends, and a peer that stops reading: bounded, and cut in time. */
 static void stalled_reader(void **state)
@@ -871,8 +866,7 @@ static void random_writes(void **state)
     }
 }
 
-/* --- memory of an exchange
- * ------------------------------------------------------------------------------- */
+/* --- memory of an exchange -------------------------------------------------------------------- */
 
 static char order[100];
 
@@ -929,8 +923,7 @@ static void defer_order(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- questions about the request
- * --------------------------------------------------------------------------- */
+/* --- questions about the request -------------------------------------------------------------- */
 
 static int asks(struct exchange *x)
 {

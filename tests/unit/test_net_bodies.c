@@ -294,8 +294,7 @@ static void ends_early(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- Expect
- * ----------------------------------------------------------------------------------------- */
+/* --- Expect ----------------------------------------------------------------------------------- */
 
 static void expecting(void **state)
 {
@@ -386,8 +385,7 @@ static void error_instead(void **state)
                   false);
 }
 
-/* --- early answers
- * ---------------------------------------------------------------------------------- */
+/* --- early answers ---------------------------------------------------------------------------- */
 
 static int early_step(struct exchange *x, enum exchange_event event)
 {
@@ -480,8 +478,7 @@ static void early_and_large(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- time
- * ---------------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static void late_bodies(void **state)
 {
@@ -528,8 +525,7 @@ static void looked_late(void **state)
     rig_expect(THREE);
 }
 
-/* --- a handler's view
- * ------------------------------------------------------------------------------------ */
+/* --- a handler's view ------------------------------------------------------------------------- */
 
 static int counting_step(struct exchange *x, enum exchange_event event)
 {

@@ -202,8 +202,7 @@ static void options_of_its_own(void **state)
     ask("GET /own HTTP/1.1\r\nHost: x\r\n\r\n", mild(405, "Allow: OPTIONS\r\n"));
 }
 
-/* --- keeping alive
- * --------------------------------------------------------------------------------- */
+/* --- keeping alive ---------------------------------------------------------------------------- */
 
 #define HELLO_KEEP                                                                                 \
     RIG_OK "Content-Type: text/plain\r\nContent-Length: 6\r\nConnection: "                         \
@@ -286,8 +285,7 @@ static void upgrades(void **state)
         RIG_OK "Content-Length: 0\r\n\r\n" RIG_HELLO);
 }
 
-/* --- pipelining
- * ------------------------------------------------------------------------------------ */
+/* --- pipelining ------------------------------------------------------------------------------- */
 
 static void in_order(void **state)
 {
@@ -382,8 +380,7 @@ static void slow_reader(void **state)
     assert_true(rig_is_idle());
 }
 
-/* --- ends of input
- * ---------------------------------------------------------------------------------- */
+/* --- ends of input ---------------------------------------------------------------------------- */
 
 static void half_closed(void **state)
 {
@@ -458,8 +455,7 @@ static void end_was_seen(void **state)
     assert_true(rig_is_closed());
 }
 
-/* --- the edge
- * ---------------------------------------------------------------------------------------- */
+/* --- the edge --------------------------------------------------------------------------------- */
 
 /* Each event is told once, and only when the transport had refused before: with such a driver all
  * requests are answered too. The rig's step asserts that nobody waits for bytes that are there. */
@@ -503,8 +499,7 @@ static void edge_triggered(void **state)
     }
 }
 
-/* --- the log
- * ------------------------------------------------------------------------------------------- */
+/* --- the log ---------------------------------------------------------------------------------- */
 
 static char logged[2000];
 

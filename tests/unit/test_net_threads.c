@@ -67,8 +67,7 @@ static void host_kick(void *host, struct exchange *x)
 
 static const struct conn_host host = {host_wait, host_kick, host_wake};
 
-/* --- the loop
- * -------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void connect_threaded(void)
 {
@@ -106,8 +105,7 @@ static void nothing_to_do(void)
     modus_event_clear(&bell);
 }
 
-/* --- handlers: no assert of cmocka's on this thread
- * -------------------------------------------------- */
+/* --- handlers: no assert of cmocka's on this thread ------------------------------------------- */
 
 static void must(bool holds)
 {
@@ -158,8 +156,7 @@ static const struct exchange_entry echo_entry = {
 static const struct exchange_entry short_file_entry = {.run = short_file_run};
 static const struct exchange_entry looking_entry = {.run = looking_run};
 
-/* --- tests
- * --------------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static unsigned rounds(unsigned usual)
 {

@@ -33,8 +33,7 @@ static void expect_after(int64_t ms, const char *text)
     rig_expect(text);
 }
 
-/* --- waiting for requests
- * ------------------------------------------------------------------------- */
+/* --- waiting for requests --------------------------------------------------------------------- */
 
 static void first_request(void **state)
 {
@@ -116,8 +115,7 @@ static void looked_late(void **state)
     assert_true(rig.open);
 }
 
-/* --- handlers
- * ---------------------------------------------------------------------------------------- */
+/* --- handlers --------------------------------------------------------------------------------- */
 
 static int waiting_step(struct exchange *x, enum exchange_event event)
 {
@@ -303,8 +301,7 @@ static void timer_and_limit(void **state)
     assert_true(strcmp(rig.events, "bttc") == 0 || strcmp(rig.events, "btttc") == 0);
 }
 
-/* --- hang-ups
- * ------------------------------------------------------------------------------------------- */
+/* --- hang-ups --------------------------------------------------------------------------------- */
 
 static void hung_up(void **state)
 {
@@ -427,8 +424,7 @@ static void send_timeout(void **state)
     assert_string_equal(rig.events, "c");
 }
 
-/* --- draining, retiring
- * ---------------------------------------------------------------------------------- */
+/* --- draining, retiring ----------------------------------------------------------------------- */
 
 #define ENDED(text) (rig_expect(text), rig_disconnect())
 
@@ -486,8 +482,7 @@ static void retiring(void **state)
     ENDED(RIG_OK "Content-Length: 5\r\nConnection: close\r\n\r\nslept");
 }
 
-/* --- rejecting
- * --------------------------------------------------------------------------------------------- */
+/* --- rejecting -------------------------------------------------------------------------------- */
 
 static void rejecting(void **state)
 {
@@ -521,8 +516,7 @@ static void rejecting(void **state)
     assert_string_equal(rig.events, "");
 }
 
-/* --- lingering
- * ---------------------------------------------------------------------------------------------- */
+/* --- lingering -------------------------------------------------------------------------------- */
 
 #define LAST        "nonsense\r\n\r\n"
 #define LAST_ANSWER ERROR("400 Bad Request", "16", "400 Bad Request")
@@ -565,9 +559,7 @@ static void lingering(void **state)
     rig_expect(LAST_ANSWER);
 }
 
-/* --- aborting
- * -------------------------------------------------------------------------------------------------
- */
+/* --- aborting --------------------------------------------------------------------------------- */
 
 static void aborting(void **state)
 {
@@ -595,9 +587,7 @@ static void aborting(void **state)
     conn_abort(&none, rig.thread);
 }
 
-/* --- TCP
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- TCP -------------------------------------------------------------------------------------- */
 
 static void tcp(const struct exchange_entry *entry)
 {

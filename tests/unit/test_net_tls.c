@@ -18,8 +18,7 @@
 
 #define GET "GET /text HTTP/1.1\r\nHost: x\r\n\r\n"
 
-/* --- a certificate
- * --------------------------------------------------------------------------------- */
+/* --- a certificate ---------------------------------------------------------------------------- */
 
 static char certificate[] = "/tmp/modus-net-tls-XXXXXX", key[] = "/tmp/modus-net-tls-XXXXXX";
 static struct tls_context *context;
@@ -65,8 +64,7 @@ static int free_context(void **state)
     return 0;
 }
 
-/* --- the client
- * -------------------------------------------------------------------------------------- */
+/* --- the client ------------------------------------------------------------------------------- */
 
 static SSL_CTX *client_ctx;
 static SSL *client;
@@ -213,8 +211,7 @@ static void say_goodbye(void)
     assert_false(rig.open);
 }
 
-/* --- tests
- * ---------------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void requests(void **state)
 {

@@ -647,8 +647,7 @@ static void long_listings(void **state)
     done();
 }
 
-/* --- conditional requests
- * ------------------------------------------------------------------------- */
+/* --- conditional requests --------------------------------------------------------------------- */
 
 #define BEFORE "Sun, 09 Sep 2001 01:46:39 GMT"
 #define AFTER  "Sun, 09 Sep 2001 01:46:41 GMT"
@@ -955,8 +954,7 @@ static void cut_when_it_shrinks(void **state)
     done();
 }
 
-/* --- the cache
- * ------------------------------------------------------------------------------------ */
+/* --- the cache -------------------------------------------------------------------------------- */
 
 static void replaced_files(void **state)
 {

@@ -16,8 +16,7 @@
 #include "handlers/status.h"
 #include "tests/unit/fake_exchange.h"
 
-/* --- a JSON reader: returns what stands behind a value, NULL if it is none
- * -------------------------- */
+/* --- a JSON reader: returns what stands behind a value, NULL if it is none -------------------- */
 
 static const char *json_value(const char *at);
 
@@ -94,8 +93,7 @@ static bool is_json(const char *text)
     return end && *json_blank(end) == '\0';
 }
 
-/* --- a reader of Prometheus' text format
- * ------------------------------------------------------------- */
+/* --- a reader of Prometheus' text format ------------------------------------------------------ */
 
 static const char *prometheus_name(const char *at)
 {
@@ -152,8 +150,7 @@ static bool is_prometheus(char *text)
     return true;
 }
 
-/* --- snapshots
- * --------------------------------------------------------------------------------------- */
+/* --- snapshots -------------------------------------------------------------------------------- */
 
 #define HOSTILE "a\"b\\c\n<script>x</script>&'\x01\x7f\xff\xc3\xa9\xed\xa0\x80"
 
@@ -269,8 +266,7 @@ static char *as_page(const struct status_snapshot *s)
     return answer_to(s, "/", "text/html; charset=utf-8");
 }
 
-/* --- tests
- * ---------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void every_number_is_there(void **state)
 {
