@@ -79,18 +79,25 @@ static enum guess guess(const char *bytes, size_t len)
  * methods with an alert, and keep what it read. Whatever it is, the bytes are not lost. */
 static int bio_first_read(BIO *bio, struct tls *s, char *bytes, int len)
 {
-    size_t held = s->first_len, room = (size_t)len - held;
-    memcpy(bytes, s->first, held);
-    ssize_t n = s->under.ops->read(&s->under, bytes + held, room);
-    s->asked = true;
-    s->emptied = n < (ssize_t)room;
-    if (n <= 0)
-        return bio_result(bio, n);
-    size_t have = held + (size_t)n;
-    switch (guess(bytes, have)) {
+    size_t have = s->first_len;
+    enum guess what;
+    memcpy(bytes, s->first, have);
+    do {
+        size_t room = (size_t)len - have;
+        ssize_t n = s->under.ops->read(&s->under, bytes + have, room);
+        s->asked = true;
+        s->emptied = n < (ssize_t)room;
+        if (n <= 0)
+            return bio_result(bio, n);
+        have += (size_t)n;
+        what = guess(bytes, have);
+        if (what == GUESS_OPEN) {
+            memcpy(s->first, bytes, have);
+            s->first_len = have;
+        }
+    } while (what == GUESS_OPEN && s->under.ops->pending(&s->under));
+    switch (what) {
     case GUESS_OPEN:
-        memcpy(s->first, bytes, have);
-        s->first_len = have;
         return bio_result(bio, TRANSPORT_WANT_READ);
     case GUESS_HTTP:
         s->rest.at = malloc(have);
