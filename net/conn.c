@@ -5,7 +5,6 @@
  */
 #include "net/conn.h"
 
-#include <poll.h>
 #include <stdlib.h>
 
 #include "net/conn_priv.h"
@@ -813,23 +812,12 @@ static bool work(struct conn *c, struct net_thread *t, uint64_t first)
     return r == TURN_AGAIN;
 }
 
-/* The peer has taken nothing for too long. A socket's buffer mostly has some room left when the
- * kernel calls it full: what one more try would put there says nothing of the peer. */
-static bool is_stuck(const struct conn *c, const struct net_thread *t)
-{
-    struct pollfd fd = {.fd = conn_fd(c), .events = POLLOUT};
-    return c->blocked && t->now_ms >= c->since_ms + c->service->send_timeout_ms &&
-           (c->wants & CONN_WANT_WRITE) && fd.fd >= 0 && poll(&fd, 1, 0) == 0;
-}
-
 unsigned conn_step(struct conn *c, struct net_thread *t)
 {
     uint64_t first = c->requests;
     t->window_open = false;
     t->drained = 0;
     t->window_len = t->moved = 0;
-    if (is_stuck(c, t))
-        conn_hang_up(c, false);
     bool again = work(c, t, first);
     c->deadline_ms = deadline_of(c);
     if (t->now_ms >= c->deadline_ms) {
