@@ -733,7 +733,7 @@ void exchange_serve(struct exchange *x)
     int r =
         atomic_load_explicit(&x->cancel, memory_order_acquire) ? MODUS_CANCELED : x->entry->run(x);
     exchange_hold(x);
-    bool begun = x->begun;
+    bool begun = x->begun, cut = x->body_cut;
     if (r == 0 && begun)
         x->ended = true;
     exchange_let(x);
@@ -742,9 +742,9 @@ void exchange_serve(struct exchange *x)
     bool cancelled = atomic_load_explicit(&x->cancel, memory_order_acquire);
     if (r == 0)
         exchange_complain(x, "the handler gave no answer");
-    else
+    else if (!cut) /* else it may know before the connection has cancelled it */
         exchange_complain_of(x, r);
-    exchange_fail(x, cancelled ? x->cancel_status : 500);
+    exchange_fail(x, cancelled ? x->cancel_status : cut ? 400 : 500);
 }
 
 void exchange_finish(struct exchange *x)

@@ -73,12 +73,12 @@ static void add_quoted(struct line *l, struct str s)
     add_text(l, "\"");
 }
 
-/* 127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] "GET / HTTP/1.1" 200 13 */
 static const char *protocol(const struct exchange_record *r)
 {
     return r->minor < 0 ? "TCP" : r->minor ? "HTTP/1.1" : "HTTP/1.0";
 }
 
+/* 127.0.0.1 - - [20/Nov/2026:18:40:01 +0000] "GET / HTTP/1.1" 200 13 */
 static void add_common(struct line *l, const struct exchange_record *r, long long unix_s)
 {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";

@@ -92,7 +92,6 @@ static int with_config(const struct command *command)
     return status;
 }
 
-/* Returns false for words that mean nothing. */
 static void say_unknown(const char *word, const char *const *verbs)
 {
     struct value_nearest near = {.word = word, .len = strlen(word)};
@@ -102,6 +101,7 @@ static void say_unknown(const char *word, const char *const *verbs)
             value_nearest_hint(&near).text);
 }
 
+/* Returns false for words that mean nothing. */
 static bool parse(int argc, char **argv, struct command *command)
 {
     static const char *const verbs[] = {"explain", "models", "handlers", NULL};
