@@ -45,7 +45,7 @@ struct acceptor {
     struct give_way give_way;
     int64_t said_ms;   /* in a child: see say_idle() */
     bool stepped;      /* in a child: not for the first time */
-    bool settled;      /* in a child: nothing of the acceptor's is left */
+    bool settled;      /* in a child: it has let go of the listeners, and ends with the acceptor */
     uint64_t requests; /* in a child: begun when it last looked for another without waiting */
     bool draining, drained, listening;
     bool maybe; /* connections may be waiting */
@@ -110,18 +110,24 @@ static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t sinc
         modus_doorbell_ring(&a->worker->slot->bell);
 }
 
-/* Before it waits for the first time, is held by a handler, or takes a second step. Most children
- * answer one request that is there already, and are gone before any of this could matter. Returns
- * false if the acceptor is gone already, so that nobody will tell it to end. */
-static bool child_settle(struct acceptor *a, const struct conn *c)
+/* What the acceptor had opened for itself, before anything is opened here: later the two could not
+ * be told apart, since what is opened takes the lowest number that is free. */
+static void child_let_go(const struct acceptor *a)
 {
-    int fd = conn_fd(c);
-    if (a->settled)
-        return true;
-    a->settled = true;
+    int fd = a->held_fd;
     if (fd > a->first_fd)
         close_range((unsigned)a->first_fd, (unsigned)fd - 1, 0);
     close_range((unsigned)(fd < a->first_fd ? a->first_fd : fd + 1), ~0U, 0);
+}
+
+/* Before it waits for the first time, is held by a handler, or takes a second step. Most children
+ * answer one request that is there already, and are gone before any of this could matter. Returns
+ * false if the acceptor is gone already, so that nobody will tell it to end. */
+static bool child_settle(struct acceptor *a)
+{
+    if (a->settled)
+        return true;
+    a->settled = true;
     for (size_t i = 0; i < a->worker->listener->fd_count; i++)
         close(a->worker->listener->fds[i]);
     if (worker_bind_life(a->pid, SIGTERM))
@@ -156,7 +162,7 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
         }
         bool at_once = wants & CONN_WANT_AGAIN;
         if (!at_once || a->stepped)
-            at_once |= !child_settle(a, c);
+            at_once |= !child_settle(a);
         a->stepped = true;
         inline_hear(); /* a peer that always has more lets it never wait */
         if (wants & CONN_WANT_SERVE) {
@@ -176,6 +182,7 @@ static void child_main(struct acceptor *a, struct child_entry *entry)
 {
     struct conn c;
     struct transport t;
+    child_let_go(a);
     transport_plain(&t, a->held_fd);
     if (conn_open(&c, &a->worker->listener->service, t, &a->held_peer, &inline_host, NULL,
                   a->net) == 0)

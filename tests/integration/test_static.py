@@ -74,6 +74,16 @@ def test_big_file_is_the_same_bit_by_bit(site: Site) -> None:
             assert a.body == BIG
 
 
+def test_big_files_for_several_at_once(site: Site) -> None:
+    """Each answer has to wait for its reader, and is not the only one that has a file open."""
+    wires = [site.main.connect() for _ in range(16)]
+    for wire in wires:
+        wire.send(request("/files/big.bin"))
+    for wire in wires:
+        assert wire.answer().body == BIG
+        wire.close()
+
+
 def test_max_age(site: Site) -> None:
     assert site.main.ask("/aged/a.txt").one("Cache-Control") == "max-age=3600"
     assert site.main.ask("/files/a.txt").one("Cache-Control") is None
