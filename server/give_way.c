@@ -6,9 +6,23 @@
 
 #include "net/thread.h"
 
-enum { TURN_US = 5, LONG_US = 1500, OF_LATE = 8, FINE = 64, SKIP = 64, MOST_FEARS = 10 };
+enum {
+    TURN_US = 5,    /* longer: somebody else had a turn */
+    SWITCH_US = 5,  /* from one to the next, its caches included */
+    SPARE_US = 500, /* other work of the machine; a fraction of a slice */
+    MOST_TURNS = 4, /* of the budget, that a single time can count */
+    LONG_TURNS = 8, /* of the budget, that may add up */
+    FINE = 64,
+    SKIP = 64,
+    MOST_FEARS = 10,
+};
 
-bool give_way(struct give_way *g)
+static int64_t between(int64_t least, int64_t value, int64_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+bool give_way(struct give_way *g, unsigned others, int64_t since_us)
 {
     if (g->skip) {
         g->skip--;
@@ -17,8 +31,10 @@ bool give_way(struct give_way *g)
     int64_t before_us = net_clock_us();
     sched_yield();
     int64_t took_us = net_clock_us() - before_us;
-    g->mean_us += (took_us - g->mean_us) / OF_LATE;
-    if (g->mean_us < LONG_US) {
+    int64_t budget_us = others * (2 * (before_us - since_us) + SWITCH_US) + SPARE_US;
+    int64_t over_us = g->over_us + between(-budget_us, took_us - budget_us, MOST_TURNS * budget_us);
+    g->over_us = between(0, over_us, LONG_TURNS * budget_us);
+    if (over_us < LONG_TURNS * budget_us) {
         if (++g->fine >= FINE)
             g->fears = 0;
         return took_us >= TURN_US;
@@ -26,6 +42,7 @@ bool give_way(struct give_way *g)
     if (g->fears < MOST_FEARS)
         g->fears++;
     g->skip = (unsigned)SKIP << g->fears;
-    g->mean_us = g->fine = 0;
+    g->over_us /= 2;
+    g->fine = 0;
     return true;
 }

@@ -6,9 +6,10 @@
  * CPU it is one short call.
  *
  * But who gives way to somebody that computes gets the CPU back only after that one's slice, while
- * a sleeper that is woken goes first. So it is not done for a while when it took long, on the
- * average: with many workers a single turn may be long, by how Linux deals them out since 6.6
- * (EEVDF).
+ * a sleeper that is woken goes first. So there is a budget: as long as the others, were each like
+ * the caller, may need for a turn. What a time takes beyond that adds up. Linux deals turns out
+ * unevenly since 6.6 (EEVDF), so a single long one means nothing; when much has added up it is not
+ * done for a while.
  *
  * Safe from: one thread, its owner.
  */
@@ -19,14 +20,15 @@
 #include <stdint.h>
 
 struct give_way {
-    int64_t mean_us; /* what it took, of late */
+    int64_t over_us; /* what the turns of others took beyond what is theirs */
     unsigned fine;   /* times in a row that this was little */
     unsigned skip;   /* times that it is not to be done */
-    unsigned fears;  /* how often in a row it took long; each doubles skip */
+    unsigned fears;  /* how often in a row it added up; each doubles skip */
 };
 
-/* Before a wait. Blocks as long as others use their turns. Returns true if some did, so that what
- * is waited for may have come. */
-bool give_way(struct give_way *g);
+/* Before a wait. `others` is how many like the caller may want the same CPU, since_us when its own
+ * turn began (net_clock_us). Blocks as long as others use their turns. Returns true if some did, so
+ * that what is waited for may have come. */
+bool give_way(struct give_way *g, unsigned others, int64_t since_us);
 
 #endif

@@ -140,7 +140,9 @@ static bool child_settle(struct acceptor *a)
  * looked for at once. */
 static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
 {
-    bool others = give_way(&a->give_way);
+    const struct board *b = a->worker->board;
+    bool others =
+        give_way(&a->give_way, b->child_count - modus_sem_value(&b->permits), a->net->now_us);
     if (others && conn_requests(c) != a->requests) {
         a->requests = conn_requests(c);
         return;
@@ -415,7 +417,7 @@ static void serve_turn(struct acceptor *a, int timeout_ms)
     /* A child is cheapest at once: its pages are warm, few others are alive whose pidfds it copies,
      * and what it has not written to yet the acceptor need not copy either. */
     if (a->live)
-        give_way(&a->give_way);
+        give_way(&a->give_way, a->live, a->net->now_us);
     int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
     net_thread_tick(a->net);
     for (int i = 0; i < n; i++)
