@@ -136,16 +136,16 @@ static bool child_settle(struct acceptor *a)
     return false;
 }
 
-/* Wait for the peer. Once others have had their turn the next request is mostly there, so it is
- * looked for at once. */
+/* Wait for the peer. After an answer others have their turn first: then the next request is mostly
+ * there, and is looked for at once. */
 static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
 {
     const struct board *b = a->worker->board;
-    bool others =
-        give_way(&a->give_way, b->child_count - modus_sem_value(&b->permits), a->net->now_us);
-    if (others && conn_requests(c) != a->requests) {
+    if (conn_requests(c) != a->requests) {
+        unsigned others = b->child_count - modus_sem_value(&b->permits);
         a->requests = conn_requests(c);
-        return;
+        if (give_way(&a->give_way, others, a->net->now_us))
+            return;
     }
     inline_wait(c, wants, conn_deadline(c), a->net->now_us);
 }
