@@ -165,6 +165,13 @@ void tls_on_message(int is_ours, int version, int type, const void *bytes, size_
         s->gone = true;
 }
 
+/* Before each call, so that what it leaves is its own. Emptying an empty queue is no small thing. */
+static void forget_errors(void)
+{
+    if (ERR_peek_error())
+        ERR_clear_error();
+}
+
 /* What became of a call that did not succeed: a WANT, GONE, or at_end, which says what the peer's
  * close_notify means here: 0 to a read, GONE to everything else. */
 static int tls_code(struct tls *s, int result, int at_end)
@@ -190,7 +197,7 @@ static int tls_handshake(struct transport *t)
     struct tls *s = t->priv;
     if (s->gone)
         return TRANSPORT_GONE;
-    ERR_clear_error();
+    forget_errors();
     int result = SSL_do_handshake(s->ssl);
     int code = result == 1 ? 0 : tls_code(s, result, TRANSPORT_GONE);
     if (s->rest.at == NULL)
@@ -211,7 +218,7 @@ static ssize_t tls_read(struct transport *t, void *bytes, size_t len)
     int tries = 2; /* once it has said what a KeyUpdate wanted, OpenSSL asks to be asked again */
     do {
         s->asked = s->emptied = false;
-        ERR_clear_error();
+        forget_errors();
         int result = SSL_read_ex(s->ssl, bytes, len, &n);
         code = result == 1 ? (ssize_t)n : tls_code(s, result, 0);
     } while (code == TRANSPORT_WANT_READ && !s->asked && --tries);
@@ -229,7 +236,7 @@ static ssize_t tls_read(struct transport *t, void *bytes, size_t len)
 static ssize_t write_record(struct tls *s, const void *bytes, size_t len, bool more)
 {
     size_t n = 0;
-    ERR_clear_error();
+    forget_errors();
     s->more = more;
     int result = SSL_write_ex(s->ssl, bytes, len, &n);
     s->more = false;
@@ -371,7 +378,7 @@ static bool tls_pending(const struct transport *t)
 
 static int say_goodbye(struct tls *s)
 {
-    ERR_clear_error();
+    forget_errors();
     int result = SSL_shutdown(s->ssl);
     int code = result >= 0 ? 0 : tls_code(s, result, TRANSPORT_GONE);
     s->said = code == 0;
@@ -432,12 +439,12 @@ static const struct transport_ops tls_ops = {
 
 int tls_accept_over(struct transport *t, struct tls_context *context, struct transport under)
 {
-    ERR_clear_error();
+    forget_errors();
     struct tls *s = calloc(1, sizeof(*s));
     SSL *ssl = SSL_new(context->sets[0].ssl_ctx);
     BIO *bio = BIO_new(context->bio_method);
     if (s == NULL || ssl == NULL || bio == NULL) {
-        ERR_clear_error();
+        forget_errors();
         BIO_free(bio);
         SSL_free(ssl);
         free(s);
