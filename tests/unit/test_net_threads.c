@@ -20,6 +20,8 @@
 static struct modus_event jobs, bell;
 static struct exchange *_Atomic job;
 static atomic_bool kicked, done, stop;
+static atomic_bool waiting; /* the handler is about to wait, or does */
+static bool wake_to_end;    /* whoever wakes the handler goes on only when it has returned */
 static pthread_t helper_thread;
 
 static void *helper(void *arg)
@@ -39,6 +41,12 @@ static void *helper(void *arg)
     }
 }
 
+static void nothing_to_do(void)
+{
+    modus_event_wait(&bell, 1000000);
+    modus_event_clear(&bell);
+}
+
 static void host_wait(void *host, struct exchange *x, int64_t deadline_ms)
 {
     (void)host;
@@ -46,6 +54,8 @@ static void host_wait(void *host, struct exchange *x, int64_t deadline_ms)
     modus_event_clear(event);
     if (exchange_has_news(x))
         return;
+    atomic_store(&waiting, true);
+    modus_event_set(&bell);
     if (deadline_ms == INT64_MAX)
         modus_event_wait(event, MODUS_FOREVER);
     else
@@ -56,6 +66,8 @@ static void host_wake(void *host, struct exchange *x)
 {
     (void)host;
     modus_event_set(exchange_event(x));
+    while (wake_to_end && !atomic_load(&done))
+        nothing_to_do();
 }
 
 static void host_kick(void *host, struct exchange *x)
@@ -97,12 +109,6 @@ static bool turn(bool changed)
         modus_event_set(&jobs);
     }
     return true;
-}
-
-static void nothing_to_do(void)
-{
-    modus_event_wait(&bell, 1000000);
-    modus_event_clear(&bell);
 }
 
 /* --- handlers: no assert of cmocka's on this thread ------------------------------------------- */
@@ -151,6 +157,17 @@ static int looking_run(struct exchange *x)
     return MODUS_CANCELED;
 }
 
+static int reads_run(struct exchange *x)
+{
+    char bytes[100];
+    ssize_t n;
+    while ((n = exchange_read(x, bytes, sizeof bytes)) > 0)
+        continue;
+    return n < 0 ? (int)n : exchange_reply(x, 200, NULL, STR("read"));
+}
+
+static const struct exchange_entry reads_entry = {
+    .run = reads_run, .methods = EXCHANGE_POST, .body = EXCHANGE_BODY_STREAM};
 static const struct exchange_entry echo_entry = {
     .run = echo_run, .methods = EXCHANGE_POST | EXCHANGE_DUPLEX, .body = EXCHANGE_BODY_STREAM};
 static const struct exchange_entry short_file_entry = {.run = short_file_run};
@@ -172,6 +189,7 @@ static int begin(void **state)
     rig_route(0, "/looking", &looking_entry);
     rig_route(1, "/file", &short_file_entry);
     rig_route(2, "/echo", &echo_entry);
+    rig_route(3, "/reads", &reads_entry);
     modus_event_init(&jobs, MODUS_THREAD);
     modus_event_init(&bell, MODUS_THREAD);
     atomic_store(&stop, false);
@@ -312,10 +330,32 @@ static void cancels(void **state)
     close(file);
 }
 
+/* The handler hears that its body was cut before the connection has cancelled it: the answer is the
+ * same, and nobody complains of a handler that does as it should. */
+static void hears_first(void **state)
+{
+    (void)state;
+    atomic_store(&waiting, false);
+    connect_threaded();
+    rig_put("POST /reads HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc");
+    turn(true);
+    while (!atomic_load(&waiting))
+        nothing_to_do();
+    memory_pipe_end(rig.pipe);
+    conn_hang_up(&rig.conn, true);
+    wake_to_end = true;
+    turn(true);
+    wake_to_end = false;
+    drive_to_end();
+    assert_memory_equal(rig.got, "HTTP/1.1 400 ", 13);
+    assert_string_equal(rig.complaint, "");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(echoes), TEST(resets), TEST(cancels)};
+    const struct CMUnitTest tests[] = {TEST(echoes), TEST(resets), TEST(cancels),
+                                       TEST(hears_first)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
