@@ -19,7 +19,7 @@
 #include <openssl/err.h>
 
 enum {
-    RECORD_BYTES = SSL3_RT_MAX_PLAIN_LENGTH, /* plaintext in one record at most: 16 KiB */
+    RECORD_BYTES = SSL3_RT_MAX_PLAIN_LENGTH, /* plaintext in one record: 16 KiB, or less */
     SILENT_RECORDS = 32,                     /* in a row that bring no data; more are an attack */
 };
 
@@ -27,6 +27,7 @@ struct tls {
     SSL *ssl;
     struct transport under;
     struct tls_context *context; /* a reference */
+    size_t record_bytes;         /* of plaintext in one record at most; the client may want less */
     size_t refused;              /* length of the record that a WANT left with OpenSSL; 0 none */
     unsigned long failure;       /* OpenSSL's code of what made it gone; 0 none or not OpenSSL's */
     struct tls_rest rest;        /* what came in the place of a handshake */
@@ -192,6 +193,15 @@ static int tls_code(struct tls *s, int result, int at_end)
     }
 }
 
+/* RFC 6066, 4: a client with little memory asks for records of 512 bytes to 4 KiB. OpenSSL would cut
+ * what it is given into such records itself, and of a write that is refused only the first would be
+ * encrypted already. */
+static size_t record_bytes(const SSL *ssl)
+{
+    int mode = SSL_SESSION_get_max_fragment_length(SSL_get0_session(ssl));
+    return mode == TLSEXT_max_fragment_length_DISABLED ? RECORD_BYTES : (size_t)256 << mode;
+}
+
 static int tls_handshake(struct transport *t)
 {
     struct tls *s = t->priv;
@@ -200,6 +210,8 @@ static int tls_handshake(struct transport *t)
     forget_errors();
     int result = SSL_do_handshake(s->ssl);
     int code = result == 1 ? 0 : tls_code(s, result, TRANSPORT_GONE);
+    if (code == 0)
+        s->record_bytes = record_bytes(s->ssl);
     if (s->rest.at == NULL)
         return code;
     s->failure = ERR_PACK(ERR_LIB_SSL, 0, SSL_R_HTTP_REQUEST);
@@ -301,7 +313,7 @@ static const void *cursor_bytes(const struct cursor *c, size_t len)
  * encrypted already; else as long as can be. 0: the caller did not offer again what was refused. */
 static size_t record_length(const struct tls *s, size_t left)
 {
-    size_t len = left < RECORD_BYTES ? left : RECORD_BYTES;
+    size_t len = left < s->record_bytes ? left : s->record_bytes;
     if (s->refused > 0)
         len = s->refused <= left ? s->refused : 0;
     return len;

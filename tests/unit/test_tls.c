@@ -1266,6 +1266,52 @@ static void sends_file(void **state)
     tls_context_free(context);
 }
 
+/* Clients that asked for small records (max_fragment_length, RFC 6066) and read slowly: what a
+ * refused write left unsent is never taken from a file that was read for another meanwhile. */
+static void small_fragments_keep_their_bytes(void **state)
+{
+    enum { TOTAL = 100000, CLIENTS = 2, KINDS = 4 };
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    (void)state;
+    for (size_t kind = 1; kind <= KINDS; kind++) {
+        struct tls_context *context = context_of("default", NULL);
+        struct pair p[CLIENTS];
+        char *bytes = malloc(TOTAL), *got = malloc(TOTAL);
+        int fd[CLIENTS];
+        size_t sent[CLIENTS] = {0}, have[CLIENTS] = {0};
+        for (int i = 0; i < CLIENTS; i++) {
+            fd[i] = memfd_create("file", MFD_CLOEXEC);
+            memset(bytes, 'a' + i, TOTAL);
+            assert_int_equal(write(fd[i], bytes, TOTAL), TOTAL);
+            pair_new(&p[i], context);
+            SSL_set_max_proto_version(p[i].client, versions[kind % 2]);
+            assert_int_equal(SSL_set_tlsext_max_fragment_length(p[i].client, (uint8_t)kind), 1);
+            assert_int_equal(pair_handshake(&p[i]), 0);
+            memory_pipe_limit(p[i].pipe, 0, 700 + kind * 1000);
+        }
+        while (have[0] < TOTAL || have[1] < TOTAL)
+            for (int i = 0; i < CLIENTS; i++) {
+                ssize_t n = 0;
+                if (sent[i] < TOTAL)
+                    n = p[i].t.ops->send_file(&p[i].t, fd[i], (int64_t)sent[i], TOTAL - sent[i]);
+                assert_true(n >= 0 || n == TRANSPORT_WANT_WRITE);
+                sent[i] += n > 0 ? (size_t)n : 0;
+                int k = pair_client_read(&p[i], got, TOTAL);
+                for (int j = 0; j < k; j++)
+                    assert_int_equal(got[j], 'a' + i);
+                have[i] += k > 0 ? (size_t)k : 0;
+            }
+        for (int i = 0; i < CLIENTS; i++) {
+            assert_int_equal(have[i], TOTAL);
+            pair_free(&p[i]);
+            close(fd[i]);
+        }
+        tls_context_free(context);
+        free(bytes);
+        free(got);
+    }
+}
+
 /* Two records come at once: the first read is short, and pending() tells of the second. */
 static void pending_tells_of_records_behind(void **state)
 {
@@ -1851,6 +1897,7 @@ int main(void)
         cmocka_unit_test(partial_writes),
         cmocka_unit_test(broken_promise_is_gone),
         cmocka_unit_test(sends_file),
+        cmocka_unit_test(small_fragments_keep_their_bytes),
         cmocka_unit_test(pending_tells_of_records_behind),
         cmocka_unit_test(pending_ends_at_half_a_record),
         cmocka_unit_test(short_read_means_empty),
