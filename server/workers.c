@@ -48,6 +48,9 @@ static void close_foreign(struct master *m, const struct listener *own)
     for (size_t i = 0; i < m->worker_count; i++)
         if (m->workers[i].pidfd >= 0)
             close(m->workers[i].pidfd);
+    for (const struct supervised *s = m->orphans; s; s = s->next)
+        if (s->pidfd >= 0)
+            close(s->pidfd);
     if (m->pid_fd >= 0)
         close(m->pid_fd);
     close(m->signal_fd);

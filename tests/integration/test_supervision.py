@@ -500,6 +500,25 @@ def test_connections_wait_while_no_process_can_be_made(serve) -> None:
         wire.close()
 
 
+def test_a_new_acceptor_knows_nothing_of_the_old_ones_children(serve) -> None:
+    """The master watches them; who is forked meanwhile must not keep its descriptors of them."""
+    server = serve(PROCESS, listener(PROCESS), listener(PROCESS, "other"))
+    server.deaths_expected = 2
+    wires = [server["main"].connect() for _ in range(8)]
+    for wire in wires:
+        wire.send(request("/sleep?ms=1500"))
+    eventually(lambda: server.listener_status("main")["requests"]["active"] == 8)
+    for name in ("main", "other"):
+        [old] = server.workers(name)
+        os.kill(old, signal.SIGKILL)
+        eventually(lambda: server.workers(name) not in ([], [old]) and server[name].ask("/hello").status == 200)
+        [new] = server.workers(name)
+        eventually(lambda: not proc.watched(new))
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
+
+
 def test_acceptor_is_killed_before_the_request_comes(serve) -> None:
     section = Listener("main", PROCESS.name, BASIC_ROUTES, address="unix:web.sock")
     server = serve(PROCESS, section)
