@@ -47,17 +47,28 @@ static struct poller_conn *take_spare(struct poller *p)
     return pc;
 }
 
-static void publish_connections(struct poller *p, int change)
+static void count_connections(struct poller *p, int change)
 {
     atomic_fetch_add_explicit(&p->connections, (uint32_t)change, memory_order_relaxed);
     atomic_fetch_add_explicit(&p->worker->slot->connections, (uint32_t)change,
                               memory_order_relaxed);
 }
 
+void poller_expect(struct poller *p)
+{
+    count_connections(p, 1);
+}
+
+void poller_expect_no_more(struct poller *p)
+{
+    count_connections(p, -1);
+}
+
 void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
 {
     struct poller_conn *pc = take_spare(p);
     if (!pc) {
+        poller_expect_no_more(p);
         close(fd);
         return;
     }
@@ -71,12 +82,12 @@ void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
     transport_plain(&t, fd);
     if (conn_open(&pc->conn, &p->worker->listener->service, t, peer, p->ops->host, pc, p->net) !=
         0) {
+        poller_expect_no_more(p);
         pc->next = p->spare;
         p->spare = pc;
         return;
     }
     pc->used = true;
-    publish_connections(p, 1);
     p->ops->ready(p, pc, 0);
 }
 
@@ -85,7 +96,7 @@ void poller_forget(struct poller *p, struct poller_conn *pc)
     wheel_remove(&p->wheel, &pc->timer);
     pc->used = false;
     pc->registered = false;
-    publish_connections(p, -1);
+    count_connections(p, -1);
     p->room_at_ms = 0;
     if (pc->listed)
         return; /* the list of those to be stepped again gives it back */
@@ -231,7 +242,7 @@ static bool is_idle(struct wheel_item *item, void *arg)
 
 /* At the limit, the longest idle connection makes room. It may turn out to have a request after
  * all: then it is served, and the next one is tried. */
-static bool make_room(struct poller *p)
+bool poller_make_room(struct poller *p)
 {
     for (int tries = 0; tries < 8; tries++) {
         struct wheel_item *item = wheel_earliest(&p->wheel, is_idle, p, LOOK_AT);
@@ -263,17 +274,25 @@ int poller_accept(struct poller *p, int fd)
     int got = socket_accept(fd, &peer);
     if (got < 0)
         return got;
+    poller_expect(p);
     poller_adopt(p, got, &peer);
     return 0;
+}
+
+/* Together with those of other loops that share its places. */
+static bool is_full(const struct poller *p)
+{
+    return atomic_load_explicit(&p->worker->slot->connections, memory_order_relaxed) >=
+           p->max_connections;
 }
 
 /* Accept up to budget from one descriptor. Returns what is left of the budget. */
 static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigned budget)
 {
     while (budget && l->maybe) {
-        if (atomic_load_explicit(&p->connections, memory_order_relaxed) >= p->max_connections) {
+        if (is_full(p)) {
             l->maybe = socket_has_waiting(l->fd);
-            p->room_at_ms = l->maybe && !make_room(p) ? p->net->now_ms + ROOM_MS : 0;
+            p->room_at_ms = l->maybe && !p->ops->room(p) ? p->net->now_ms + ROOM_MS : 0;
             if (!l->maybe || p->room_at_ms)
                 break;
         }
@@ -284,7 +303,7 @@ static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigne
             budget--;
         } else if (r == -EAGAIN) {
             l->maybe = false;
-        } else if (!make_room(p)) {
+        } else if (!p->ops->room(p)) {
             pause_accepting(p, -r);
             break;
         }

@@ -69,6 +69,9 @@ struct poller_ops {
     /* Accept one connection from a listening descriptor and adopt it, here or elsewhere. Returns 0,
      * or a negative errno as socket_accept. */
     int (*accept)(struct poller *p, int fd);
+    /* At the limit: end the connection that has been idle longest. Returns false if there is none,
+     * or none yet. */
+    bool (*room)(struct poller *p);
     /* Is it idle, and the poller's to end? */
     bool (*idle)(const struct poller_conn *pc);
     /* The doorbell rang. */
@@ -95,11 +98,11 @@ struct poller {
     struct poller_listener *listeners;
     size_t listener_count;
     _Atomic uint32_t connections; /* in this poller's care */
-    unsigned max_connections;
-    int64_t room_at_ms;     /* not 0: no room; look for an idle one then, if none has ended */
-    int64_t look_at_ms;     /* the model's own: not 0, it wants a turn then */
-    int64_t accept_at_ms;   /* paused: no descriptors; go on then */
-    bool draining, drained; /* told to finish; the listening descriptors are closed */
+    unsigned max_connections;     /* in the worker's care */
+    int64_t room_at_ms;           /* not 0: no room; look for an idle one then, if none has ended */
+    int64_t look_at_ms;           /* the model's own: not 0, it wants a turn then */
+    int64_t accept_at_ms;         /* paused: no descriptors; go on then */
+    bool draining, drained;       /* told to finish; the listening descriptors are closed */
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
     struct give_way give_way;
@@ -109,7 +112,7 @@ struct poller {
 };
 
 /* Make the poller. bell is the poller's own doorbell; listen: whether it accepts. max: how many
- * connections it may hold. Returns 0, or -1 (said in the log). */
+ * connections its worker may hold. Returns 0, or -1 (said in the log). */
 int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops, void *model,
                 struct modus_doorbell *bell, unsigned thread, bool listen, unsigned max);
 /* Run until drained: told to (poller_drain) and nothing left. Blocks. */
@@ -118,7 +121,11 @@ void poller_close(struct poller *p);
 /* Accept what the kernel has, then no more; end what is idle; let the rest finish. */
 void poller_drain(struct poller *p);
 
-/* A new connection in this poller's care; takes fd. Calls ready(). */
+/* A connection is on its way to this poller, and counts from now on; or it has gone elsewhere.
+ * Safe from: the thread that accepts. */
+void poller_expect(struct poller *p);
+void poller_expect_no_more(struct poller *p);
+/* A new connection, which was expected, in this poller's care; takes fd. Calls ready(). */
 void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer);
 /* Step it here and now, and settle: the default ready(). */
 void poller_step(struct poller *p, struct poller_conn *pc, uint32_t events);
@@ -137,6 +144,7 @@ void poller_tell(struct poller_conn *pc, uint32_t events);
 void poller_look_for_more(struct poller *p);
 /* Defaults for the table. */
 int poller_accept(struct poller *p, int fd);
+bool poller_make_room(struct poller *p);
 bool poller_idle(const struct poller_conn *pc);
 void poller_no_turn(struct poller *p);
 int64_t poller_deadline(const struct poller_conn *pc);

@@ -25,11 +25,12 @@
 enum { NONE, OFFERED, SERVED };
 enum { MAIL_BATCH = 128, ACCEPT_BATCH = 32 };
 
-enum mail_kind { MAIL_CONNECTION, MAIL_KICK, MAIL_DONE };
+enum mail_kind { MAIL_CONNECTION, MAIL_KICK, MAIL_DONE, MAIL_ROOM, MAIL_ROOM_TRIED };
 
 /* What comes to a loop from other threads. */
 struct mail {
     enum mail_kind kind;
+    bool made; /* the room that was asked for */
     int fd;
     struct conn_peer peer;
     struct poller_conn *pc;
@@ -55,6 +56,8 @@ struct loops {
     atomic_uint next_helper; /* for their lanes */
     pthread_t *helpers;
     atomic_bool draining; /* loop 0 deals no more */
+    unsigned victim;      /* (loop 0) the one to make room next */
+    unsigned tried;       /* (loop 0) those that had nothing to give, in a row */
 };
 
 static unsigned loop_count(const struct config_listener *conf)
@@ -170,6 +173,11 @@ static void loop_ready(struct poller *p, struct poller_conn *pc, uint32_t events
     poller_step(p, pc, events);
 }
 
+static uint32_t held(const struct loop *loop)
+{
+    return atomic_load_explicit(&loop->poller.connections, memory_order_relaxed);
+}
+
 static int loop_accept(struct poller *p, int fd)
 {
     struct loop *loop = p->model;
@@ -180,12 +188,50 @@ static int loop_accept(struct poller *p, int fd)
         return mail.fd;
     struct loop *least = loop;
     for (unsigned i = 0; !p->draining && i < all->loop_count; i++)
-        if (atomic_load_explicit(&all->loops[i].poller.connections, memory_order_relaxed) <
-            atomic_load_explicit(&least->poller.connections, memory_order_relaxed))
+        if (held(&all->loops[i]) < held(least))
             least = &all->loops[i];
-    if (least == loop || modus_queue_put(&least->mail, &mail, 0) != 0)
-        poller_adopt(p, mail.fd, &mail.peer);
+    poller_expect(&least->poller);
+    if (least != loop && modus_queue_put(&least->mail, &mail, 0) == 0)
+        return 0;
+    if (least != loop) {
+        poller_expect_no_more(&least->poller);
+        poller_expect(p);
+    }
+    poller_adopt(p, mail.fd, &mail.peer);
     return 0;
+}
+
+/* Between loops nobody waits for the other: if there is no room for it, it is not said. */
+static void mention(struct loop *loop, struct mail mail)
+{
+    modus_queue_put(&loop->mail, &mail, 0);
+}
+
+/* Loop 0, at the limit. The loops make room in turn; another one is asked, and its answer makes
+ * this one look again. */
+static bool loop_room(struct poller *p)
+{
+    struct loops *all = ((struct loop *)p->model)->all;
+    for (unsigned i = 0; i < all->loop_count; i++) {
+        struct loop *victim = &all->loops[all->victim];
+        all->victim = (all->victim + 1) % all->loop_count;
+        if (&victim->poller == p && poller_make_room(p))
+            return true;
+        if (&victim->poller != p && held(victim)) {
+            mention(victim, (struct mail){.kind = MAIL_ROOM});
+            return false;
+        }
+    }
+    return false;
+}
+
+static void room_tried(struct loops *all, bool made)
+{
+    all->tried = made ? 0 : all->tried + 1;
+    if (all->tried + 1 < all->loop_count)
+        all->loops[0].poller.room_at_ms = 0;
+    else
+        all->tried = 0; /* all of them: wait a little */
 }
 
 static void read_mail(struct loop *loop)
@@ -196,17 +242,28 @@ static void read_mail(struct loop *loop)
     while ((n = modus_queue_get_n(&loop->mail, mail, MAIL_BATCH, 0)) > 0) {
         for (long i = 0; i < n; i++) {
             struct poller_conn *pc = mail[i].pc;
-            if (mail[i].kind == MAIL_CONNECTION) {
+            switch (mail[i].kind) {
+            case MAIL_CONNECTION:
                 poller_adopt(p, mail[i].fd, &mail[i].peer);
-                continue;
-            }
-            if (mail[i].kind == MAIL_DONE) {
+                break;
+            case MAIL_DONE:
                 atomic_store(&pc->state, NONE);
                 exchange_finish(conn_exchange(&pc->conn));
                 net_histogram_add(&p->net->stats->queued,
                                   exchange_waited_us(conn_exchange(&pc->conn)), 1);
+                poller_step(p, pc, 0);
+                break;
+            case MAIL_KICK:
+                poller_step(p, pc, 0);
+                break;
+            case MAIL_ROOM:
+                mention(loop->all->loops,
+                        (struct mail){.kind = MAIL_ROOM_TRIED, .made = poller_make_room(p)});
+                break;
+            case MAIL_ROOM_TRIED:
+                room_tried(loop->all, mail[i].made);
+                break;
             }
-            poller_step(p, pc, 0);
         }
     }
 }
@@ -240,6 +297,7 @@ static const struct poller_ops ops = {
     .ready = loop_ready,
     .serve = loop_serve,
     .accept = loop_accept,
+    .room = loop_room,
     .idle = poller_idle,
     .bell = loop_bell,
     .turn = loop_turn,
@@ -261,8 +319,8 @@ static int open_loop(struct loops *all, unsigned index)
     loop->lane = worker_lane(w, index);
     if (index && modus_doorbell_init(&loop->own_bell) != 0)
         return -1;
-    unsigned share = (w->listener->plan.max_connections + all->loop_count - 1) / all->loop_count;
-    if (poller_open(&loop->poller, w, &ops, loop, bell, index, index == 0, share) != 0)
+    unsigned most = w->listener->plan.max_connections;
+    if (poller_open(&loop->poller, w, &ops, loop, bell, index, index == 0, most) != 0)
         return -1;
     if (modus_queue_init(&loop->mail, &attr) != 0)
         return -1;

@@ -105,6 +105,7 @@ static int prefork_accept(struct poller *p, int fd)
         modus_lock_release(&b->accept_lock);
     if (got < 0)
         return got;
+    poller_expect(p);
     poller_adopt(p, got, &peer);
     return 0;
 }
@@ -153,6 +154,7 @@ static int prefork_run(struct worker *w)
         .ready = poller_step,
         .serve = prefork_serve,
         .accept = prefork_accept,
+        .room = poller_make_room,
         .idle = poller_idle,
         .bell = prefork_bell,
         .turn = prefork_turn,

@@ -266,6 +266,7 @@ static const struct poller_ops ops = {
     .ready = pool_ready,
     .serve = pool_serve,
     .accept = poller_accept,
+    .room = poller_make_room,
     .idle = pool_idle,
     .bell = pool_bell,
     .turn = pool_turn,

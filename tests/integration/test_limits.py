@@ -1,10 +1,13 @@
 """Sizes, times and numbers that have a limit, and what happens at it."""
+import itertools
+
 import pytest
 
 from lib.clock import SLOW, Stopwatch, eventually
 from lib.config import Listener
-from lib.models import Model
+from lib.models import MODELS, Model
 from lib.raw import chunked, request
+from lib.server import Server
 from lib.site import (
     BASIC_ROUTES,
     BODY_TIMEOUT,
@@ -377,3 +380,70 @@ def test_backlog_holds_when_nobody_is_idle(serve, model: Model) -> None:
         assert wire.answer().status == 200
         wire.close()
     assert watch.seconds > 0.35, "no more than three at once"
+
+
+# --- several loops share the places ------------------------------------------------------------------
+
+
+LOOPS = next(m for m in MODELS if m.name == "event-loop")
+
+
+@pytest.fixture
+def loops(serve):
+    """Start a server of two loops, with as many places as asked for."""
+
+    def start(places: int) -> Server:
+        options = {"loops": 2, "threads": 64, "max_connections": places}
+        return serve(LOOPS, Listener("main", LOOPS.name, BASIC_ROUTES, options=options))
+
+    return start
+
+
+def test_a_burst_takes_no_more_places_than_there_are(loops) -> None:
+    """They come faster than the other loop hears of those that it was dealt."""
+    server = loops(20)
+    wires = [server["main"].connect() for _ in range(300)]
+    most = 0
+    for wire in wires:
+        wire.send(request("/sleep?ms=50", fields={"Connection": "close"}))
+    for i, wire in enumerate(wires):
+        if i % 10 == 0:
+            most = max(most, server.listener_status("main")["connections"]["open"])
+        assert wire.answer().status == 200
+        wire.close()
+    assert 10 <= most <= 20
+
+
+@pytest.mark.parametrize("left", list(itertools.combinations(range(4), 2)), ids=str)
+def test_free_places_of_any_loop_are_taken(loops, left: tuple[int, int]) -> None:
+    """Two of four leave, perhaps both of the same loop, while the others go on for long."""
+    server = loops(4)
+    wires = [server["main"].connect() for _ in range(4)]
+    for n, wire in enumerate(wires):
+        wire.send(request("/sleep?ms=9000"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == n + 1)
+    for n in left:
+        wires[n].reset()
+    watch = Stopwatch()
+    assert server["main"].ask("/hello").status == 200
+    assert watch.seconds < LATE
+    for n in {0, 1, 2, 3} - set(left):
+        wires[n].reset()
+
+
+@pytest.mark.parametrize("idle", [{1, 3}, {0, 2}, {2}, {3}], ids=str)
+def test_any_loop_makes_room(loops, idle: set[int]) -> None:
+    """All places are taken, some by connections that are idle, perhaps all at the same loop."""
+    server = loops(4)
+    wires = [server["main"].connect() for _ in range(4)]
+    for n, wire in enumerate(wires):
+        wire.send(request("/hello" if n in idle else "/sleep?ms=9000"))
+        eventually(lambda: server.listener_status("main")["connections"]["open"] == n + 1)
+        if n in idle:
+            assert wire.answer().status == 200
+    watch = Stopwatch()
+    assert server["main"].ask("/hello").status == 200
+    assert watch.seconds < LATE
+    assert server.listener_status("main")["connections"]["evicted"] == 1
+    for n in {0, 1, 2, 3} - idle:
+        wires[n].reset()
