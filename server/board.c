@@ -70,23 +70,34 @@ void board_settle(struct net_stats *s)
     atomic_store(&s->ended, net_counted(&s->begun));
 }
 
-void board_bury(struct board *b, struct worker_slot *slot)
+static uint64_t slot_answers(const struct board *b, const struct worker_slot *slot)
 {
     uint64_t answers = 0;
+    for (unsigned i = 0; i < b->stats_count; i++)
+        for (unsigned j = 0; j < 6; j++)
+            answers += net_counted(&slot->stats[i].answers[j]);
+    return answers;
+}
+
+uint64_t board_answers(const struct board *b)
+{
+    uint64_t answers = 0;
+    for (unsigned i = 0; i < b->slot_count; i++)
+        answers += slot_answers(b, &b->slots[i]);
+    return answers;
+}
+
+void board_bury(struct board *b, struct worker_slot *slot)
+{
     /* Children of a dead acceptor go on counting. */
     bool last = !b->child_count || modus_sem_value(&b->permits) == b->child_count;
-    for (unsigned i = 0; i < b->stats_count; i++) {
-        struct net_stats *s = &slot->stats[i];
-        if (last)
-            board_settle(s);
-        for (unsigned j = 0; j < 6; j++)
-            answers += net_counted(&s->answers[j]);
-    }
+    for (unsigned i = 0; last && i < b->stats_count; i++)
+        board_settle(&slot->stats[i]);
     for (unsigned i = 0; i < b->lane_count; i++) {
         slot->lanes[i].put = slot->lanes[i].taken = 0;
         slot->lanes[i].busy = false;
     }
-    atomic_store(&slot->requests_before, answers);
+    atomic_store(&slot->requests_before, slot_answers(b, slot));
     atomic_store(&slot->connections, 0);
     atomic_store(&slot->state, WORKER_DEAD);
     atomic_store(&slot->pid, 0);

@@ -92,6 +92,8 @@ int board_know_sockets(struct board *b, struct modus_arena *arena, const int *fd
 void board_sum(const struct board *b, struct net_stats *sum);
 /* The same for one slot. */
 void board_slot_sum(const struct board *b, const struct worker_slot *slot, struct net_stats *sum);
+/* All answers of the listener. Safe from: any process. */
+uint64_t board_answers(const struct board *b);
 /* Nobody who counts in this block is left: what was begun there has ended. */
 void board_settle(struct net_stats *s);
 /* A worker has ended: what it had open is closed now. Safe from: the master. */

@@ -6,8 +6,8 @@
  * CPU it is one short call.
  *
  * But who gives way to somebody that computes gets the CPU back only after that one's slice, while
- * a sleeper that is woken goes first. So there is a budget: as long as the others, were each like
- * the caller, may need for a turn. What a time takes beyond that adds up. Linux deals turns out
+ * a sleeper that is woken goes first. So there is a budget: what the others have answered meanwhile,
+ * each answer that of a small request. What a time takes beyond that adds up. Linux deals turns out
  * unevenly since 6.6 (EEVDF), so a single long one means nothing; when much has added up it is not
  * done for a while.
  *
@@ -19,6 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/board.h"
+
 struct give_way {
     int64_t over_us; /* what the turns of others took beyond what is theirs */
     unsigned fine;   /* times in a row that this was little */
@@ -26,9 +28,8 @@ struct give_way {
     unsigned fears;  /* how often in a row it added up; each doubles skip */
 };
 
-/* Before a wait. `others` is how many like the caller may want the same CPU, since_us when its own
- * turn began (net_clock_us). Blocks as long as others use their turns. Returns true if some did, so
- * that what is waited for may have come. */
-bool give_way(struct give_way *g, unsigned others, int64_t since_us);
+/* Before a wait. `b` counts the answers of all who may want the same CPU. Blocks as long as others
+ * use their turns. Returns true if some did, so that what is waited for may have come. */
+bool give_way(struct give_way *g, const struct board *b);
 
 #endif

@@ -424,7 +424,7 @@ static void serve_events(struct poller *p)
     struct epoll_event events[EVENTS];
     int wait = wait_ms(p);
     if (wait != 0 && p->ops->gives_way)
-        give_way(&p->give_way, p->worker->listener->plan.workers - 1, p->net->now_us);
+        give_way(&p->give_way, p->worker->board);
     int n = epoll_wait(p->set, events, EVENTS, wait);
     net_thread_tick(p->net);
     for (int i = 0; i < n; i++) {

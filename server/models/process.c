@@ -140,11 +140,9 @@ static bool child_settle(struct acceptor *a)
  * there, and is looked for at once. */
 static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
 {
-    const struct board *b = a->worker->board;
     if (conn_requests(c) != a->requests) {
-        unsigned others = b->child_count - modus_sem_value(&b->permits);
         a->requests = conn_requests(c);
-        if (give_way(&a->give_way, others, a->net->now_us))
+        if (give_way(&a->give_way, a->worker->board))
             return;
     }
     inline_wait(c, wants, conn_deadline(c), a->net->now_us);
@@ -417,7 +415,7 @@ static void serve_turn(struct acceptor *a, int timeout_ms)
     /* A child is cheapest at once: its pages are warm, few others are alive whose pidfds it copies,
      * and what it has not written to yet the acceptor need not copy either. */
     if (a->live)
-        give_way(&a->give_way, a->live, a->net->now_us);
+        give_way(&a->give_way, a->worker->board);
     int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
     net_thread_tick(a->net);
     for (int i = 0; i < n; i++)
