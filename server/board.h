@@ -59,8 +59,6 @@ struct board {
     struct modus_lock accept_lock;   /* prefork: held around accept4 alone */
     atomic_bool backlog;             /* prefork: connections may be waiting */
     struct modus_sem permits;        /* process: children that may still be made */
-    _Atomic int64_t complained_ms;   /* when a handler's fault was last logged; 0: never */
-    atomic_uint complaints;          /* faults since, not logged */
     _Atomic uint64_t queue_capacity; /* thread-pool, event-loop */
     atomic_bool queue_of_unread;     /* in it wait connections that nobody has read from yet */
 

@@ -13,25 +13,47 @@
 #include "net/tls.h"
 #include "server/log.h"
 
-enum { SAY_MS = 1000 };
+enum { SAY_MS = 1000, SAY_MOST = 4 };
 
-/* Not more than once a second: who can make a handler fail must not fill the disk. */
+static uint32_t hash_of(const char *text)
+{
+    uint32_t hash = 2166136261U; /* FNV-1a */
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 16777619U;
+    return hash;
+}
+
+/* Is there a line for this fault? One a second for each route, and a few more for other reasons:
+ * who tries out handlers must hear of each, who can make one fail must not fill the disk. */
+static bool may_say(struct route_faults *f, const char *why)
+{
+    int64_t now_ms = net_clock_us() / 1000, before_ms = atomic_load(&f->said_ms);
+    uint32_t reason = hash_of(why);
+    if (!before_ms || now_ms - before_ms >= SAY_MS) {
+        if (!atomic_compare_exchange_strong(&f->said_ms, &before_ms, now_ms))
+            return false;
+        atomic_store(&f->said, 1);
+    } else if (atomic_load(&f->reason) == reason || atomic_fetch_add(&f->said, 1) >= SAY_MOST) {
+        return false;
+    }
+    atomic_store(&f->reason, reason);
+    return true;
+}
+
 static void complain(void *arg, const struct route *route, const char *why)
 {
     const struct listener *l = arg;
-    struct board *b = l->board;
-    int64_t now_ms = net_clock_us() / 1000, before_ms = atomic_load(&b->complained_ms);
-    if ((before_ms && now_ms - before_ms < SAY_MS) ||
-        !atomic_compare_exchange_strong(&b->complained_ms, &before_ms, now_ms)) {
-        atomic_fetch_add(&b->complaints, 1);
+    struct route_faults *f = &l->faults[route - l->routes];
+    int len = (int)route->prefix.len;
+    if (!may_say(f, why)) {
+        atomic_fetch_add(&f->unsaid, 1);
         return;
     }
-    unsigned more = atomic_exchange(&b->complaints, 0);
-    log_error("%s: route \"%.*s\": %s", listener_name(l), (int)route->prefix.len, route->prefix.at,
-              why);
+    unsigned more = atomic_exchange(&f->unsaid, 0);
+    log_error("%s: route \"%.*s\": %s", listener_name(l), len, route->prefix.at, why);
     if (more)
-        log_error("%s: the like happened %u more times since the last such line", listener_name(l),
-                  more);
+        log_error("%s: route \"%.*s\": the like happened %u more times since its last such line",
+                  listener_name(l), len, route->prefix.at, more);
 }
 
 static int by_length(const void *a, const void *b)

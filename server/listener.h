@@ -10,6 +10,15 @@
 #include "server/config.h"
 #include "server/models/model.h"
 
+/* What was said of a route's handler in the error log: see complain() in listener.c. In shared
+ * memory, because every worker may have something to say. */
+struct route_faults {
+    _Atomic int64_t said_ms; /* when its second began; 0: nothing was said yet */
+    atomic_uint said;        /* lines that were asked for in that second, for another reason each */
+    _Atomic uint32_t reason; /* of the last line, hashed */
+    atomic_uint unsaid;      /* faults since the last line */
+};
+
 struct listener {
     const struct config_listener *conf;
     const struct model *model;
@@ -24,6 +33,7 @@ struct listener {
     bool refuses;      /* stopping (master): no new connection can come */
     int64_t waited_ms; /* stopping (master): when connections were last seen waiting */
     struct board *board;
+    struct route_faults *faults; /* one a route, in the order of routes */
 };
 
 /* Everything but sockets and shared memory: models, certificates, routes. tls_shared may be NULL

@@ -123,7 +123,8 @@ static int make_board(struct master *m, struct listener *l)
 {
     l->board = board_new(m->arena, l->plan.workers, l->plan.threads,
                          l->plan.threads + l->plan.helpers, l->plan.children);
-    if (!l->board || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
+    l->faults = modus_arena_alloc(m->arena, l->conf->route_count * sizeof *l->faults, 64);
+    if (!l->board || !l->faults || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
         return -1;
     l->service.draining = &l->board->draining;
     return 0;
