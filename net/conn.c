@@ -692,6 +692,8 @@ static void serving_expired(struct conn *c, struct net_thread *t, struct exchang
     if (!timed_out && !(awaits_body(c, x) && t->now_ms >= body_deadline(c, x)))
         return;
     c->close_after = true;
+    if (timed_out)
+        exchange_complain(x, "the handler took longer than handler_timeout");
     if (!x->is_http)
         conn_hang_up(c, false);
     else

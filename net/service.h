@@ -50,9 +50,9 @@ struct service {
     void (*note)(void *arg, const struct exchange_record *record);
     void *note_arg;
 
-    /* Called when a handler did what it must not: it failed, gave no answer, or another number of
-     * bytes than it promised. why is a sentence, borrowed for the call; NULL: nobody wants to know.
-     * Must not wait. Called from any thread that serves. */
+    /* Called when a handler did what it must not: it failed, took longer than handler_timeout_ms,
+     * gave no answer, or another number of bytes than it promised. why is a sentence, borrowed for
+     * the call; NULL: nobody wants to know. Must not wait. Called from any thread that serves. */
     void (*complain)(void *arg, const struct route *route, const char *why);
     void *complain_arg;
 };

@@ -185,6 +185,8 @@ def test_handler_timeout(site: Site) -> None:
             assert (a.status, a.closes) == (504, True)
             assert HANDLER_TIMEOUT - GRAIN <= watch.seconds < HANDLER_TIMEOUT + LATE
             wire.expect_end()
+        said = f'route "{path.partition("?")[0]}": the handler took longer than handler_timeout'
+        eventually(lambda: said in site.server.errors, what=said)
     assert site.tight.ask("/sleep?ms=1").status == 200
 
 

@@ -146,6 +146,8 @@ static int sleeping_run(struct exchange *x)
 
 static const struct exchange_entry sleeping_run_entry = {.run = sleeping_run};
 
+#define SLOW "/step: the handler took longer than handler_timeout"
+
 static void handler_timeout(void **state)
 {
     (void)state;
@@ -156,6 +158,8 @@ static void handler_timeout(void **state)
     assert_string_equal(rig.events, "b");
     expect_after(7000, TIMEOUT);
     assert_string_equal(rig.events, "bc");
+    assert_string_equal(rig.complaint, SLOW);
+    rig.complaint[0] = '\0';
     assert_true(rig_lingers());
     rig_disconnect();
     rig_route(4, "/step", &sleeping_run_entry);
@@ -165,10 +169,13 @@ static void handler_timeout(void **state)
     rig_expect(TIMEOUT);
     assert_int_equal(rig_now(), before + 7000);
     assert_string_equal(rig.events, "bcc");
+    assert_string_equal(rig.complaint, SLOW);
+    rig.complaint[0] = '\0';
     rig_disconnect();
     rig_connect();
     rig_say("GET /step?ms=6999 HTTP/1.1\r\nHost: x\r\n\r\n");
     rig_expect(RIG_OK "Content-Length: 5\r\n\r\nslept");
+    assert_string_equal(rig.complaint, "");
     assert_true(rig_is_idle());
 }
 
