@@ -154,7 +154,7 @@ install: all ## install the server below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -d $(DOC) && install -m644 $(DOCS) $(DOC)
 	$(Q)for f in $(EXAMPLES); do to=$(ETC)/$$f; \
 	    test -e $$to || test -L $$to || install -Dm644 conf/$$f $$to || exit 1; done
-	$(Q)$(if $(DESTDIR),:,echo "installed; next: $(PREFIX)/sbin/modus -t")
+	$(Q)$(if $(DESTDIR),:,echo "installed; next: $(PREFIX)/sbin/modus -t -c $(PREFIX)/etc/modus/modus.conf")
 
 uninstall: ## remove what install put there; what you changed stays
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/modus $(addprefix $(DOC)/,$(notdir $(DOCS)))
