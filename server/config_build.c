@@ -458,6 +458,17 @@ static int check_addresses(struct config_reader *r, const struct config *c)
     return 0;
 }
 
+/* Looked for last: who has mistyped something else in a listener should read of that first. */
+static int check_routes(struct config_reader *r, const struct config *c)
+{
+    for (size_t i = 0; i < c->listener_count; i++)
+        if (c->listeners[i].route_count == 0)
+            return config_fail(
+                r, c->listeners[i].line,
+                "an http listener needs a route, such as route \"/\" { text { ... } }");
+    return 0;
+}
+
 static int line_of(const struct config *c, const char *key)
 {
     return c->key_lines[config_keys_index(config_keys_top, key)];
@@ -495,5 +506,5 @@ int config_build(struct config_reader *r, cfg_t *root)
             return -1;
         c->listener_count++;
     }
-    return check_addresses(r, c);
+    return check_addresses(r, c) == 0 ? check_routes(r, c) : -1;
 }

@@ -132,6 +132,7 @@ BAD = {
     "no listener": ("# nothing\n", 1, "listen"),
     "two handlers": ('listen "127.0.0.1:0" {\n  route "/" {\n    text { }\n    echo { }\n  }\n}', 4, "second"),
     "no handler": ('listen "127.0.0.1:0" {\n  route "/" { }\n}', 2, "handler"),
+    "no route": (good() + 'listen "127.0.0.1:1" {\n  threads = 2\n}', good().count("\n") + 1, 'needs a route.*route "/" {'),
     "route without a slash": ('listen "127.0.0.1:0" {\n  route "a" { text { } }\n}', 2, "/"),
     "http handler for tcp": ('listen "127.0.0.1:0" {\n  protocol = tcp\n  text { }\n}', 3, "tcp"),
     "routes for tcp": ('listen "127.0.0.1:0" {\n  protocol = tcp\n  route "/" { echo { } }\n}', 3, "tcp"),

@@ -18,6 +18,7 @@
 #include "tests/unit/test_config_fake.h"
 
 #define L "listen 127.0.0.1:0 { "
+#define R "route / { text {} } "
 
 #define VALID_ON_TOP "; valid here: user, pid_file, error_log, log_level, drain_timeout, listen"
 #define VALID_IN_LISTEN                                                                            \
@@ -56,7 +57,7 @@ static void bad(const char *text, const char *expected)
 static void defaults(void **state)
 {
     (void)state;
-    struct config *c = good("listen \"127.0.0.1:8080\" {}");
+    struct config *c = good("listen \"127.0.0.1:8080\" { " R "}");
     assert_string_equal(c->file, "t.conf");
     assert_string_equal(c->folder, "/etc/modus");
     assert_string_equal(c->user, "");
@@ -88,7 +89,7 @@ static void defaults(void **state)
     assert_null(l->access_log);
     assert_int_equal(l->log_format, FORMAT_COMBINED);
     assert_int_equal(l->tls_count, 0);
-    assert_int_equal(l->route_count, 0);
+    assert_int_equal(l->route_count, 1);
     assert_int_equal(l->line, 1);
     config_free(c);
 }
@@ -97,7 +98,7 @@ static void top_keys(void **state)
 {
     (void)state;
     struct config *c = good("user = www-data\npid_file = \"\"\nerror_log = 'logs/e'\n"
-                            "log_level = debug\ndrain_timeout = 0\nlisten '*:80' {}");
+                            "log_level = debug\ndrain_timeout = 0\nlisten '*:80' { " R "}");
     assert_string_equal(c->user, "www-data");
     assert_string_equal(c->pid_file, "");
     assert_string_equal(c->error_log, "/etc/modus/logs/e");
@@ -177,10 +178,10 @@ static void borders(void **state)
     config_free(
         good(L "processes = 1 loops = 1 threads = 1 queue = 1 max_connections = 1 backlog = 1 "
                "queue_timeout = 1ms header_timeout = 1ms keepalive_timeout = 0 max_body_size = 0 "
-               "max_header_size = 1k }"));
-    config_free(
-        good(L "processes = 1024 threads = 4096 queue = 1048576 max_connections = 1000000 "
-               "backlog = 65535 queue_timeout = 1h send_timeout = 24h max_header_size = 1m }"));
+               "max_header_size = 1k " R "}"));
+    config_free(good(
+        L "processes = 1024 threads = 4096 queue = 1048576 max_connections = 1000000 "
+          "backlog = 65535 queue_timeout = 1h send_timeout = 24h max_header_size = 1m " R "}"));
     bad(L "processes = 0 }", "1: processes: 0 is out of range: 1 to 1024");
     bad(L "processes = many }", "1: processes: \"many\" is not a number or auto");
     bad(L "\nthreads = 4097 }", "2: threads: 4097 is out of range: 1 to 4096");
@@ -209,7 +210,7 @@ static void models(void **state)
     static const char *const names[] = {"process", "prefork", "thread-pool", "event-loop"};
     for (size_t i = 0; i < 4; i++) {
         char text[100];
-        snprintf(text, sizeof text, L "model = %s }", names[i]);
+        snprintf(text, sizeof text, L "model = %s " R "}", names[i]);
         struct config *c = good(text);
         assert_string_equal(c->listeners->model, names[i]);
         config_free(c);
@@ -232,8 +233,8 @@ static void reserved(void **state)
     bad(L "gil = on }", "1: \"gil\" is not in this build");
     bad(L "gil = maybe }", "1: gil: unknown word \"maybe\" "
                            "(false, true, no, yes, off or on)");
-    config_free(good(L "gil = false }"));
-    struct config *off = good(L "access_log = off }"); /* as nginx says it; never a file */
+    config_free(good(L "gil = false " R "}"));
+    struct config *off = good(L "access_log = off " R "}"); /* as nginx says it; never a file */
     assert_null(off->listeners[0].access_log);
     config_free(off);
     bad(L "gl = true }", "1: unknown word \"gl\" in listen" VALID_IN_LISTEN); /* not "gil" */
@@ -385,8 +386,8 @@ static void lines_of_errors(void **state)
 static void comments(void **state)
 {
     (void)state;
-    config_free(good("#\n//\n/**/ /***/ /* * / // # */" L "}# no line end after this"));
-    config_free(good(L "threads = 5# glued\nqueue = 6 #\n}//"));
+    config_free(good("#\n//\n/**/ /***/ /* * / // # */" L R "}# no line end after this"));
+    config_free(good(L "threads = 5# glued\nqueue = 6 #\n" R "}//"));
     bad("\n/* never closed *\n/ " L "}", "2: this comment is never closed: \"*/\" is missing");
     bad("/*/", "1: this comment is never closed: \"*/\" is missing");
     bad(L "threads = 60//5\n }", "1: threads: \"60//5\" is not a number");
@@ -453,10 +454,10 @@ static void sections(void **state)
 static void list_syntax(void **state)
 {
     (void)state;
-    struct config *c = good(L "also = '127.0.0.1:1' }"); /* one value needs no braces */
+    struct config *c = good(L "also = '127.0.0.1:1' " R "}"); /* one value needs no braces */
     assert_int_equal(c->listeners->address_count, 2);
     config_free(c);
-    c = good(L "also = {} }");
+    c = good(L "also = {} " R "}");
     assert_int_equal(c->listeners->address_count, 1);
     config_free(c);
     bad(L "also = { a b } }", "1: unexpected \"b\" where \",\" or \"}\" of the list was expected");
@@ -521,7 +522,7 @@ static void unknown_words(void **state)
 static void address_is(const char *text, const char *host, int port)
 {
     char file[300];
-    snprintf(file, sizeof file, "listen \"%s\" {}", text);
+    snprintf(file, sizeof file, "listen \"%s\" { " R "}", text);
     struct config *c = good(file);
     const struct config_address *a = c->listeners->addresses;
     assert_string_equal(a->text, text);
@@ -580,7 +581,7 @@ static void addresses(void **state)
 static void unix_addresses(void **state)
 {
     (void)state;
-    struct config *c = good("listen unix:/run/web { also = unix:web }");
+    struct config *c = good("listen unix:/run/web { also = unix:web " R "}");
     const struct config_address *a = c->listeners->addresses;
     assert_true(a[0].is_unix && a[1].is_unix);
     assert_string_equal(a[0].path, "/run/web");
@@ -591,10 +592,10 @@ static void unix_addresses(void **state)
         "2: \"unix:/etc/modus/a\" and \"unix:a\" of line 1 are the same or overlap");
     char path[200] = "/", text[300];
     memset(path + 1, 'x', 106);
-    snprintf(text, sizeof text, "listen unix:%s {}", path);
+    snprintf(text, sizeof text, "listen unix:%s { " R "}", path);
     config_free(good(text));
     strcat(path, "y");
-    snprintf(text, sizeof text, "listen unix:%s {}", path);
+    snprintf(text, sizeof text, "listen unix:%s { " R "}", path);
     bad(text, "1: the path of \"unix:/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\" is too long "
               "for a socket: "
               "108 bytes, at most 107");
@@ -613,11 +614,12 @@ static void clashes(void **state)
         "2: \"[::1]:80\" and \"[::]:80\" of line 1 are the same or overlap");
     bad("listen '[::1]:80' { also = '[0::1]:80' }",
         "1: \"[0::1]:80\" and \"[::1]:80\" of line 1 are the same or overlap");
-    config_free(good("listen '127.0.0.1:80' {} listen '127.0.0.2:80' {} listen '127.0.0.1:81' {} "
-                     "listen '[::]:80' {} listen '[::1]:81' {}"));
-    config_free(good("listen '0.0.0.0:80' { also = '[::]:80' }"));
-    config_free(good(
-        "listen '127.0.0.1:0' {} listen '127.0.0.1:0' { also = '127.0.0.1:0' }")); /* any ports */
+    config_free(good("listen '127.0.0.1:80' { " R "} listen '127.0.0.2:80' { " R
+                     "} listen '127.0.0.1:81' { " R "} "
+                     "listen '[::]:80' { " R "} listen '[::1]:81' { " R "}"));
+    config_free(good("listen '0.0.0.0:80' { also = '[::]:80' " R "}"));
+    config_free(good("listen '127.0.0.1:0' { " R "} listen '127.0.0.1:0' { also = '127.0.0.1:0' " R
+                     "}")); /* any ports */
 }
 
 /* --- routes and handlers ------------------------------------------------------------------ */
@@ -651,6 +653,10 @@ static void routes(void **state)
 static void route_handlers(void **state)
 {
     (void)state;
+    bad("user = a\n" L "}",
+        "2: an http listener needs a route, such as route \"/\" { text { ... } }");
+    bad(L R "}\nlisten '127.0.0.1:1' {\n}",
+        "2: an http listener needs a route, such as route \"/\" { text { ... } }");
     bad(L "\nroute / { } }",
         "2: a route needs one handler section, of: text, static, echo, status");
     bad(L "route / { text {}\n static { root = a } } }",
@@ -793,7 +799,7 @@ static void bad_file(const char *path, const char *expected)
 static void files(void **state)
 {
     (void)state;
-    static const char text[] = "pid_file = p\nlisten '127.0.0.1:0' {}";
+    static const char text[] = "pid_file = p\nlisten '127.0.0.1:0' { " R "}";
     char path[200], expected[200];
     snprintf(path, sizeof path, "%s/../%s/m.conf", folder, strrchr(folder, '/') + 1);
     write_file(path, text, sizeof text - 1);
@@ -817,7 +823,7 @@ static void files(void **state)
 static void file_size(void **state)
 {
     (void)state;
-    static const char text[] = "listen '127.0.0.1:0' {}\n";
+    static const char text[] = "listen '127.0.0.1:0' { " R "}\n";
     char path[200];
     size_t most = 1 << 20;
     char *big = malloc(most + 1);
@@ -836,9 +842,10 @@ static void file_size(void **state)
 static void here(void **state)
 {
     (void)state;
+    static const char text[] = "listen '127.0.0.1:0' { " R "}";
     char *cwd = getcwd(NULL, 0);
     assert_int_equal(chdir(folder), 0);
-    write_file("m.conf", "listen '127.0.0.1:0' {}", 23);
+    write_file("m.conf", text, sizeof text - 1);
     struct config *c = config_read("m.conf", why, sizeof why);
     assert_non_null(c);
     assert_string_equal(c->folder, folder);
@@ -859,7 +866,8 @@ static void messages(void **state)
     assert_null(config_parse("t.conf", "/", "usr = a", 7, NULL, 0));
     assert_null(config_parse("a\nb", "/", "usr = a", 7, why, sizeof why));
     assert_string_equal(why, "a?b:1: unknown word \"usr\"; did you mean \"user\"?");
-    struct config *c = config_parse("t", "/", "pid_file = p listen unix:x {}", 29, why, sizeof why);
+    static const char text[] = "pid_file = p listen unix:x { " R "}";
+    struct config *c = config_parse("t", "/", text, sizeof text - 1, why, sizeof why);
     assert_string_equal(c->pid_file, "/p"); /* not //p */
     config_free(c);
 }
@@ -1015,9 +1023,9 @@ static void many_sections(void **state)
 {
     (void)state;
     struct text t = {0};
-    many(&t, "listen 127.0.0.1:", " { threads = 1 }\n", 256);
+    many(&t, "listen 127.0.0.1:", " { threads = 1 " R "}\n", 256);
     answered(&t, NULL);
-    many(&t, "listen 127.0.0.1:", " { threads = 1 }\n", 257);
+    many(&t, "listen 127.0.0.1:", " { threads = 1 " R "}\n", 257);
     answered(&t, "257: more than 256 listeners");
     add(&t, L);
     many(&t, "\nroute /", " { text {} }", 2047);
@@ -1028,8 +1036,8 @@ static void many_sections(void **state)
     add(&t, "}");
     answered(&t, "2049: more than 4096 sections in one file");
     add(&t, L);
-    repeat(&t, "\ntls { certificate = a key = b }", 4095);
-    add(&t, "}");
+    repeat(&t, "\ntls { certificate = a key = b }", 4093);
+    add(&t, R "}");
     answered(&t, NULL);
 }
 
@@ -1039,7 +1047,7 @@ static void many_addresses(void **state)
     struct text t = {0};
     add(&t, "listen 127.0.0.1:2000 { also = {");
     many(&t, "'127.0.0.2:", "',", 1023);
-    add(&t, "} }");
+    add(&t, "} " R "}");
     answered(&t, NULL);
     add(&t, "listen 127.0.0.1:2000 { also = {\n");
     many(&t, "'127.0.0.2:", "',", 1024);

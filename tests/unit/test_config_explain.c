@@ -16,6 +16,8 @@
 #include "server/config_reader.h"
 #include "tests/unit/test_config_fake.h"
 
+#define R "route / { text {} } "
+
 /* The output for a file, for free(). */
 static char *explained(const char *text)
 {
@@ -93,7 +95,7 @@ static void origins(void **state)
     has(out, "access_log", "access_log \"/etc/modus/logs/a\" t.conf:7");
     has(out, "log_format", "log_format combined default");
     free(out);
-    out = explained("listen unix:w {}");
+    out = explained("listen unix:w { " R "}");
     has(out, "keepalive_timeout", "keepalive_timeout 5s default"); /* the model's own */
     has(out, "listen", "listen \"unix:w\" t.conf:1");
     has(out, "access_log", "access_log \"\" default");
@@ -144,18 +146,18 @@ static void completeness(void **state)
 static void unused(void **state)
 {
     (void)state;
-    char *out = explained("listen 127.0.0.1:0 { processes = 3 }");
+    char *out = explained("listen 127.0.0.1:0 { processes = 3 " R "}");
     has(out, "processes", "processes 3 t.conf:1 not used by thread-pool");
     has(out, "loops", "loops auto default not used by thread-pool");
     has(out, "threads", "threads 64 default");
     has(out, "queue_timeout", "queue_timeout 10s default");
     has(out, "backlog", "backlog 1024 default");
     free(out);
-    out = explained("listen 127.0.0.1:0 { model = process }");
+    out = explained("listen 127.0.0.1:0 { model = process " R "}");
     has(out, "queue_timeout", "queue_timeout 10s default not used by process");
     has(out, "max_connections", "max_connections 10000 default");
     free(out);
-    out = explained("listen 127.0.0.1:0 { model = prefork }");
+    out = explained("listen 127.0.0.1:0 { model = prefork " R "}");
     has(out, "processes", "processes auto default");
     has(out, "threads", "threads 64 default not used by prefork");
     free(out);
@@ -193,8 +195,8 @@ static void long_values(void **state)
 static void costs(void **state)
 {
     (void)state;
-    char *out =
-        explained("listen 127.0.0.1:1 { model = process } listen 127.0.0.1:2 { model = prefork }");
+    char *out = explained("listen 127.0.0.1:1 { model = process " R
+                          "} listen 127.0.0.1:2 { model = prefork " R "}");
     has(out, "127.0.0.1:1", "127.0.0.1:1 process 2 8 2048 5 MiB");
     has(out, "127.0.0.1:2", "127.0.0.1:2 prefork 2 8 2048 5 MiB");
     has(out, "total", "total 4 16 4096 10 MiB");
@@ -210,13 +212,13 @@ static void open_files(void **state)
         skip();
     struct rlimit less = {1024, 1024};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &less), 0);
-    char *out = explained("listen 127.0.0.1:1 {}");
+    char *out = explained("listen 127.0.0.1:1 { " R "}");
     has(out, "Open",
         "Open files: a process of 127.0.0.1:1 may need 1024; it gets 1024 (ulimit -Hn): enough.");
     free(out);
     less.rlim_max = less.rlim_cur = 1023; /* the last of this program to need more */
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &less), 0);
-    out = explained("listen 127.0.0.1:1 {}");
+    out = explained("listen 127.0.0.1:1 { " R "}");
     has(out, "Open",
         "Open files: a process of 127.0.0.1:1 may need 1024; it gets 1023 (ulimit -Hn): NOT "
         "ENOUGH.");
