@@ -147,7 +147,7 @@ stats: ## medians and the longest functions; never fails
 ETC      = $(DESTDIR)$(PREFIX)/etc/modus
 DOC      = $(DESTDIR)$(PREFIX)/share/doc/modus
 EXAMPLES = modus.conf $(patsubst conf/%,%,$(shell find conf/www -type f))
-DOCS     = README.md LICENSE conf/production.conf conf/reference.conf
+DOCS     = README.md LICENSE conf/production.conf conf/reference.conf conf/modus.service
 
 install: all ## install the server below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus
