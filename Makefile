@@ -139,7 +139,7 @@ run: packages-build ## install what is missing, build, serve conf/modus.conf
 headers: ## each header compiles alone, and includes point one way
 	$(Q)sh tests/headers.sh '$(CC)' '$(ALL_CPPFLAGS) $(WARNINGS)' $(HEADERS)
 
-stats: ## medians and the longest functions; never fails
+stats: ## medians and the longest functions (needs universal-ctags); never fails
 	$(Q)sh tests/stats.sh $(ROOMS)
 
 # The configuration and the example site are yours once they are there: never overwritten, and

@@ -1,7 +1,10 @@
 #!/bin/sh
 # stats.sh ROOM...: how long files and functions are, a room a line, and the ten longest functions.
 # Looked at in review; it never fails a build.
-command -v ctags >/dev/null || { echo "stats: needs universal-ctags"; exit 0; }
+command -v ctags >/dev/null || {
+    echo "stats: needs universal-ctags; as root, run: apt-get install universal-ctags"
+    exit 0
+}
 lengths() {
     find "$@" -name '*.c' | xargs ctags -f - --fields=+ne --kinds-C=f 2>/dev/null |
     awk -F'\t' '{ n = e = 0
