@@ -246,7 +246,8 @@ static void stop(struct master *m)
     m->stop_ms = now_ms;
     long long limit_ms = m->config->drain_timeout_ms;
     bool whole = limit_ms % 1000 == 0;
-    log_info("stopping: requests in progress may take up to %lld %s",
+    log_info("stopping: requests in progress may take up to %lld %s; a second signal (Ctrl-C, "
+             "TERM) ends them at once",
              whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
     m->stopping = true;
     for (size_t i = 0; i < m->listener_count; i++)

@@ -3,6 +3,7 @@ import contextlib
 import errno
 import os
 import pwd
+import re
 import resource
 import signal
 import socket
@@ -89,6 +90,7 @@ def test_graceful_stop(serve, model: Model, secure_or_not, stop: signal.Signals)
         watch = Stopwatch()
         server.signal(stop)
         idle.expect_end()
+        assert re.search(r"stopping: .* up to \d+ m?s; a second signal \(Ctrl-C, TERM\) ends them at once\n", server.errors)
         assert watch.seconds < 0.35 * SLOW, "an idle connection closes at once"
         half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
         a = half.answer()
