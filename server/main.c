@@ -21,7 +21,7 @@ static const char usage[] =
     "       modus explain [-c FILE]   effective values, and what they may cost\n"
     "       modus models              the concurrency models\n"
     "       modus handlers            the handlers and their options\n"
-    "       modus --version | -V | --help | -h\n"
+    "       modus --version | -v | --help | -h\n"
     "\n"
     "FILE is conf/modus.conf unless given, or " MODUS_PREFIX
     "/etc/modus/modus.conf if that is not there.\n"
@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 {
     struct command command = {0};
     title_init(argc, argv);
-    if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
+    if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcasecmp(argv[1], "-v") == 0))
         return print_version();
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         fputs(usage, stdout);

@@ -37,7 +37,7 @@ def good(model: Model | None = None, **options) -> str:
 # --- words ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", ["--version", "-V"])
+@pytest.mark.parametrize("word", ["--version", "-V", "-v"])
 def test_version(word: str) -> None:
     done = modus(word)
     assert done.returncode == 0
