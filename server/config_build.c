@@ -60,9 +60,10 @@ static int fill_path(struct config_reader *r, const struct key *k, const char **
     bool word = config_keys_is_word(k, text);
     if (!word && *text == '\0')
         return fail_key(r, line, k, "needs a path");
-    if (k->not_word && strcmp(text, k->not_word) == 0)
-        return config_fail(r, line, "%s can't be %s; take %s, or ./%s for a file of that name",
-                           k->name, text, k->word, text);
+    if (config_keys_is_no_word(k, text))
+        return config_fail(r, line,
+                           "%s can't be %s; take %s or a path, ./%s for a file of that name",
+                           k->name, text, k->instead, text);
     *member = word ? config_keep_text(r, text) : config_keep_path(r, text);
     return *member ? 0 : -1;
 }

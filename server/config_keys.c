@@ -19,6 +19,8 @@ static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const protocols[] = {"http", "tcp", NULL};
 static const char *const formats[] = {"combined", "common", "json", NULL};
 static const char *const streams[] = {"stdout", "stderr", NULL};
+static const char *const no_error_logs[] = {"stdout", "on", "off", NULL};
+static const char *const no_access_logs[] = {"on", "true", "yes", NULL};
 static const char *const versions[] = {"1.2", "1.3", NULL};
 
 #define TOP(member)    offsetof(struct config, member)
@@ -29,7 +31,7 @@ const struct key config_keys_top[] = {
     {"user", KEY_STRING, TOP(user), .value = ""},
     {"pid_file", KEY_PATH, TOP(pid_file), .value = "modus.pid", .word = ""},
     {"error_log", KEY_PATH, TOP(error_log), .value = "stderr", .word = "stderr",
-     .not_word = "stdout"},
+     .not_words = no_error_logs, .instead = "stderr"},
     {"log_level", KEY_CHOICE, TOP(log_level), .value = "info", .choices = levels},
     {"drain_timeout", KEY_DURATION, TOP(drain_timeout_ms), .value = "30s", .max = DAY},
     {0},
@@ -64,7 +66,7 @@ const struct key config_keys_listen[] = {
     {"max_body_size", KEY_SIZE, LISTEN(max_body_size), .value = "1m", .max = 1024 * GIB,
      .http_only = true},
     {"access_log", KEY_PATH, LISTEN(access_log), .value = "", .word = "", .none = "off",
-     .choices = streams},
+     .choices = streams, .not_words = no_access_logs, .instead = "stdout, stderr, off"},
     {"log_format", KEY_CHOICE, LISTEN(log_format), .value = "combined", .choices = formats},
     {0},
 };
@@ -95,6 +97,11 @@ static bool is_one_of(const char *text, const char *const *words)
 bool config_keys_is_word(const struct key *k, const char *text)
 {
     return (k->word && strcmp(text, k->word) == 0) || is_one_of(text, k->choices);
+}
+
+bool config_keys_is_no_word(const struct key *k, const char *text)
+{
+    return is_one_of(text, k->not_words);
 }
 
 int config_keys_index(const struct key *keys, const char *name)

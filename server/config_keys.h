@@ -29,11 +29,12 @@ struct key {
     size_t offset;
     const char *value; /* default, as it would stand in the file; NULL: see unset */
     int64_t min, max;
-    const char *const *choices; /* CHOICE: all words; PATH: further values that are no path */
-    const char *word;           /* PATH: a value that is no path, such as "" or "stderr" */
-    const char *none;           /* PATH: another way to write "" */
-    const char *not_word;       /* PATH: taken for a word by whoever writes it, and not one here */
-    bool http_only;             /* with protocol = tcp nothing depends on it */
+    const char *const *choices;   /* CHOICE: all words; PATH: further values that are no path */
+    const char *word;             /* PATH: a value that is no path, such as "" or "stderr" */
+    const char *none;             /* PATH: another way to write "" */
+    const char *const *not_words; /* PATH: taken for words by who writes them, and none here */
+    const char *instead;          /* PATH: what to take instead of those */
+    bool http_only;               /* with protocol = tcp nothing depends on it */
     bool optional; /* no default here: unset is kept, for the model; else it must be given */
     int64_t unset;
 };
@@ -45,6 +46,8 @@ extern const struct key config_keys_tls[];
 size_t config_keys_count(const struct key *keys);
 /* PATH: does text stand for itself, and not for a file? */
 bool config_keys_is_word(const struct key *k, const char *text);
+/* PATH: would who writes text mean something else than a file? */
+bool config_keys_is_no_word(const struct key *k, const char *text);
 /* -1: no such key. */
 int config_keys_index(const struct key *keys, const char *name);
 

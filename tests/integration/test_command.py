@@ -144,6 +144,7 @@ BAD = {
     "control": ('# x\ncontrol = "modus.sock"\n' + good(), 2, "control.*not in this build"),
     "lab": ('lab { }\n' + good(), 1, "lab.*not in this build"),
     "error log on standard output": ('error_log = "stdout"\n' + good(), 1, "error_log.*stderr"),
+    "access log that is only on": ('listen "127.0.0.1:0" {\n  access_log = on\n}', 2, "access_log.*stdout, stderr, off or a path"),
     "hybrid": ('listen "127.0.0.1:0" {\n  model = hybrid\n}', 2, "not in this build"),
     "coroutine": ('listen "127.0.0.1:0" {\n  model = coroutine\n}', 2, "not in this build"),
     "gil": ('listen "127.0.0.1:0" {\n  gil = true\n}', 2, "not in this build"),

@@ -202,6 +202,10 @@ static void borders(void **state)
                                     "(debug, info, warn or error)");
     bad("drain_timeout = 25h\n" L "}", "1: drain_timeout: 25h is out of range: 0 to 24h");
     bad("error_log = ''\n" L "}", "1: error_log: needs a path");
+    bad("error_log = off\n" L "}", "1: error_log can't be off; take stderr or a path, ./off for a "
+                                   "file of that name");
+    bad(L "\naccess_log = on }", "2: access_log can't be on; take stdout, stderr, off or a path, "
+                                 "./on for a file of that name");
 }
 
 static void models(void **state)
