@@ -84,7 +84,9 @@ static void copy(char out[VALUE_SIZE], const char *text)
 
 static void show_path(const struct key *k, const char *text, char out[VALUE_SIZE])
 {
-    if (*text && config_keys_is_word(k, text))
+    if (!*text && k->none)
+        copy(out, k->none);
+    else if (*text && config_keys_is_word(k, text))
         copy(out, text);
     else
         show_string(text, VALUE_SIZE, out);

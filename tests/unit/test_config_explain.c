@@ -98,7 +98,7 @@ static void origins(void **state)
     out = explained("listen unix:w { " R "}");
     has(out, "keepalive_timeout", "keepalive_timeout 5s default"); /* the model's own */
     has(out, "listen", "listen \"unix:w\" t.conf:1");
-    has(out, "access_log", "access_log \"\" default");
+    has(out, "access_log", "access_log off default");
     free(out);
 }
 
