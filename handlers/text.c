@@ -29,6 +29,10 @@ static int text_open(void *conf, const struct handler_env *env, char *why, size_
             snprintf(why, why_size, "type holds a control character, which no header may");
             return -1;
         }
+    if (*c->body && (c->status == 204 || c->status == 205 || c->status == 304)) {
+        snprintf(why, why_size, "an answer of status %d has no body", (int)c->status);
+        return -1;
+    }
     return 0;
 }
 

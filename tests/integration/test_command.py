@@ -138,6 +138,7 @@ BAD = {
     "routes for tcp": ('listen "127.0.0.1:0" {\n  protocol = tcp\n  route "/" { echo { } }\n}', 3, "tcp"),
     "folder that is not there": ('listen "127.0.0.1:0" {\n  route "/" {\n    static { root = "nowhere" } } }', 3, "nowhere"),
     "option that must be given": ('listen "127.0.0.1:0" {\n  route "/" {\n    static { } } }', 3, "root"),
+    "body that no client gets": ('listen "127.0.0.1:0" {\n  route "/" {\n    text { status = 205 body = "x" } } }', 3, "205 has no body"),
     "user that is not there": ('user = "nobody-of-that-name"\n' + good(), 1, "nobody-of-that-name"),
     "nothing near on top": ('server = "x"\n' + good(), 1, "valid here: .*user.*listen"),
     "nothing near in a section": ('listen "127.0.0.1:0" {\n  upstream = "x"\n}', 2, "valid here: .*model.*route"),
@@ -157,7 +158,7 @@ def test_bad_files(config, text: str, line: int, words: str) -> None:
     """The same sentence for a check and for a start, on one line, with file and line."""
     file = config(text)
     for command in (["-t"], [], ["explain"]):
-        if command == ["explain"] and ("user" in words or "nowhere" in words or "nobody" in words):
+        if command == ["explain"] and ("user" in words or "nowhere" in words or "nobody" in words or "no body" in words):
             continue  # it only reads the file
         done = modus(*command, "-c", file)
         assert done.returncode == 1

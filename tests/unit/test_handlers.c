@@ -45,6 +45,34 @@ static void table(void **state)
     assert_null(handler_find("nothing"));
 }
 
+/* --- text ------------------------------------------------------------------------------------- */
+
+/* Matches the options of text. */
+struct text_conf {
+    const char *body, *type;
+    int64_t status;
+};
+
+static void text_without_body(void **state)
+{
+    (void)state;
+    static const int bare[] = {204, 205, 304};
+    const struct handler *h = handler_find("text");
+    struct handler_env env = {NULL};
+    char why[200];
+    for (size_t i = 0; i < 3; i++) {
+        struct text_conf conf = {"x", "text/plain", bare[i]};
+        char expected[100];
+        snprintf(expected, sizeof expected, "an answer of status %d has no body", bare[i]);
+        assert_int_equal(h->open(&conf, &env, why, sizeof why), -1);
+        assert_string_equal(why, expected);
+        conf.body = "";
+        assert_int_equal(h->open(&conf, &env, why, sizeof why), 0);
+    }
+    struct text_conf conf = {"x", "text/plain", 404};
+    assert_int_equal(h->open(&conf, &env, why, sizeof why), 0);
+}
+
 /* --- echo ------------------------------------------------------------------------------------- */
 
 static void echo_with_length(void **state)
@@ -198,9 +226,13 @@ static void spinning(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table),          cmocka_unit_test(echo_with_length),
-        cmocka_unit_test(echo_in_pieces), cmocka_unit_test(echo_without_length),
-        cmocka_unit_test(echo_cancelled), cmocka_unit_test(sleeping),
+        cmocka_unit_test(table),
+        cmocka_unit_test(text_without_body),
+        cmocka_unit_test(echo_with_length),
+        cmocka_unit_test(echo_in_pieces),
+        cmocka_unit_test(echo_without_length),
+        cmocka_unit_test(echo_cancelled),
+        cmocka_unit_test(sleeping),
         cmocka_unit_test(spinning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
