@@ -310,6 +310,18 @@ static bool is_reserved(const char *section, const struct token *t)
     return config_words_reserved(section, word);
 }
 
+/* In a route stand handlers alone: then it helps to read which there are. */
+static int fail_reserved(struct pass *p, const struct level *l, const struct token *t)
+{
+    char all[256] = "";
+    size_t n = 0;
+    bool handlers = strcmp(l->name, "route") == 0;
+    for (const cfg_opt_t *w = l->words; handlers && w->name && n < sizeof all; w++)
+        n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", n ? ", " : " (", w->name);
+    return config_fail(p->reader, t->line, "\"%s\" is not in this build%s%s",
+                       value_shown(t->at, t->len).text, all, n ? ")" : "");
+}
+
 static int unknown_nearest(struct pass *p, const struct level *l, const struct token *t)
 {
     struct value_nearest near = {.word = t->at, .len = t->len};
@@ -334,7 +346,7 @@ static int unknown_word(struct pass *p, const struct level *l, const struct toke
 {
     struct value_shown shown = value_shown(t->at, t->len);
     if (is_reserved(l->name, t))
-        return config_fail(p->reader, t->line, "\"%s\" is not in this build", shown.text);
+        return fail_reserved(p, l, t);
     for (const struct level *o = l->outer; o; o = o->outer)
         if (find_word(o->words, t))
             return config_fail(

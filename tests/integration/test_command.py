@@ -149,6 +149,7 @@ BAD = {
     "hybrid": ('listen "127.0.0.1:0" {\n  model = hybrid\n}', 2, "not in this build"),
     "coroutine": ('listen "127.0.0.1:0" {\n  model = coroutine\n}', 2, "not in this build"),
     "gil": ('listen "127.0.0.1:0" {\n  gil = true\n}', 2, "not in this build"),
+    "reserved handler": ('listen "127.0.0.1:0" {\n  route "/" { proxy { } }\n}', 2, "not in this build .*static.*status"),
     "reserved key": ('listen "127.0.0.1:0" {\n  worker_requests = 5\n}', 2, "not in this build"),
 }
 

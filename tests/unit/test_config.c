@@ -248,7 +248,8 @@ static void reserved(void **state)
     bad(L "route / {\nstatus {\ncontrol = yes } } }", "3: \"control\" is not in this build");
     bad("\ncontrol = modus.sock\n" L "}", "2: \"control\" is not in this build");
     bad(L "}\nlab { }", "2: \"lab\" is not in this build");
-    bad(L "route / {\nproxy { } } }", "2: \"proxy\" is not in this build");
+    bad(L "route / {\nproxy { } } }",
+        "2: \"proxy\" is not in this build (text, static, echo, pipe, status)");
 }
 
 /* --- strings ------------------------------------------------------------------------------ */
