@@ -40,20 +40,30 @@ static bool may_say(struct route_faults *f, const char *why)
     return true;
 }
 
+static void say(const struct listener *l, const struct route *route, const char *what)
+{
+    if (l->service.duplex)
+        log_error("%s: %s", listener_name(l), what);
+    else
+        log_error("%s: route \"%.*s\": %s", listener_name(l), (int)route->prefix.len,
+                  route->prefix.at, what);
+}
+
 static void complain(void *arg, const struct route *route, const char *why)
 {
     const struct listener *l = arg;
     struct route_faults *f = &l->faults[route - l->routes];
-    int len = (int)route->prefix.len;
+    char count[100];
     if (!may_say(f, why)) {
         atomic_fetch_add(&f->unsaid, 1);
         return;
     }
     unsigned more = atomic_exchange(&f->unsaid, 0);
-    log_error("%s: route \"%.*s\": %s", listener_name(l), len, route->prefix.at, why);
-    if (more)
-        log_error("%s: route \"%.*s\": the like happened %u more times since its last such line",
-                  listener_name(l), len, route->prefix.at, more);
+    say(l, route, why);
+    if (!more)
+        return;
+    snprintf(count, sizeof count, "the like happened %u more times since its last such line", more);
+    say(l, route, count);
 }
 
 static int by_length(const void *a, const void *b)

@@ -117,11 +117,26 @@ static void another_reason(void **state)
     a_second_later();
 }
 
+/* A tcp listener has no routes to name. */
+static void no_route(void **state)
+{
+    (void)state;
+    listener.service.duplex = true;
+    say("/a", "fails");
+    say("/a", "fails");
+    a_second_later();
+    say("/a", "fails");
+    said("127.0.0.1:80: fails\n127.0.0.1:80: fails\n"
+         "127.0.0.1:80: the like happened 1 more times since its last such line\n");
+    listener.service.duplex = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_route),
         cmocka_unit_test(another_reason),
+        cmocka_unit_test(no_route),
     };
     return cmocka_run_group_tests(tests, start, end);
 }
