@@ -48,6 +48,8 @@ enum modus_result {
     X(-EOVERFLOW, "EOVERFLOW", "more given back than was taken, or a table is full")               \
     X(-ENOMEM, "ENOMEM", "out of memory")                                                          \
     X(-ECHILD, "ECHILD", "the identity belongs to the parent: join again after fork")              \
+    X(-ESRCH, "ESRCH", "not started")                                                              \
+    X(-EALREADY, "EALREADY", "started already")                                                    \
     X(-EBUSY, "EBUSY", "still in use")                                                             \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
