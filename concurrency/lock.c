@@ -112,7 +112,7 @@ static bool resign(struct modus_lock *lock, uint32_t me)
     if (atomic_compare_exchange_strong(&lock->heir, &expected, 0))
         return false;
     while (atomic_load(&lock->heir) == GRANTING)
-        modus_park(MODUS_THREAD, &lock->heir, GRANTING, MODUS_FOREVER, NULL);
+        modus_park_deaf(MODUS_THREAD, &lock->heir, GRANTING, MODUS_FOREVER, NULL);
     return (atomic_load(&lock->word) & TID) == me;
 }
 
@@ -127,7 +127,7 @@ static int wait_as_heir(struct modus_lock *lock, uint32_t me, int64_t deadline)
         return -EAGAIN;
     bool owned = take_or_mark(lock, me, SLEEPERS | HEIR, &held);
     while (!owned && rc == 0 && atomic_load(&lock->heir) == me)
-        rc = modus_park(MODUS_THREAD, &lock->heir, me, deadline, NULL);
+        rc = modus_park_deaf(MODUS_THREAD, &lock->heir, me, deadline, NULL);
     if (resign(lock, me) || owned)
         return 0;
     return rc == -ETIMEDOUT ? rc : -EAGAIN;
@@ -146,7 +146,7 @@ static int acquire_slow(struct modus_lock *lock, uint32_t me, int64_t deadline)
             since = now;
         if (now - since > STARVED_NS)
             rc = wait_as_heir(lock, me, deadline);
-        if (rc == -EAGAIN && modus_park(MODUS_THREAD, &lock->word, held, deadline, NULL) < 0)
+        if (rc == -EAGAIN && modus_park_deaf(MODUS_THREAD, &lock->word, held, deadline, NULL) < 0)
             return -ETIMEDOUT;
         if (rc != -EAGAIN)
             return rc;
@@ -164,9 +164,16 @@ static int thread_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
         rc = 0;
     else if ((atomic_load_explicit(&lock->word, memory_order_relaxed) & TID) == me)
         rc = -EDEADLK;
-    else if (ns != 0)
-        rc = acquire_slow(lock, me, ns == MODUS_FOREVER ? ns : deadline);
     TSAN_AFTER_LOCK(lock, rc == 0 ? (ns == 0 ? TSAN_TRY : 0) : TSAN_FAILED);
+    if (rc != -EAGAIN || ns == 0)
+        return rc;
+    /* Not between those two: there the sanitizer is blind, and a coroutine that waits lets others
+     * run. */
+    rc = acquire_slow(lock, me, ns == MODUS_FOREVER ? ns : deadline);
+    if (rc == 0) {
+        TSAN_BEFORE_LOCK(lock, TSAN_TRY);
+        TSAN_AFTER_LOCK(lock, TSAN_TRY);
+    }
     return rc;
 }
 

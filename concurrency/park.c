@@ -6,11 +6,12 @@
  * sleep that is cut short by a signal goes on with the same deadline. EINTR counts as a wake-up
  * without reason: the caller looks again anyway.
  *
- * A coroutine back-end becomes a third row: its park() queues the running coroutine under the word
- * and switches to the loop, its unpark() looks there before, or after, the futex row does. That is
- * why callers pass only (word, expected, deadline) and never see a futex.
+ * A coroutine does not sleep here: its scheduler takes its park over, and puts it into the lot, where
+ * an unpark looks first (lot.h). That is why callers pass only (word, expected, deadline) and never
+ * see a futex.
  */
 #include "concurrency/park.h"
+#include "concurrency/lot.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -123,20 +124,43 @@ struct modus_park_stats modus_park_stats(void)
     return stats;
 }
 
-int modus_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
-               const struct modus_watch *watch)
-{
-    int saved = errno, rc = backends[scope].park(word, expected, deadline, watch);
+_Thread_local int (*modus_park_instead)(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+                                        bool deaf);
 
+static int park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+                const struct modus_watch *watch, bool deaf)
+{
+    int saved = errno, rc;
+
+    if (modus_park_instead && scope == MODUS_THREAD)
+        rc = modus_park_instead(word, expected, deadline, deaf);
+    else
+        rc = backends[scope].park(word, expected, deadline, watch);
     stats.parks++;
     errno = saved;
     return rc;
 }
 
+int modus_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+               const struct modus_watch *watch)
+{
+    return park(scope, word, expected, deadline, watch, false);
+}
+
+int modus_park_deaf(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected,
+                    int64_t deadline, const struct modus_watch *watch)
+{
+    return park(scope, word, expected, deadline, watch, true);
+}
+
 int modus_unpark(enum modus_scope scope, _Atomic uint32_t *word, int n)
 {
-    int saved = errno, woken = backends[scope].unpark(word, n);
+    int saved = errno, woken = 0;
 
+    if (scope == MODUS_THREAD && atomic_load(&modus_lot_count) > 0)
+        woken = modus_lot_wake(word, n);
+    if (woken < n)
+        woken += backends[scope].unpark(word, n - woken);
     stats.unparks++;
     errno = saved;
     return woken;

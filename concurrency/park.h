@@ -24,6 +24,7 @@
 #define CONCURRENCY_PARK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "concurrency/result.h"
@@ -48,10 +49,15 @@ void modus_watch_look(struct modus_watch *watch, const void *object);
  * (absolute CLOCK_MONOTONIC ns, or MODUS_FOREVER). watch may be NULL; in process scope without an
  * epoch (object outside of any arena), or on a kernel without futex_waitv (before 5.16), the sleep
  * ends after 1 s at most, so that the caller looks again. Returns 0, also for no reason, or
- * -ETIMEDOUT. Blocks. Signals do not surface.
+ * -ETIMEDOUT; in a coroutine that is cancelled MODUS_CANCELED. Blocks; a coroutine lets others go
+ * on. Signals do not surface.
  * Safe from: any thread and process, a forked child; not from signal handlers. */
 int modus_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
                const struct modus_watch *watch);
+
+/* modus_park for waits that a cancelled coroutine (coroutine.h) does not break off: a lock's. */
+int modus_park_deaf(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected,
+                    int64_t deadline, const struct modus_watch *watch);
 
 /* Wake up to n sleepers on word, the longest sleeping first; returns how many. n INT_MAX: all. The
  * word is not read, so it may already have been freed or be used for something else; whoever then
@@ -75,5 +81,11 @@ struct modus_park_ops {
                 const struct modus_watch *watch);
     int (*unpark)(_Atomic uint32_t *word, int n);
 };
+
+/* How the calling thread sleeps on words of thread scope while it runs a coroutine; else NULL. Set
+ * by the scheduler alone. */
+extern _Thread_local int (*modus_park_instead)(_Atomic uint32_t *word, uint32_t expected,
+                                               int64_t deadline, bool deaf)
+    __attribute__((tls_model("initial-exec")));
 
 #endif
