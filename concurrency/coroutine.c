@@ -21,6 +21,7 @@
 
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ struct modus_co {
     _Atomic uint32_t ended; /* what joiners wait for */
     _Atomic uint32_t never; /* what a sleeper waits for */
     atomic_bool cancelled;
+    _Atomic uint32_t cancellers;     /* in the call: it does not end meanwhile */
     bool deaf;                       /* to that, in this wait */
     struct modus_co *next_cancelled; /* in the loop's list */
     struct modus_stack stack;
@@ -65,6 +67,7 @@ struct loop {
     uint64_t live;
     unsigned fds; /* descriptors that are waited for */
     struct modus_timers timers;
+    _Atomic uint32_t callers;             /* threads in a call that uses the loop */
     _Atomic(struct modus_co *) inbox;     /* made ready by other threads, the last first */
     _Atomic(struct modus_co *) cancelled; /* to be looked at */
     struct modus_co *over;                /* has ended: its stack is free once we are off it */
@@ -111,12 +114,14 @@ static void make_ready(struct modus_co *co)
         append(loop, co);
         return;
     }
+    atomic_fetch_add(&loop->callers, 1); /* once it is in the inbox it may be the last to end */
     struct modus_co *head = atomic_load(&loop->inbox);
     do
         co->next = head;
     while (!atomic_compare_exchange_weak(&loop->inbox, &head, co));
     if (!head)
         uv_async_send(&loop->bell);
+    atomic_fetch_sub(&loop->callers, 1);
 }
 
 static struct modus_co *co_of_entry(struct modus_lot_entry *entry)
@@ -320,6 +325,8 @@ static int open_loop(struct loop *loop)
 
 static void close_loop(struct loop *loop)
 {
+    while (atomic_load(&loop->callers)) /* for a moment */
+        sched_yield();
     uv_close((uv_handle_t *)&loop->timer, NULL);
     uv_close((uv_handle_t *)&loop->bell, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
@@ -337,6 +344,8 @@ static void begin(void *argument)
 
     co->result = co->run(co->argument);
     atomic_store(&co->ended, 1);
+    while (atomic_load(&co->cancellers)) /* who saw it alive still uses the loop, for a moment */
+        sched_yield();
     modus_unpark(MODUS_THREAD, &co->ended, INT_MAX);
     loop->over = co;
     modus_context_leave(&co->context, &loop->context);
@@ -449,14 +458,18 @@ void modus_co_cancel(struct modus_co *co)
 {
     struct loop *loop = co->loop;
 
-    if (atomic_exchange(&co->cancelled, true) || atomic_load(&co->ended))
+    if (atomic_exchange(&co->cancelled, true))
         return;
-    modus_co_get(co);
-    struct modus_co *head = atomic_load(&loop->cancelled);
-    do
-        co->next_cancelled = head;
-    while (!atomic_compare_exchange_weak(&loop->cancelled, &head, co));
-    uv_async_send(&loop->bell);
+    atomic_fetch_add(&co->cancellers, 1);
+    if (!atomic_load(&co->ended)) {
+        modus_co_get(co);
+        struct modus_co *head = atomic_load(&loop->cancelled);
+        do
+            co->next_cancelled = head;
+        while (!atomic_compare_exchange_weak(&loop->cancelled, &head, co));
+        uv_async_send(&loop->bell);
+    }
+    atomic_fetch_sub(&co->cancellers, 1);
 }
 
 struct modus_co *modus_co_get(struct modus_co *co)

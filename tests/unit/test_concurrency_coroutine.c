@@ -819,6 +819,62 @@ static void test_signals(void **state)
     sigaction(SIGUSR1, &before, NULL);
 }
 
+/* The one that is woken, or cancelled, is the last of its loop: the loop may be gone before the call
+ * that did it returns. What must hold then an address sanitizer sees. */
+struct last_one {
+    struct modus_sem sem;
+    struct modus_co *_Atomic co;
+    bool cancel, over;
+};
+
+/* So that the loop is awake, and sees at once what is done to the other. */
+static int keep_awake(void *argument)
+{
+    while (!((struct last_one *)argument)->over)
+        modus_co_yield();
+    return 0;
+}
+
+static int be_last(void *argument)
+{
+    struct last_one *l = argument;
+
+    CHECK_INT(modus_co_start(NULL, NULL, keep_awake, l), 0);
+    atomic_store(&l->co, modus_co_get(modus_co_self()));
+    int rc = modus_sem_acquire(&l->sem, MODUS_FOREVER);
+    l->over = true;
+    return rc == (l->cancel ? MODUS_CANCELED : 0) ? 0 : 1;
+}
+
+static void *end_it(void *argument)
+{
+    struct last_one *l = argument;
+    struct modus_co *co;
+
+    while (!(co = atomic_load(&l->co)))
+        sched_yield();
+    if (l->cancel)
+        modus_co_cancel(co);
+    else
+        modus_sem_release(&l->sem, 1);
+    modus_co_put(co);
+    return NULL;
+}
+
+static void test_loop_ends_under_the_waker(void **state)
+{
+    (void)state;
+    for (int i = 0; i < (SLOW ? 600 : 3000); i++) {
+        struct last_one l = {.cancel = i % 2};
+
+        CHECK_INT(modus_sem_init(&l.sem, &(struct modus_sem_attr){.scope = MODUS_THREAD}), 0);
+        pthread_t thread = start_thread(end_it, &l);
+        assert_int_equal(modus_co_run(be_last, &l), 0);
+        join_thread(thread);
+        modus_sem_fini(&l.sem);
+    }
+}
+
 static int hog(void *argument)
 {
     int64_t end = modus_now_ns() + modus_ms(20);
@@ -871,6 +927,7 @@ int main(void)
         TEST(test_ten_thousand),
         TEST(test_lag),
         TEST(test_signals),
+        TEST(test_loop_ends_under_the_waker),
         TEST(test_stacks_outlive_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
