@@ -298,7 +298,7 @@ def test_interrupt_from_a_terminal(serve, model: Model) -> None:
 def test_other_signals_of_a_terminal_hurt_no_worker(serve, model: Model, number: signal.Signals) -> None:
     server = serve(model, listener(model))
     for pid in server.workers("main"):
-        os.kill(pid, number)
+        proc.send(pid, number)
     with server["main"].connect() as wire:
         assert wire.ask("/sleep?ms=50").status == 200
         assert wire.ask("/hello").status == 200
@@ -351,7 +351,7 @@ def test_worker_is_killed(serve, model: Model) -> None:
         server["main"].ask("/hello")
     victim = server.workers("main")[0]
     watch = Stopwatch()
-    os.kill(victim, signal.SIGKILL)
+    proc.send(victim, signal.SIGKILL)
     eventually(lambda: server["main"].ask("/hello").status == 200, within=1)
     assert watch.seconds < SLOW
     for customer in other:
@@ -374,7 +374,7 @@ def test_every_worker_is_killed_at_once(serve, model: Model) -> None:
     pids = server.workers("main")
     server.deaths_expected = len(pids)
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        proc.send(pid, signal.SIGKILL)
     eventually(lambda: server["main"].ask("/hello").status == 200, within=2)
     eventually(lambda: server.listener_status("main")["worker_deaths"] == len(pids))
 
@@ -394,7 +394,7 @@ def test_worker_is_killed_in_a_stop(serve, model: Model) -> None:
     [victim] = server.workers("main")
     server.signal(signal.SIGTERM)
     eventually(lambda: "stopping" in server.errors)
-    os.kill(victim, signal.SIGKILL)
+    proc.send(victim, signal.SIGKILL)
     for wire in held:
         wire.reset()  # in the model process their children have stayed: they end now
     for wire in waiting:
@@ -416,7 +416,7 @@ def test_stop_after_every_worker_was_killed(serve, model: Model) -> None:
         pids = [pid for name in ("main", "other", "third") for pid in server.workers(name)]
         server.deaths_expected += len(pids)
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            proc.send(pid, signal.SIGKILL)
         eventually(lambda: server.status()["worker_deaths"] == server.deaths_expected, within=3)
         for name in ("main", "other", "third"):
             eventually(lambda: server[name].ask("/hello").status == 200, within=3)
@@ -451,7 +451,7 @@ def test_worker_is_killed_again_and_again(serve, model: Model) -> None:
     try:
         for _ in range(4):
             alive = [w["pid"] for w in server.listener_status("main")["workers"] if w["state"] != "dead" and proc.is_alive(w["pid"])]
-            os.kill(alive[0], signal.SIGKILL)
+            proc.send(alive[0], signal.SIGKILL)
             server.deaths_expected += 1
             eventually(lambda: server.listener_status("main")["worker_deaths"] == server.deaths_expected)
             eventually(lambda: main.ask("/sleep?ms=1").status == 200, within=3)
@@ -473,7 +473,7 @@ def test_acceptor_is_killed_and_its_children_finish(serve) -> None:
         busy.send(request("/sleep?ms=600"))
         in_progress(server)
         [acceptor] = server.workers("main")
-        os.kill(acceptor, signal.SIGKILL)
+        proc.send(acceptor, signal.SIGKILL)
         eventually(lambda: main.ask("/hello").status == 200, within=1)
         assert busy.answer().text == "slept 600 ms\n"
         idle.finish()
@@ -512,8 +512,8 @@ def test_a_new_acceptor_knows_nothing_of_the_old_ones_children(serve) -> None:
     eventually(lambda: server.listener_status("main")["requests"]["active"] == 8)
     for name in ("main", "other"):
         [old] = server.workers(name)
-        os.kill(old, signal.SIGKILL)
-        eventually(lambda: server.workers(name) not in ([], [old]) and server[name].ask("/hello").status == 200)
+        proc.send(old, signal.SIGKILL)
+        eventually(lambda: server.workers(name) != [old] and server[name].ask("/hello").status == 200)
         [new] = server.workers(name)
         eventually(lambda: not proc.watched(new))
     for wire in wires:
@@ -528,7 +528,7 @@ def test_acceptor_is_killed_before_the_request_comes(serve) -> None:
     with server["main"].connect() as wire:
         eventually(lambda: server.listener_status("main")["connections"]["open"] == 1)
         [acceptor] = server.workers("main")
-        os.kill(acceptor, signal.SIGKILL)
+        proc.send(acceptor, signal.SIGKILL)
         eventually(lambda: not proc.is_alive(acceptor))
         wire.is_quiet(0.1)
         wire.send(request("/hello"))
@@ -549,7 +549,7 @@ def test_acceptors_of_two_listeners_die_together(serve) -> None:
     server.signal(signal.SIGSTOP)  # so that it sees both deaths at once
     eventually(lambda: proc.state(server.pid) == "T")
     for pid in acceptors:
-        os.kill(pid, signal.SIGKILL)
+        proc.send(pid, signal.SIGKILL)
     eventually(lambda: not any(proc.is_alive(pid) for pid in acceptors))
     server.signal(signal.SIGCONT)
     for wire in wires:
@@ -575,8 +575,8 @@ def test_children_without_an_acceptor_are_stopped_at_once_too(serve) -> None:
         busy.send(request("/sleep?ms=9000"))
         in_progress(server)
         [acceptor] = server.workers("main")
-        os.kill(acceptor, signal.SIGKILL)
-        eventually(lambda: server.workers("main") not in ([], [acceptor]) and server["main"].ask("/hello").status == 200)
+        proc.send(acceptor, signal.SIGKILL)
+        eventually(lambda: server.workers("main") != [acceptor] and server["main"].ask("/hello").status == 200)
         server.signal(signal.SIGTERM)
         time.sleep(0.15)  # two in one moment are one wish
         watch = Stopwatch()
@@ -618,7 +618,7 @@ def test_child_of_a_busy_client_ends_too(serve, victim: str) -> None:
     with flood(server["main"]):
         child = eventually(lambda: [pid for pid in server.processes() if pid not in (server.pid, acceptor, *server.workers("watch"))])
         server.deaths_expected = victim == "acceptor"
-        os.kill(server.pid if victim == "master" else acceptor, signal.SIGKILL)
+        proc.send(server.pid if victim == "master" else acceptor, signal.SIGKILL)
         if victim == "master":
             server.process.wait()
         eventually(lambda: not any(proc.is_alive(pid) for pid in child), within=1)
@@ -629,7 +629,7 @@ def test_worker_that_stands_still_takes_no_turn(serve) -> None:
     prefork = next(m for m in MODELS if m.name == "prefork")
     server = serve(prefork, listener(prefork, processes=4))
     still = server.workers("main")[1]
-    os.kill(still, signal.SIGSTOP)
+    proc.send(still, signal.SIGSTOP)
     try:
         eventually(lambda: proc.state(still) == "T")
         wires = [server["main"].connect() for _ in range(12)]
@@ -639,7 +639,7 @@ def test_worker_that_stands_still_takes_no_turn(serve) -> None:
             wire.close()
         assert watch.seconds < 2 * SLOW
     finally:
-        os.kill(still, signal.SIGCONT)
+        proc.send(still, signal.SIGCONT)
 
 
 def test_child_is_killed(serve) -> None:
@@ -650,7 +650,7 @@ def test_child_is_killed(serve) -> None:
         with main.connect() as wire:
             wire.ask("/hello")
             [child] = set(server.processes()) - others
-            os.kill(child, signal.SIGKILL)
+            proc.send(child, signal.SIGKILL)
             server.deaths_expected += 1
             eventually(lambda: not proc.is_alive(child))
     with main.connect() as a, main.connect() as b:

@@ -1,5 +1,4 @@
 """TLS: certificates by name, versions, ALPN, resumption in whichever process answers."""
-import os
 import signal
 import socket
 import ssl
@@ -7,6 +6,7 @@ import subprocess
 
 import pytest
 
+from lib import proc
 from lib.clock import PATIENCE, eventually
 from lib.config import Certificate, Listener
 from lib.models import Model
@@ -149,7 +149,7 @@ def test_sessions_outlive_a_worker(serve, model: Model, certificates) -> None:
         session = wire.link.tls.session
     [worker] = server.workers("main")
     server.deaths_expected = 1
-    os.kill(worker, signal.SIGKILL)
+    proc.send(worker, signal.SIGKILL)
 
     def resumes() -> bool:
         with connect(main, context, session=session) as wire:

@@ -94,9 +94,15 @@ def _status(pid: int, key: str) -> str:
     raise KeyError(key)
 
 
+def send(pid: int, number: int) -> None:
+    """Send one process a signal. Not a group of them: to os.kill, 0 is our own and -1 is everybody."""
+    assert pid > 1, f"{pid} is no process of ours"
+    os.kill(pid, number)
+
+
 def end(pid: int) -> None:
     """Kill a process of ours, if it is still there."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        send(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass

@@ -221,4 +221,10 @@ class Server:
         return next(l for l in self.status()["listeners"] if address in l["addresses"])
 
     def workers(self, name: str) -> list[int]:
-        return [w["pid"] for w in self.listener_status(name)["workers"]]
+        """Its workers, once each place has one: a place whose worker was killed just now has none."""
+
+        def found() -> list[int]:
+            pids = [w["pid"] for w in self.listener_status(name)["workers"]]
+            return pids if all(pids) else []
+
+        return eventually(found, what=f"every worker of {name} is there")
