@@ -1064,6 +1064,7 @@ static void killed_processes_harm_nobody(void **state)
             pids[i] = fork();
             if (pids[i] == 0)
                 _exit(rotate_for_ever(context, shared, ready[1]));
+            assert_true(pids[i] > 0); /* kill(-1) would mean everybody */
         }
         close(ready[1]);
         for (int i = 0; i < 2; i++)
