@@ -411,7 +411,7 @@ def test_stop_after_every_worker_was_killed(serve, model: Model) -> None:
     for _ in range(2):
         customers = [server[name].connect() for name in ("main", "other", "third") for _ in range(3)]
         for wire in customers:
-            wire.send(request("/sleep?ms=300"))
+            wire.send(request("/sleep?ms=9000"))  # until they leave
         in_progress(server, 3)
         pids = [pid for name in ("main", "other", "third") for pid in server.workers(name)]
         server.deaths_expected += len(pids)
@@ -421,7 +421,7 @@ def test_stop_after_every_worker_was_killed(serve, model: Model) -> None:
         for name in ("main", "other", "third"):
             eventually(lambda: server[name].ask("/hello").status == 200, within=3)
         for wire in customers:
-            wire.close()
+            wire.reset()
     used = proc.cpu_seconds(server.pid)
     time.sleep(1)  # what is measured is this second
     assert proc.cpu_seconds(server.pid) - used < 0.2
