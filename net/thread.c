@@ -52,6 +52,12 @@ void net_thread_tick(struct net_thread *t)
     follow_wall_clock(t);
 }
 
+void net_thread_set(struct net_thread *t, int64_t now_us)
+{
+    t->now_us = now_us;
+    t->now_ms = now_us / 1000;
+}
+
 struct net_thread *net_thread_new(size_t in_size, struct net_stats *stats)
 {
     /* One block: on the first page this and the beginning of what comes in, then what goes out. */

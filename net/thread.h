@@ -57,6 +57,9 @@ struct net_thread *net_thread_new(size_t in_size, struct net_stats *stats);
 void net_thread_free(struct net_thread *t);
 /* Read the clock. Call before stepping connections, once a turn. */
 void net_thread_tick(struct net_thread *t);
+/* Go on at this time, which was read a moment ago; the date stays. For a child that has just been
+ * forked and would read the same. Safe from: the thread, or the child after fork. */
+void net_thread_set(struct net_thread *t, int64_t now_us);
 /* The monotonic clock in microseconds. Safe from: anywhere. */
 int64_t net_clock_us(void);
 

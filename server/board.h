@@ -47,7 +47,7 @@ struct worker_slot {
 struct child_entry {
     _Alignas(64) _Atomic int pid; /* 0: free; -1: it is being forked */
     _Atomic int64_t idle_ms;      /* monotonic: nothing is lost if it ends after; 0: not idle */
-    int pidfd;                    /* (acceptor) -1 none */
+    unsigned first, next;         /* (acceptor) chains by pid; see process.c */
 };
 
 struct board {

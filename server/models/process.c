@@ -3,22 +3,25 @@
  * runs handlers itself; a slow client holds its own child and nobody else.
  *
  * The acceptor is one thread and serves nothing: it takes a permit, accepts, forks, and reaps its
- * children by pidfd, giving the permit back. When no permit is left, the child that has been idle
- * longest is asked to end (SIGTERM); a child that becomes idle while connections wait rings the
- * acceptor's doorbell so that it looks again. If the acceptor dies, its children finish their
- * request (SIGTERM by PR_SET_PDEATHSIG), and the master reaps them.
+ * children when SIGCHLD comes, giving the permit back. When no permit is left, the child that has
+ * been idle longest is asked to end (SIGTERM); a child that becomes idle while connections wait
+ * rings the acceptor's doorbell so that it looks again. If the acceptor dies, its children finish
+ * their request (SIGTERM by PR_SET_PDEATHSIG), and the master reaps them.
+ *
+ * What a connection costs here is mostly what a fork copies and what the two processes then touch.
+ * So a child has no descriptor in the acceptor (until it is reaped, its pid is nobody else's), and
+ * the acceptor writes to its stack and to the board alone.
  */
 #include "server/models/model.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/pidfd.h>
-#include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,18 +31,18 @@
 #include "server/log.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150 };
-/* What an epoll event is about; further up: a child's entry. */
-enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILD };
+enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150, DATE_MS = 20 };
+/* What an epoll event is about. */
+enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILDREN };
 
 struct acceptor {
     struct worker *worker;
     struct net_thread *net; /* the children's, copied by fork */
+    int64_t now_us, now_ms; /* monotonic, of this turn; net has those of a moment ago */
     pid_t pid;
-    int set;
-    int first_fd;        /* descriptors from here on are not for children */
+    int set, ended;      /* epoll, and a signalfd that is told of children's ends */
     unsigned next_entry; /* where to look for a free one first */
-    unsigned live, most; /* children; most: for each a descriptor is needed here */
+    unsigned live;       /* children */
     int held_fd;         /* a connection that has a permit and no child yet; -1 none */
     struct conn_peer held_peer;
     struct give_way give_way;
@@ -110,16 +113,6 @@ static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t sinc
         modus_doorbell_ring(&a->worker->slot->bell);
 }
 
-/* What the acceptor had opened for itself, before anything is opened here: later the two could not
- * be told apart, since what is opened takes the lowest number that is free. */
-static void child_let_go(const struct acceptor *a)
-{
-    int fd = a->held_fd;
-    if (fd > a->first_fd)
-        close_range((unsigned)a->first_fd, (unsigned)fd - 1, 0);
-    close_range((unsigned)(fd < a->first_fd ? a->first_fd : fd + 1), ~0U, 0);
-}
-
 /* Before it waits for the first time, is held by a handler, or takes a second step. Most children
  * answer one request that is there already, and are gone before any of this could matter. Returns
  * false if the acceptor is gone already, so that nobody will tell it to end. */
@@ -130,6 +123,8 @@ static bool child_settle(struct acceptor *a)
     a->settled = true;
     for (size_t i = 0; i < a->worker->listener->fd_count; i++)
         close(a->worker->listener->fds[i]);
+    close(a->set);
+    close(a->ended);
     if (worker_bind_life(a->pid, SIGTERM))
         return true;
     on_term(SIGTERM);
@@ -182,7 +177,7 @@ static void child_main(struct acceptor *a, struct child_entry *entry)
 {
     struct conn c;
     struct transport t;
-    child_let_go(a);
+    net_thread_set(a->net, a->now_us);
     transport_plain(&t, a->held_fd);
     if (conn_open(&c, &a->worker->listener->service, t, &a->held_peer, &inline_host, NULL,
                   a->net) == 0)
@@ -219,7 +214,7 @@ static void pause_accepting(struct acceptor *a, int error)
         log_warn("%s: cannot %s: %s; connections wait",
                  a->worker->listener->conf->addresses[0].text,
                  a->held_fd >= 0 ? "make a process for a connection" : "accept", strerror(error));
-    a->pause_until_ms = a->net->now_ms + PAUSE_MS;
+    a->pause_until_ms = a->now_ms + PAUSE_MS;
     set_listening(a, false);
 }
 
@@ -229,22 +224,39 @@ static struct child_entry *free_entry(struct acceptor *a)
     for (unsigned i = 0; i < b->child_count; i++) {
         struct child_entry *entry = &b->children[a->next_entry];
         a->next_entry = a->next_entry + 1 < b->child_count ? a->next_entry + 1 : 0;
-        if (atomic_load(&entry->pid) == 0 && entry->pidfd < 0)
+        if (atomic_load(&entry->pid) == 0)
             return entry;
     }
     return NULL;
 }
 
-static void forget_child(struct acceptor *a, struct child_entry *entry)
+/* Children by pid: the entries of one remainder are a chain. Places are numbers from 1 on. */
+static struct child_entry *chain_of(struct board *b, pid_t pid)
 {
-    if (entry->pidfd >= 0)
-        close(entry->pidfd); /* a younger child may have a copy for a moment; but it has rung its
-                                one time */
-    entry->pidfd = -1;
-    atomic_store(&entry->idle_ms, 0);
-    atomic_store(&entry->pid, 0);
-    modus_sem_release(&a->worker->board->permits, 1);
-    a->live--;
+    return &b->children[(unsigned)pid % b->child_count];
+}
+
+static void remember_child(struct board *b, struct child_entry *entry, pid_t pid)
+{
+    struct child_entry *chain = chain_of(b, pid);
+    entry->next = chain->first;
+    chain->first = (unsigned)(entry - b->children) + 1;
+    atomic_store(&entry->pid, pid);
+}
+
+/* Returns its entry, which is free from now on, or NULL if no child has this pid. */
+static struct child_entry *forget_child(struct board *b, pid_t pid)
+{
+    for (unsigned *at = &chain_of(b, pid)->first; *at; at = &b->children[*at - 1].next) {
+        struct child_entry *entry = &b->children[*at - 1];
+        if (atomic_load(&entry->pid) != pid)
+            continue;
+        *at = entry->next;
+        atomic_store(&entry->idle_ms, 0);
+        atomic_store(&entry->pid, 0);
+        return entry;
+    }
+    return NULL;
 }
 
 /* Fork a child for the held connection. Returns 0, or a negative errno: it is held on. */
@@ -267,28 +279,26 @@ static int start_child(struct acceptor *a)
     close(a->held_fd);
     a->held_fd = -1;
     a->live++;
-    atomic_store(&entry->pid, pid);
-    entry->pidfd = pidfd_open(pid, 0);
-    uint64_t about = ABOUT_CHILD + (uint64_t)(entry - a->worker->board->children);
-    if (entry->pidfd >= 0 && watch(a, entry->pidfd, EPOLLIN | EPOLLONESHOT, about) == 0)
-        return 0;
-    /* most_children() has left room for it, so this is memory. */
-    log_error("%s: a connection is cut: %s", a->worker->listener->conf->addresses[0].text,
-              strerror(errno));
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    forget_child(a, entry);
+    remember_child(a->worker->board, entry, pid);
     return 0;
 }
 
-static void reap(struct acceptor *a, struct child_entry *entry)
+/* Ends come as one signal, however many there are. */
+static void reap(struct acceptor *a)
 {
     struct board *b = a->worker->board;
-    siginfo_t info = {0};
-    if (waitid(P_PIDFD, (id_t)entry->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
-        return;
-    forget_child(a, entry);
-    if (info.si_code != CLD_EXITED) {
+    struct signalfd_siginfo told;
+    (void)!read(a->ended, &told, sizeof told);
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+            break;
+        if (!forget_child(b, info.si_pid))
+            continue;
+        modus_sem_release(&b->permits, 1);
+        a->live--;
+        if (info.si_code == CLD_EXITED)
+            continue;
         atomic_fetch_add(&b->deaths, 1);
         log_warn("%s: process %d of a connection was ended by signal %d",
                  a->worker->listener->conf->addresses[0].text, info.si_pid, info.si_status);
@@ -298,9 +308,12 @@ static void reap(struct acceptor *a, struct child_entry *entry)
         board_settle(worker_stats(a->worker, 0));
 }
 
+/* Until it is reaped its pid is nobody else's. */
 static void ask_to_end(const struct child_entry *entry)
 {
-    pidfd_send_signal(entry->pidfd, SIGTERM, NULL, 0);
+    pid_t pid = atomic_load(&entry->pid);
+    if (pid > 0)
+        kill(pid, SIGTERM);
 }
 
 /* No permit is left: the longest idle child makes room. */
@@ -308,11 +321,11 @@ static void make_room(struct acceptor *a)
 {
     struct board *b = a->worker->board;
     struct child_entry *oldest = NULL;
-    int64_t since = a->net->now_ms + 1;
+    int64_t since = a->now_ms + 1;
     for (unsigned i = 0; i < b->child_count; i++) {
         struct child_entry *entry = &b->children[i];
         int64_t idle = atomic_load(&entry->idle_ms);
-        if (idle && idle < since && entry->pidfd >= 0) {
+        if (idle && idle < since) {
             oldest = entry;
             since = idle;
         }
@@ -327,7 +340,7 @@ static int accept_one(struct acceptor *a, int fd)
 {
     struct board *b = a->worker->board;
     if (a->held_fd < 0) {
-        if (a->live >= a->most || modus_sem_try(&b->permits) != 0)
+        if (modus_sem_try(&b->permits) != 0)
             return socket_has_waiting(fd) ? -EBUSY : -EAGAIN;
         int got = socket_accept(fd, &a->held_peer);
         if (got < 0) {
@@ -335,7 +348,7 @@ static int accept_one(struct acceptor *a, int fd)
             return got;
         }
         a->held_fd = got;
-        a->quiet_ms = a->net->now_ms;
+        a->quiet_ms = a->now_ms;
     }
     int r = start_child(a);
     return r == -EAGAIN ? -ENOMEM : r;
@@ -361,12 +374,12 @@ static void accept_some(struct acceptor *a)
         a->maybe = true;
         if (r != 0)
             pause_accepting(a, -r);
-        else if (a->pause_until_ms <= a->net->now_ms)
+        else if (a->pause_until_ms <= a->now_ms)
             a->pause_until_ms = 0;
     }
     if (!a->maybe)
         atomic_store(&a->worker->board->backlog, false);
-    set_listening(a, a->pause_until_ms <= a->net->now_ms);
+    set_listening(a, a->pause_until_ms <= a->now_ms);
 }
 
 static void drain(struct acceptor *a)
@@ -375,22 +388,30 @@ static void drain(struct acceptor *a)
     if (a->draining)
         return;
     a->draining = a->maybe = true;
-    a->quiet_ms = a->net->now_ms;
+    a->quiet_ms = a->now_ms;
     worker_set_state(a->worker, WORKER_DRAINING);
     for (unsigned i = 0; i < b->child_count; i++)
-        if (b->children[i].pidfd >= 0)
-            ask_to_end(&b->children[i]);
+        ask_to_end(&b->children[i]);
 }
 
 /* All that the kernel had begun to accept has a child; the last may take a moment to arrive. */
 static void finish_drain(struct acceptor *a)
 {
     const struct listener *l = a->worker->listener;
-    if (a->drained || a->maybe || a->net->now_ms < a->quiet_ms + QUIET_MS)
+    if (a->drained || a->maybe || a->now_ms < a->quiet_ms + QUIET_MS)
         return;
     for (size_t i = 0; i < l->fd_count; i++)
         close(l->fds[i]);
     a->drained = true;
+}
+
+/* net is copied at a fork, page by page, by who first writes to it: here mostly nobody does. */
+static void read_clock(struct acceptor *a)
+{
+    a->now_us = net_clock_us();
+    a->now_ms = a->now_us / 1000;
+    if (a->now_ms - a->net->now_ms >= DATE_MS)
+        net_thread_tick(a->net); /* the date that children answer with */
 }
 
 static void serve_event(struct acceptor *a, uint64_t about)
@@ -405,56 +426,36 @@ static void serve_event(struct acceptor *a, uint64_t about)
     } else if (about == ABOUT_LISTENER) {
         a->maybe = true;
     } else {
-        reap(a, &a->worker->board->children[about - ABOUT_CHILD]);
+        reap(a);
     }
 }
 
 static void serve_turn(struct acceptor *a, int timeout_ms)
 {
     struct epoll_event events[EVENTS];
-    /* A child is cheapest at once: its pages are warm, few others are alive whose pidfds it copies,
+    /* A child is cheapest at once: its pages are warm, few others are alive,
      * and what it has not written to yet the acceptor need not copy either. */
     if (a->live)
         give_way(&a->give_way, a->worker->board);
     int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
-    net_thread_tick(a->net);
+    read_clock(a);
     for (int i = 0; i < n; i++)
         serve_event(a, events[i].data.u64);
-    if (a->maybe && !a->drained && a->net->now_ms >= a->pause_until_ms)
+    if (a->maybe && !a->drained && a->now_ms >= a->pause_until_ms)
         accept_some(a);
     if (a->draining)
         finish_drain(a);
     atomic_store_explicit(&a->worker->slot->connections, a->live, memory_order_relaxed);
 }
 
-/* One more than the highest open descriptor: what is opened later is the acceptor's alone. */
-static int after_highest_fd(void)
+/* Its children inherit that SIGCHLD is blocked: what they start for themselves they wait for. */
+static int hear_of_children(void)
 {
-    int highest = STDERR_FILENO;
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir)) != NULL) {
-        int fd = atoi(entry->d_name);
-        if (fd > highest && fd != dirfd(dir))
-            highest = fd;
-    }
-    if (dir)
-        closedir(dir);
-    return highest + 1;
-}
-
-/* One that has no pidfd could not be reaped, so its connection stays in the backlog. */
-static unsigned most_children(const struct acceptor *a)
-{
-    enum { SPARE = 4 }; /* the set, a connection on its way, a log that is opened again */
-    struct rlimit limit;
-    unsigned children = a->worker->board->child_count;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
-        limit.rlim_cur >= (rlim_t)a->first_fd + children + SPARE)
-        return children;
-    return limit.rlim_cur > (rlim_t)a->first_fd + SPARE
-               ? (unsigned)limit.rlim_cur - (unsigned)a->first_fd - SPARE
-               : 1;
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
+    return signalfd(-1, &ends, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
 static int open_acceptor(struct acceptor *a)
@@ -462,15 +463,16 @@ static int open_acceptor(struct acceptor *a)
     struct worker *w = a->worker;
     a->net = net_thread_new(worker_read_size(w), worker_stats(w, 0));
     a->pid = getpid();
-    a->first_fd = after_highest_fd();
-    a->most = most_children(a);
     a->set = epoll_create1(EPOLL_CLOEXEC);
-    if (!a->net || a->set < 0)
+    a->ended = hear_of_children();
+    if (!a->net || a->set < 0 || a->ended < 0)
         return -1;
+    read_clock(a);
     for (unsigned i = 0; i < w->board->child_count; i++)
-        w->board->children[i].pidfd = -1;
+        w->board->children[i].first = w->board->children[i].next = 0;
     if (watch(a, modus_doorbell_fd(&w->slot->bell), EPOLLIN, ABOUT_BELL) != 0 ||
-        watch(a, w->life_line, EPOLLIN, ABOUT_LIFE) != 0)
+        watch(a, w->life_line, EPOLLIN, ABOUT_LIFE) != 0 ||
+        watch(a, a->ended, EPOLLIN, ABOUT_CHILDREN) != 0)
         return -1;
     for (size_t i = 0; i < w->listener->fd_count; i++)
         if (watch(a, w->listener->fds[i], EPOLLIN, ABOUT_LISTENER) != 0)
@@ -480,7 +482,7 @@ static int open_acceptor(struct acceptor *a)
 
 static int wait_ms(const struct acceptor *a)
 {
-    if (a->pause_until_ms > a->net->now_ms)
+    if (a->pause_until_ms > a->now_ms)
         return PAUSE_MS;
     if (a->maybe && a->listening)
         return 0;
@@ -498,12 +500,14 @@ static int process_run(struct worker *w)
     }
     life_line = w->life_line;
     set_child_signals();
+    malloc_trim(0); /* what was freed since the configuration was read need not be copied */
     worker_ready(w);
     serve_event(&a, ABOUT_BELL);
     while (!a.drained || a.live) {
         serve_turn(&a, wait_ms(&a));
     }
     close(a.set);
+    close(a.ended);
     net_thread_free(a.net);
     return 0;
 }
