@@ -10,18 +10,21 @@ FUZZ     := $(FUZZ_SRC:%.c=$(BUILD)/%)
 FUZZ_SECONDS ?= 60
 PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 
-.PHONY: test test-run harness unit integration asan tsan fuzz fuzz-replay bench
+.PHONY: test test-run harness outside unit integration asan tsan fuzz fuzz-replay bench
 
 test: packages-test ## install what tests need, build, run all of them
 	$(Q)$(MAKE) --no-print-directory test-run
 
 # What does not build stops at once; what fails does not keep the other parts from running.
-PARTS ?= headers harness unit fuzz-replay integration
+PARTS ?= headers harness outside unit fuzz-replay $(if $(T),,demo-run) integration
 test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ))
 	$(Q)sh tests/suite.sh '$(MAKE) --no-print-directory' $(PARTS)
 
 harness:
 	$(Q)sh tests/harness.sh
+
+outside: toolbox
+	$(Q)sh tests/outside.sh '$(MAKE) --no-print-directory' '$(CC)'
 
 $(UNIT): $(BUILD)/%: $(BUILD)/%.o $(LIBMODUS)
 	$(call say,LD,$@)
@@ -83,3 +86,16 @@ bench: packages-bench ## measure every model beside nginx, Apache and bare loops
 bench-run: $(MODUS) $(LIMITS)
 	$(Q)/usr/bin/python3 -B tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json \
 	    --markdown $(BUILD)/bench.md $(if $(QUICK),--quick) $(if $(LOADS),--loads $(LOADS)) $(if $(SERVERS),--servers $(SERVERS))
+
+# The study notes' claims, each as a small program part that runs and checks it.
+DEMO := $(BUILD)/tests/demo/demo
+$(DEMO): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/demo/*.c)) $(LIBMODUS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+.PHONY: demo demo-run
+demo: packages-build ## run the claims of the study notes; ROW=L5 one of them
+	$(Q)$(MAKE) --no-print-directory demo-run
+
+demo-run: $(DEMO)
+	$(Q)$(DEMO) $(ROW)
