@@ -52,10 +52,11 @@ integration: $(MODUS)
 	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) $(PYTEST_ARGS) tests/integration $(if $(T),-k '$(T)')
 
 # Under the sanitizers the suite leaves out what takes seconds. Deadlines are stretched there, and
-# waiting for them takes longest: with BRIEF=1 each model meets its limits over one transport only,
-# under tsan those with threads do; all else runs for every model, plain and TLS.
+# waiting for them takes longest: so it runs in two halves at once, and with BRIEF=1 each model meets
+# its limits over one transport only, under tsan those with threads do; all else runs for every
+# model, plain and TLS.
 sanitized = $(Q)MODUS_TEST_SLOW=$(2) $(MAKE) --no-print-directory VARIANT=$(1) test-run PARTS='$(3)' \
-    PYTEST_ARGS='-m "not slow" $(if $(BRIEF),-k "not limits or $(4)")'
+    PYTEST_ARGS='-n 2 -m "not slow" $(if $(BRIEF),-k "not limits or $(4)")'
 
 asan: packages-test ## tests under the address and undefined-behaviour sanitizers; BRIEF=1
 	+$(call sanitized,asan,3,unit fuzz-replay integration,process-tls or prefork-plain or thread-pool-tls or event-loop-plain)
