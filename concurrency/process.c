@@ -89,8 +89,6 @@ static void after_fork(void)
 /* The child has none of them. */
 static void begin_child(void)
 {
-    modus_lock_fini(&list_lock);
-    modus_lock_init(&list_lock, MODUS_THREAD);
     for (struct modus_process *process = list; process; process = process->next) {
         close_fd(&process->pidfd);
         close_fd(&process->line);
@@ -99,6 +97,7 @@ static void begin_child(void)
     list = NULL;
     running = starts = watched_count = 0;
     starting = false;
+    modus_lock_free_in_child(&list_lock);
     modus_process_become(NULL, -1);
 }
 
@@ -378,10 +377,21 @@ static int make_watched_child(struct modus_process *process, const int line[2])
     return 0;
 }
 
+/* Before one that is closed becomes one of ours. */
+static bool are_open(const int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (fcntl(fds[i], F_GETFD) < 0)
+            return false;
+    return true;
+}
+
 static int start_locked(struct modus_process *process)
 {
     int line[2] = {-1, -1};
 
+    if (!are_open(process->fds, process->attr.fds_count))
+        return -EBADF;
     if (modus_process_orphan_signal(process) && pipe2(line, O_CLOEXEC) < 0)
         return -errno;
     int rc = make_watched_child(process, line);
