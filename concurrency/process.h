@@ -51,7 +51,7 @@
  * them with SIGTERM (and SIGKILL 5 s later) and joins them; then modus_main waits for all others. A
  * daemon may not have children. When the parent dies without that, orphan says what becomes of the
  * child: the kernel signals it, by a pipe whose other end the parent alone has, from whatever thread
- * it was started. A child that closes all its descriptors, or executes another program, is told
+ * it was started. Executing another program is a death in this sense. A child that closes all its descriptors, or executes another program, is told
  * only if the main thread started it (PR_SET_PDEATHSIG, which that thread's end would set off, too).
  */
 #ifndef CONCURRENCY_PROCESS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parent's side (process.c), the child's (process_child.c) and the way over an exec
- * (process_spawn.c) share.
+ * What the parent's side (process.c, process_list.c), the child's (process_child.c) and the way over
+ * an exec (process_spawn.c) share.
  *
  * For implementers: these, and subprocess.c.
  */
@@ -43,6 +43,30 @@ struct modus_process {
     struct modus_process *next, *previous; /* in the list; under its lock */
     char name[64];
 };
+
+/* Does it belong to the calling process? */
+bool modus_process_is_mine(const struct modus_process *process);
+
+/* Wait until nobody is about to change the state; returns it. */
+uint32_t modus_process_settled(struct modus_process *process);
+void modus_process_set_state(struct modus_process *process, uint32_t state);
+
+/* Reap it if it has ended; returns whether it has. The caller has a reference. */
+bool modus_process_reap(struct modus_process *process);
+
+/* While it is held no other thread forks: what is opened is known to the list before one does. */
+void modus_processes_lock(void);
+void modus_processes_unlock(void);
+
+/* Under the lock: one more is running. */
+void modus_processes_add(struct modus_process *process);
+
+/* From time to time, reap all that have ended. */
+void modus_processes_sweep(void);
+
+/* One that has not been reaped, no other program, with a reference; NULL: none is left. */
+struct modus_process *modus_processes_any(bool daemon);
+void modus_processes_terminate_daemons(void);
 
 /* A handle for another program, not started. launch executes it; it is called by
  * modus_process_start_program with the argument, while no other thread can fork, and sets pipes. */
