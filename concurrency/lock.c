@@ -26,30 +26,14 @@
 #include "concurrency/lock.h"
 #include "concurrency/fault.h"
 #include "concurrency/self.h"
+#include "concurrency/tsan.h"
 
 #include <limits.h>
 #include <string.h>
 #include <time.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TSAN 1
-#endif
-#endif
-
-/* Tell ThreadSanitizer that this is a mutex, for its deadlock detector and readable reports. */
 #ifdef TSAN
-#include <sanitizer/tsan_interface.h>
-#define TSAN_BEFORE_LOCK(lock, flags) __tsan_mutex_pre_lock(lock, flags)
-#define TSAN_AFTER_LOCK(lock, flags)  __tsan_mutex_post_lock(lock, flags, 1)
-#define TSAN_BEFORE_UNLOCK(lock)      __tsan_mutex_pre_unlock(lock, 0)
-#define TSAN_AFTER_UNLOCK(lock)       __tsan_mutex_post_unlock(lock, 0)
-#define TSAN_DESTROY(lock)            __tsan_mutex_destroy(lock, __tsan_mutex_not_static)
-#define TSAN_TRY                      __tsan_mutex_try_lock
-#define TSAN_FAILED                   (__tsan_mutex_try_lock | __tsan_mutex_try_lock_failed)
-#define TSAN_CLOCKLOCKED(mutex)       tsan_clocklocked(mutex)
+#define TSAN_CLOCKLOCKED(mutex) tsan_clocklocked(mutex)
 
 /* Some versions of ThreadSanitizer do not see pthread_mutex_clocklock. */
 extern char __interceptor_pthread_mutex_clocklock __attribute__((weak));
@@ -63,12 +47,7 @@ static void tsan_clocklocked(void *mutex)
     __tsan_mutex_post_lock(mutex, __tsan_mutex_try_lock, 1);
 }
 #else
-#define TSAN_BEFORE_LOCK(lock, flags) ((void)0)
-#define TSAN_AFTER_LOCK(lock, flags)  ((void)0)
-#define TSAN_BEFORE_UNLOCK(lock)      ((void)0)
-#define TSAN_AFTER_UNLOCK(lock)       ((void)0)
-#define TSAN_DESTROY(lock)            ((void)0)
-#define TSAN_CLOCKLOCKED(mutex)       ((void)0)
+#define TSAN_CLOCKLOCKED(mutex) ((void)0)
 #endif
 
 #define SLEEPERS 0x80000000u
@@ -171,8 +150,7 @@ static int thread_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
      * run. */
     rc = acquire_slow(lock, me, ns == MODUS_FOREVER ? ns : deadline);
     if (rc == 0) {
-        TSAN_BEFORE_LOCK(lock, TSAN_TRY);
-        TSAN_AFTER_LOCK(lock, TSAN_TRY);
+        TSAN_LOCKED(lock, 0);
     }
     return rc;
 }
@@ -222,11 +200,11 @@ static int thread_release(struct modus_lock *lock)
 
     if ((atomic_load_explicit(&lock->word, memory_order_relaxed) & TID) != me)
         return -EPERM;
-    TSAN_BEFORE_UNLOCK(lock);
+    TSAN_BEFORE_UNLOCK(lock, 0);
     if (!atomic_compare_exchange_strong_explicit(&lock->word, &word, 0, memory_order_release,
                                                  memory_order_relaxed))
         release_slow(lock);
-    TSAN_AFTER_UNLOCK(lock);
+    TSAN_AFTER_UNLOCK(lock, 0);
     return 0;
 }
 
