@@ -236,7 +236,9 @@ static inline bool release_fast(struct modus_lock *lock)
 
 /* --- process scope --------------------------------------------------------------------------- */
 
-/* What an owner's death has left: nothing, work for the next owner, or a lost lock. */
+/* What an owner's death has left: nothing, work for the next owner, or a lost lock. To the mutex a
+ * lost lock is a sound one, which everybody gets and gives up at once: in its own state of that kind
+ * (glibc 2.36, ENOTRECOVERABLE) only the first of the sleepers is woken, and a trylock keeps it. */
 enum { INHERITED = 1, POISONED = 2 };
 
 static uint64_t self_owner(void)
@@ -273,17 +275,29 @@ static int inherit(struct modus_lock *lock)
     return MODUS_NOTRECOVERABLE;
 }
 
+/* It is lost, and we hold it: on to the next who waits. */
+static int refuse(struct modus_lock *lock, int rc)
+{
+    if (rc == EOWNERDEAD)
+        pthread_mutex_consistent(&lock->robust);
+    pthread_mutex_unlock(&lock->robust);
+    return MODUS_NOTRECOVERABLE;
+}
+
 static int process_result(struct modus_lock *lock, int rc)
 {
-    if (rc == 0 || rc == EOWNERDEAD)
-        atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    bool lost = atomic_load_explicit(&lock->damage, memory_order_relaxed) == POISONED;
+
     switch (rc) {
+    case 0:
     case EOWNERDEAD:
-        return inherit(lock);
-    case ENOTRECOVERABLE:
-        atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
-        return MODUS_NOTRECOVERABLE;
+        if (lost)
+            return refuse(lock, rc);
+        atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+        return rc == 0 ? 0 : inherit(lock);
     case EBUSY:
+        if (lost)
+            return MODUS_NOTRECOVERABLE;
         return modus_lock_mine(lock) ? -EDEADLK : -EAGAIN;
     default:
         return -rc;
@@ -307,8 +321,10 @@ static int process_release(struct modus_lock *lock)
 {
     if (!modus_lock_mine(lock))
         return -EPERM;
-    if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED)
+    if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED) {
         atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
+        pthread_mutex_consistent(&lock->robust);
+    }
     atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
     return -pthread_mutex_unlock(&lock->robust);
 }
