@@ -13,6 +13,7 @@
  */
 #include "concurrency/coroutine.h"
 #include "concurrency/context.h"
+#include "concurrency/local_priv.h"
 #include "concurrency/lot.h"
 #include "concurrency/park.h"
 #include "concurrency/self.h"
@@ -52,6 +53,7 @@ struct modus_co {
     bool deaf;                       /* to that, in this wait */
     struct modus_co *next_cancelled; /* in the loop's list */
     struct modus_stack stack;
+    struct modus_locals *locals;
     int (*run)(void *argument);
     void *argument;
     int result;
@@ -238,7 +240,9 @@ static void run_one(struct loop *loop, struct modus_co *co)
     if (loop->lag_wanted)
         memcpy(loop->ran_name, co->name, NAME_SIZE);
     modus_self_cache.tid = co->id;
+    modus_locals_instead = &co->locals;
     modus_context_switch(&loop->context, &co->context);
+    modus_locals_instead = NULL;
     modus_self_cache.tid = loop->tid;
     loop->running = NULL;
     if (loop->over) {
@@ -343,6 +347,7 @@ static void begin(void *argument)
     struct loop *loop = co->loop;
 
     co->result = co->run(co->argument);
+    modus_locals_end(&co->locals);
     atomic_store(&co->ended, 1);
     while (atomic_load(&co->cancellers)) /* who saw it alive still uses the loop, for a moment */
         sched_yield();

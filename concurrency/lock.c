@@ -25,6 +25,7 @@
  */
 #include "concurrency/lock.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/self.h"
 #include "concurrency/tsan.h"
 
@@ -206,6 +207,13 @@ static int thread_release(struct modus_lock *lock)
         release_slow(lock);
     TSAN_AFTER_UNLOCK(lock, 0);
     return 0;
+}
+
+void modus_lock_renew(struct modus_lock *lock)
+{
+    TSAN_UNLOCKED(lock, 0);
+    atomic_store(&lock->word, 0);
+    atomic_store(&lock->heir, 0);
 }
 
 /* The common case: free when it is acquired, and unmarked when it is released. Apart from all else,
