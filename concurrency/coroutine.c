@@ -41,7 +41,7 @@ struct modus_co {
     struct loop *loop;
     struct modus_co *next; /* in the ready list or the inbox */
     struct modus_lot_entry entry;
-    struct modus_timer timer;
+    struct modus_timers_entry timer;
     int64_t deadline;
     int waited; /* what the wait returns */
     uint32_t id;
@@ -131,7 +131,7 @@ static struct modus_co *co_of_entry(struct modus_lot_entry *entry)
     return (struct modus_co *)(void *)((char *)entry - offsetof(struct modus_co, entry));
 }
 
-static struct modus_co *co_of_timer(struct modus_timer *timer)
+static struct modus_co *co_of_timer(struct modus_timers_entry *timer)
 {
     return (struct modus_co *)(void *)((char *)timer - offsetof(struct modus_co, timer));
 }
@@ -279,7 +279,7 @@ static void on_bell(uv_async_t *bell)
 static void end_due(struct loop *loop)
 {
     int64_t now = loop->timers.count ? modus_now_ns() : 0;
-    struct modus_timer *timer;
+    struct modus_timers_entry *timer;
 
     while ((timer = modus_timers_due(&loop->timers, now)) != NULL)
         end_wait(co_of_timer(timer), -ETIMEDOUT);
