@@ -51,6 +51,10 @@ static void tsan_clocklocked(void *mutex)
 #define TSAN_CLOCKLOCKED(mutex) ((void)0)
 #endif
 
+_Atomic(const struct modus_lock_watcher *) modus_lock_watcher;
+_Atomic uint32_t modus_lock_unwatched = MODUS_THREAD;
+static _Atomic uint32_t unwatched_process = MODUS_PROCESS;
+
 #define SLEEPERS 0x80000000u
 #define HEIR     0x40000000u
 #define TID      0x3fffffffu
@@ -216,6 +220,11 @@ void modus_lock_renew(struct modus_lock *lock)
     atomic_store(&lock->heir, 0);
 }
 
+static inline uint32_t unwatched_scope(void)
+{
+    return atomic_load_explicit(&modus_lock_unwatched, memory_order_relaxed);
+}
+
 /* The common case: free when it is acquired, and unmarked when it is released. Apart from all else,
  * so that the compiler makes it a few instructions without a stack frame. */
 static inline bool acquire_fast(struct modus_lock *lock)
@@ -224,7 +233,7 @@ static inline bool acquire_fast(struct modus_lock *lock)
     (void)lock; /* it must see every step */
     return false;
 #else
-    return lock->scope == MODUS_THREAD && take_free(lock, modus_self_tid());
+    return lock->scope == unwatched_scope() && take_free(lock, modus_self_tid());
 #endif
 }
 
@@ -236,7 +245,7 @@ static inline bool release_fast(struct modus_lock *lock)
 #else
     uint32_t word = modus_self_tid();
 
-    return lock->scope == MODUS_THREAD &&
+    return lock->scope == unwatched_scope() &&
            atomic_compare_exchange_strong_explicit(&lock->word, &word, 0, memory_order_release,
                                                    memory_order_relaxed);
 #endif
@@ -339,8 +348,18 @@ static int process_release(struct modus_lock *lock)
 
 /* --- both scopes ----------------------------------------------------------------------------- */
 
+/* What is known of an earlier object at this address is not about this one. */
+static void be_forgotten(struct modus_lock *lock, uint32_t scope)
+{
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+
+    if (watcher)
+        watcher->forgets(lock, scope);
+}
+
 int modus_lock_init(struct modus_lock *lock, enum modus_scope scope)
 {
+    be_forgotten(lock, (uint32_t)scope);
     memset(lock, 0, sizeof *lock);
     if (scope != MODUS_THREAD && scope != MODUS_PROCESS)
         return -EINVAL;
@@ -352,6 +371,7 @@ int modus_lock_init(struct modus_lock *lock, enum modus_scope scope)
 
 void modus_lock_fini(struct modus_lock *lock)
 {
+    be_forgotten(lock, lock->scope);
     if (lock->scope == MODUS_PROCESS)
         pthread_mutex_destroy(&lock->robust);
     else if (lock->scope == MODUS_THREAD)
@@ -378,39 +398,94 @@ static int acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
     return -EINVAL;
 }
 
-static __attribute__((noinline)) int acquire_for(struct modus_lock *lock, int64_t ns)
+/* acquire while somebody watches. */
+static int watched_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline, const void *site,
+                           bool refusable)
+{
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+    const struct modus_claim claim = {lock, lock->scope,         MODUS_HELD_ALONE,
+                                      site, ns == MODUS_FOREVER, refusable};
+    int rc = acquire(lock, 0, 0);
+
+    if (!watcher)
+        return rc == -EAGAIN ? acquire(lock, ns, deadline) : rc;
+    if (ns != 0 && (rc >= 0 || rc == -EAGAIN))
+        watcher->wants(&claim);
+    if (ns != 0 && rc == -EAGAIN && (rc = watcher->waits(&claim)) == 0) {
+        rc = acquire(lock, ns, deadline);
+        watcher->waited();
+    }
+    if (rc >= 0)
+        watcher->holds(&claim, rc == MODUS_OWNERDEAD);
+    return rc;
+}
+
+static __attribute__((noinline)) int acquire_for(struct modus_lock *lock, int64_t ns,
+                                                 const void *site)
 {
     int rc;
 
     if (ns < MODUS_FOREVER)
         return -EINVAL;
+    if (lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed) && ns <= 0)
+        return process_acquire(lock, ns, 0);
+    if (__builtin_expect(modus_lock_watched() != NULL, 0))
+        return watched_acquire(lock, ns, modus_deadline(ns), site, true);
     if (ns <= 0)
         return acquire(lock, ns, 0);
     rc = acquire(lock, 0, 0); /* usually free: no clock needed */
     return rc == -EAGAIN ? acquire(lock, ns, modus_deadline(ns)) : rc;
 }
 
+int modus_lock_acquire_from(struct modus_lock *lock, int64_t ns, const void *site)
+{
+    if (__builtin_expect(ns >= MODUS_FOREVER && acquire_fast(lock), 1))
+        return 0;
+    return acquire_for(lock, ns, site);
+}
+
 int modus_lock_acquire(struct modus_lock *lock, int64_t ns)
 {
     if (__builtin_expect(ns >= MODUS_FOREVER && acquire_fast(lock), 1))
         return 0;
-    return acquire_for(lock, ns);
+    return acquire_for(lock, ns, __builtin_return_address(0));
+}
+
+int modus_lock_acquire_until_from(struct modus_lock *lock, int64_t deadline, const void *site)
+{
+    int64_t ns = deadline == MODUS_FOREVER ? MODUS_FOREVER : 1;
+
+    if (deadline < MODUS_FOREVER)
+        return -EINVAL;
+    if (__builtin_expect(modus_lock_watched() != NULL, 0))
+        return watched_acquire(lock, ns, deadline, site, true);
+    return acquire(lock, ns, deadline);
 }
 
 int modus_lock_acquire_until(struct modus_lock *lock, int64_t deadline)
 {
-    if (deadline < MODUS_FOREVER)
-        return -EINVAL;
-    return acquire(lock, deadline == MODUS_FOREVER ? MODUS_FOREVER : 1, deadline);
+    return modus_lock_acquire_until_from(lock, deadline, __builtin_return_address(0));
+}
+
+int modus_lock_regain(struct modus_lock *lock, const void *site)
+{
+    if (__builtin_expect(modus_lock_watched() != NULL, 0))
+        return watched_acquire(lock, MODUS_FOREVER, 0, site, false);
+    return modus_lock_acquire_from(lock, MODUS_FOREVER, site);
 }
 
 int modus_lock_try(struct modus_lock *lock)
 {
-    return modus_lock_acquire(lock, 0);
+    return modus_lock_acquire_from(lock, 0, __builtin_return_address(0));
 }
 
 static __attribute__((noinline)) int release(struct modus_lock *lock)
 {
+    if (lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed))
+        return process_release(lock);
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+    if (watcher)
+        watcher->lets(lock, lock->scope, MODUS_HELD_ALONE);
     if (lock->scope == MODUS_THREAD)
         return thread_release(lock);
     return lock->scope == MODUS_PROCESS ? process_release(lock) : -EINVAL;
@@ -444,4 +519,11 @@ int modus_lock_consistent(struct modus_lock *lock)
 bool modus_lock_poisoned(const struct modus_lock *lock)
 {
     return atomic_load_explicit(&lock->damage, memory_order_relaxed) == POISONED;
+}
+
+void modus_lock_watch(const struct modus_lock_watcher *watcher)
+{
+    atomic_store(&modus_lock_watcher, watcher);
+    atomic_store(&modus_lock_unwatched, watcher ? UINT32_MAX : MODUS_THREAD);
+    atomic_store(&unwatched_process, watcher ? UINT32_MAX : MODUS_PROCESS);
 }

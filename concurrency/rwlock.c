@@ -24,6 +24,7 @@
 #include "concurrency/rwlock.h"
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/participant.h"
 #include "concurrency/tsan.h"
 
@@ -306,25 +307,36 @@ static int inherit(struct modus_rwlock *lock)
     return MODUS_NOTRECOVERABLE;
 }
 
-/* Own the plain lock. ns decides between trying, waiting without end and waiting until deadline. */
-static int own(struct modus_rwlock *lock, int64_t ns, int64_t deadline)
+/* How an acquire was called: ns decides between trying, waiting without end and waiting until
+ * deadline. */
+struct how {
+    int64_t ns, deadline;
+    const void *site;
+};
+
+/* Own the plain lock. */
+static int own(struct modus_rwlock *lock, const struct how *how)
 {
-    int rc = ns <= 0 ? modus_lock_acquire(&lock->lock, ns)
-                     : modus_lock_acquire_until(&lock->lock, deadline);
+    int rc = how->ns <= 0 ? modus_lock_acquire_from(&lock->lock, how->ns, how->site)
+                          : modus_lock_acquire_until_from(&lock->lock, how->deadline, how->site);
 
     return rc == MODUS_OWNERDEAD ? inherit(lock) : rc;
 }
 
-static int begin_reading(struct modus_rwlock *lock, int64_t ns, int64_t deadline)
+/* As readers are to the watcher, and as writers wait for them. */
+static struct modus_claim claim_of(struct modus_rwlock *lock, const struct how *how)
 {
-    int id = self_id(lock);
+    return (struct modus_claim){lock,      lock->lock.scope,         MODUS_HELD_SHARED,
+                                how->site, how->ns == MODUS_FOREVER, true};
+}
 
-    if (id < 0)
-        return id;
+static int enter_or_queue(struct modus_rwlock *lock, int id, const struct how *how)
+{
     int rc = enter(lock, id);
+
     if (rc != -EAGAIN)
         return rc;
-    rc = own(lock, ns, deadline);
+    rc = own(lock, how);
     if (rc != 0)
         return rc;
     rc = enter(lock, id);
@@ -332,20 +344,52 @@ static int begin_reading(struct modus_rwlock *lock, int64_t ns, int64_t deadline
     return rc;
 }
 
-static int begin_writing(struct modus_rwlock *lock, int64_t ns, int64_t deadline)
+static int begin_reading(struct modus_rwlock *lock, const struct how *how)
+{
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+    int id = self_id(lock);
+
+    if (id < 0)
+        return id;
+    int rc = enter_or_queue(lock, id, how);
+    if (__builtin_expect(watcher != NULL, 0) && rc == 0) {
+        struct modus_claim claim = claim_of(lock, how);
+
+        if (how->ns != 0)
+            watcher->wants(&claim);
+        watcher->holds(&claim, false);
+    }
+    return rc;
+}
+
+static int drain(struct modus_rwlock *lock, const struct how *how)
+{
+    const struct modus_lock_watcher *watcher = how->ns != 0 ? modus_lock_watched() : NULL;
+    struct modus_claim claim = claim_of(lock, how);
+    int64_t deadline = how->ns == MODUS_FOREVER ? MODUS_FOREVER : how->deadline;
+    int rc = watcher ? watcher->waits(&claim) : 0;
+
+    if (rc < 0)
+        return rc;
+    rc = is_shared(lock) ? process_drain(lock, deadline) : thread_drain(lock, deadline);
+    if (watcher)
+        watcher->waited();
+    return rc < 0 && how->ns == 0 ? -EAGAIN : rc;
+}
+
+static int begin_writing(struct modus_rwlock *lock, const struct how *how)
 {
     int id = self_id(lock);
 
     if (id > 0 && atomic_load(&lock->readers->slots[id - 1].word) != 0)
         return -EDEADLK;
-    int rc = own(lock, ns, deadline);
+    int rc = own(lock, how);
     if (rc != 0)
         return rc;
-    int64_t until = ns == MODUS_FOREVER ? ns : deadline;
-    rc = is_shared(lock) ? process_drain(lock, until) : thread_drain(lock, until);
+    rc = drain(lock, how);
     if (rc < 0) {
         modus_lock_release(&lock->lock);
-        return ns == 0 ? -EAGAIN : rc;
+        return rc;
     }
     note_locked(lock, 0);
     return 0;
@@ -353,42 +397,57 @@ static int begin_writing(struct modus_rwlock *lock, int64_t ns, int64_t deadline
 
 /* --- calls ----------------------------------------------------------------------------------- */
 
-int modus_rwlock_read(struct modus_rwlock *lock, int64_t ns)
+/* The calls with a duration, and those with a time. */
+static int acquire_for(struct modus_rwlock *lock, int64_t ns, const void *site,
+                       int (*begin)(struct modus_rwlock *lock, const struct how *how))
 {
+    struct how how = {ns, 0, site};
+
     if (lock->lock.scope == 0 || ns < MODUS_FOREVER)
         return -EINVAL;
-    return begin_reading(lock, ns, ns > 0 ? modus_deadline(ns) : 0);
+    if (ns > 0)
+        how.deadline = modus_deadline(ns);
+    return begin(lock, &how);
+}
+
+static int acquire_until(struct modus_rwlock *lock, int64_t deadline, const void *site,
+                         int (*begin)(struct modus_rwlock *lock, const struct how *how))
+{
+    struct how how = {deadline == MODUS_FOREVER ? MODUS_FOREVER : 1, deadline, site};
+
+    if (lock->lock.scope == 0 || deadline < MODUS_FOREVER)
+        return -EINVAL;
+    return begin(lock, &how);
+}
+
+int modus_rwlock_read(struct modus_rwlock *lock, int64_t ns)
+{
+    return acquire_for(lock, ns, __builtin_return_address(0), begin_reading);
 }
 
 int modus_rwlock_read_until(struct modus_rwlock *lock, int64_t deadline)
 {
-    if (lock->lock.scope == 0 || deadline < MODUS_FOREVER)
-        return -EINVAL;
-    return begin_reading(lock, deadline == MODUS_FOREVER ? MODUS_FOREVER : 1, deadline);
+    return acquire_until(lock, deadline, __builtin_return_address(0), begin_reading);
 }
 
 int modus_rwlock_try_read(struct modus_rwlock *lock)
 {
-    return modus_rwlock_read(lock, 0);
+    return acquire_for(lock, 0, __builtin_return_address(0), begin_reading);
 }
 
 int modus_rwlock_write(struct modus_rwlock *lock, int64_t ns)
 {
-    if (lock->lock.scope == 0 || ns < MODUS_FOREVER)
-        return -EINVAL;
-    return begin_writing(lock, ns, ns > 0 ? modus_deadline(ns) : 0);
+    return acquire_for(lock, ns, __builtin_return_address(0), begin_writing);
 }
 
 int modus_rwlock_write_until(struct modus_rwlock *lock, int64_t deadline)
 {
-    if (lock->lock.scope == 0 || deadline < MODUS_FOREVER)
-        return -EINVAL;
-    return begin_writing(lock, deadline == MODUS_FOREVER ? MODUS_FOREVER : 1, deadline);
+    return acquire_until(lock, deadline, __builtin_return_address(0), begin_writing);
 }
 
 int modus_rwlock_try_write(struct modus_rwlock *lock)
 {
-    return modus_rwlock_write(lock, 0);
+    return acquire_for(lock, 0, __builtin_return_address(0), begin_writing);
 }
 
 /* The mark stays on a lock that is released unmended: so the plain lock tells everybody. */
@@ -410,6 +469,9 @@ int modus_rwlock_release(struct modus_rwlock *lock)
         return stop_writing(lock);
     if ((id = self_id(lock)) < 0)
         return id;
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+    if (__builtin_expect(watcher != NULL, 0))
+        watcher->lets(lock, lock->lock.scope, MODUS_HELD_SHARED);
     return is_shared(lock) ? process_leave(lock, id) : thread_leave(lock);
 }
 
@@ -435,6 +497,13 @@ int modus_rwlock_downgrade(struct modus_rwlock *lock)
         atomic_store(&lock->word, 1);
     }
     note_locked(lock, TSAN_READ);
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+    if (__builtin_expect(watcher != NULL, 0)) {
+        struct how how = {0, 0, __builtin_return_address(0)};
+        struct modus_claim claim = claim_of(lock, &how);
+
+        watcher->holds(&claim, false);
+    }
     return modus_lock_release(&lock->lock);
 }
 

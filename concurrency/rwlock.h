@@ -79,8 +79,9 @@ int modus_rwlock_set_repair(struct modus_rwlock *lock, int (*repair)(void *conte
 /* Hold it for reading, waiting up to ns nanoseconds (MODUS_FOREVER: without end, 0: do not wait).
  * Returns 0; MODUS_OWNERDEAD (1): held, but for writing, because the last writer died; -EAGAIN (ns
  * 0, and a writer holds it or waits for it), -ETIMEDOUT, -EDEADLK (the caller writes, or in process
- * scope reads, already), MODUS_NOTRECOVERABLE (poisoned), -EOVERFLOW (2^30 readers) or -EINVAL; in
- * process scope also -EPERM (not joined) and -ECHILD (only the parent has). Blocks.
+ * scope reads, already; or deadlock detection, deadlock.h, refuses the wait), MODUS_NOTRECOVERABLE
+ * (poisoned), -EOVERFLOW (2^30 readers) or -EINVAL; in process scope also -EPERM (not joined) and
+ * -ECHILD (only the parent has). Blocks.
  * Safe from: any thread, in process scope any process that has joined; not signal handlers. */
 int modus_rwlock_read(struct modus_rwlock *lock, int64_t ns);
 
@@ -91,8 +92,7 @@ int modus_rwlock_read_until(struct modus_rwlock *lock, int64_t deadline);
 int modus_rwlock_try_read(struct modus_rwlock *lock);
 
 /* Hold it for writing, alone. Returns 0; MODUS_OWNERDEAD (1): held, but the last writer died;
- * -EAGAIN, -ETIMEDOUT, -EDEADLK (the caller writes, or in process scope reads, already),
- * MODUS_NOTRECOVERABLE or -EINVAL. Blocks.
+ * -EAGAIN, -ETIMEDOUT, -EDEADLK (as above), MODUS_NOTRECOVERABLE or -EINVAL. Blocks.
  * Safe from: any thread, in process scope any process, joined or not; not signal handlers. */
 int modus_rwlock_write(struct modus_rwlock *lock, int64_t ns);
 
