@@ -8,6 +8,7 @@
  */
 #include "concurrency/barrier.h"
 #include "concurrency/arena_priv.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/participant.h"
 
 #include <string.h>
@@ -201,7 +202,7 @@ int modus_barrier_wait(struct modus_barrier *barrier, int64_t ns)
     if (barrier->table && (id = modus_participant_self(barrier->arena)) < 0)
         return id;
     int64_t deadline = modus_deadline(ns);
-    modus_lock_acquire(&barrier->lock, MODUS_FOREVER);
+    modus_lock_regain(&barrier->lock, __builtin_return_address(0));
     int rc = enter(barrier, id, deadline);
     if (rc == 0) {
         int place = (int)barrier->inside - 1;
@@ -219,7 +220,7 @@ void modus_barrier_abort(struct modus_barrier *barrier)
 {
     if (barrier->scope == 0)
         return;
-    modus_lock_acquire(&barrier->lock, MODUS_FOREVER);
+    modus_lock_regain(&barrier->lock, __builtin_return_address(0));
     break_it(barrier);
     modus_lock_release(&barrier->lock);
 }
@@ -228,7 +229,7 @@ void modus_barrier_reset(struct modus_barrier *barrier)
 {
     if (barrier->scope == 0)
         return;
-    modus_lock_acquire(&barrier->lock, MODUS_FOREVER);
+    modus_lock_regain(&barrier->lock, __builtin_return_address(0));
     bury(barrier);
     barrier->doomed = false;
     if (barrier->state == FILLING || barrier->state == BROKEN)
@@ -241,7 +242,7 @@ bool modus_barrier_broken(struct modus_barrier *barrier)
 {
     if (barrier->scope == 0)
         return false;
-    modus_lock_acquire(&barrier->lock, MODUS_FOREVER);
+    modus_lock_regain(&barrier->lock, __builtin_return_address(0));
     look_for_deaths(barrier);
     bool broken = barrier->state == BROKEN || barrier->doomed;
     modus_lock_release(&barrier->lock);
@@ -252,7 +253,7 @@ unsigned modus_barrier_waiting(struct modus_barrier *barrier)
 {
     if (barrier->scope == 0)
         return 0;
-    modus_lock_acquire(&barrier->lock, MODUS_FOREVER);
+    modus_lock_regain(&barrier->lock, __builtin_return_address(0));
     look_for_deaths(barrier);
     unsigned waiting = barrier->state == FILLING ? barrier->inside : 0;
     modus_lock_release(&barrier->lock);

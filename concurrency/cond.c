@@ -13,6 +13,7 @@
  */
 #include "concurrency/cond.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/park.h"
 
 #include <limits.h>
@@ -66,7 +67,7 @@ static uint32_t give_up(struct modus_cond *cond)
 static int take_back(struct modus_cond *cond, uint32_t depth)
 {
     return cond->rlock ? modus_rlock_restore(cond->rlock, depth)
-                       : modus_lock_acquire(cond->lock, MODUS_FOREVER);
+                       : modus_lock_regain(cond->lock, __builtin_return_address(0));
 }
 
 /* --- thread scope ---------------------------------------------------------------------------- */

@@ -25,31 +25,16 @@
  */
 #include "concurrency/lock.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/self.h"
+#include "concurrency/tsan.h"
 
 #include <limits.h>
 #include <string.h>
 #include <time.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TSAN 1
-#endif
-#endif
-
-/* Tell ThreadSanitizer that this is a mutex, for its deadlock detector and readable reports. */
 #ifdef TSAN
-#include <sanitizer/tsan_interface.h>
-#define TSAN_BEFORE_LOCK(lock, flags) __tsan_mutex_pre_lock(lock, flags)
-#define TSAN_AFTER_LOCK(lock, flags)  __tsan_mutex_post_lock(lock, flags, 1)
-#define TSAN_BEFORE_UNLOCK(lock)      __tsan_mutex_pre_unlock(lock, 0)
-#define TSAN_AFTER_UNLOCK(lock)       __tsan_mutex_post_unlock(lock, 0)
-#define TSAN_DESTROY(lock)            __tsan_mutex_destroy(lock, __tsan_mutex_not_static)
-#define TSAN_TRY                      __tsan_mutex_try_lock
-#define TSAN_FAILED                   (__tsan_mutex_try_lock | __tsan_mutex_try_lock_failed)
-#define TSAN_CLOCKLOCKED(mutex)       tsan_clocklocked(mutex)
+#define TSAN_CLOCKLOCKED(mutex) tsan_clocklocked(mutex)
 
 /* Some versions of ThreadSanitizer do not see pthread_mutex_clocklock. */
 extern char __interceptor_pthread_mutex_clocklock __attribute__((weak));
@@ -63,13 +48,12 @@ static void tsan_clocklocked(void *mutex)
     __tsan_mutex_post_lock(mutex, __tsan_mutex_try_lock, 1);
 }
 #else
-#define TSAN_BEFORE_LOCK(lock, flags) ((void)0)
-#define TSAN_AFTER_LOCK(lock, flags)  ((void)0)
-#define TSAN_BEFORE_UNLOCK(lock)      ((void)0)
-#define TSAN_AFTER_UNLOCK(lock)       ((void)0)
-#define TSAN_DESTROY(lock)            ((void)0)
-#define TSAN_CLOCKLOCKED(mutex)       ((void)0)
+#define TSAN_CLOCKLOCKED(mutex) ((void)0)
 #endif
+
+_Atomic(const struct modus_lock_watcher *) modus_lock_watcher;
+_Atomic uint32_t modus_lock_unwatched = MODUS_THREAD;
+static _Atomic uint32_t unwatched_process = MODUS_PROCESS;
 
 #define SLEEPERS 0x80000000u
 #define HEIR     0x40000000u
@@ -171,8 +155,7 @@ static int thread_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
      * run. */
     rc = acquire_slow(lock, me, ns == MODUS_FOREVER ? ns : deadline);
     if (rc == 0) {
-        TSAN_BEFORE_LOCK(lock, TSAN_TRY);
-        TSAN_AFTER_LOCK(lock, TSAN_TRY);
+        TSAN_LOCKED(lock, 0);
     }
     return rc;
 }
@@ -222,12 +205,24 @@ static int thread_release(struct modus_lock *lock)
 
     if ((atomic_load_explicit(&lock->word, memory_order_relaxed) & TID) != me)
         return -EPERM;
-    TSAN_BEFORE_UNLOCK(lock);
+    TSAN_BEFORE_UNLOCK(lock, 0);
     if (!atomic_compare_exchange_strong_explicit(&lock->word, &word, 0, memory_order_release,
                                                  memory_order_relaxed))
         release_slow(lock);
-    TSAN_AFTER_UNLOCK(lock);
+    TSAN_AFTER_UNLOCK(lock, 0);
     return 0;
+}
+
+void modus_lock_renew(struct modus_lock *lock)
+{
+    TSAN_UNLOCKED(lock, 0);
+    atomic_store(&lock->word, 0);
+    atomic_store(&lock->heir, 0);
+}
+
+static inline uint32_t unwatched_scope(void)
+{
+    return atomic_load_explicit(&modus_lock_unwatched, memory_order_relaxed);
 }
 
 /* The common case: free when it is acquired, and unmarked when it is released. Apart from all else,
@@ -238,7 +233,7 @@ static inline bool acquire_fast(struct modus_lock *lock)
     (void)lock; /* it must see every step */
     return false;
 #else
-    return lock->scope == MODUS_THREAD && take_free(lock, modus_self_tid());
+    return lock->scope == unwatched_scope() && take_free(lock, modus_self_tid());
 #endif
 }
 
@@ -250,7 +245,7 @@ static inline bool release_fast(struct modus_lock *lock)
 #else
     uint32_t word = modus_self_tid();
 
-    return lock->scope == MODUS_THREAD &&
+    return lock->scope == unwatched_scope() &&
            atomic_compare_exchange_strong_explicit(&lock->word, &word, 0, memory_order_release,
                                                    memory_order_relaxed);
 #endif
@@ -258,7 +253,9 @@ static inline bool release_fast(struct modus_lock *lock)
 
 /* --- process scope --------------------------------------------------------------------------- */
 
-/* What an owner's death has left: nothing, work for the next owner, or a lost lock. */
+/* What an owner's death has left: nothing, work for the next owner, or a lost lock. To the mutex a
+ * lost lock is a sound one, which everybody gets and gives up at once: in its own state of that kind
+ * (glibc 2.36, ENOTRECOVERABLE) only the first of the sleepers is woken, and a trylock keeps it. */
 enum { INHERITED = 1, POISONED = 2 };
 
 static uint64_t self_owner(void)
@@ -295,17 +292,29 @@ static int inherit(struct modus_lock *lock)
     return MODUS_NOTRECOVERABLE;
 }
 
+/* It is lost, and we hold it: on to the next who waits. */
+static int refuse(struct modus_lock *lock, int rc)
+{
+    if (rc == EOWNERDEAD)
+        pthread_mutex_consistent(&lock->robust);
+    pthread_mutex_unlock(&lock->robust);
+    return MODUS_NOTRECOVERABLE;
+}
+
 static int process_result(struct modus_lock *lock, int rc)
 {
-    if (rc == 0 || rc == EOWNERDEAD)
-        atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    bool lost = atomic_load_explicit(&lock->damage, memory_order_relaxed) == POISONED;
+
     switch (rc) {
+    case 0:
     case EOWNERDEAD:
-        return inherit(lock);
-    case ENOTRECOVERABLE:
-        atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
-        return MODUS_NOTRECOVERABLE;
+        if (lost)
+            return refuse(lock, rc);
+        atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+        return rc == 0 ? 0 : inherit(lock);
     case EBUSY:
+        if (lost)
+            return MODUS_NOTRECOVERABLE;
         return modus_lock_mine(lock) ? -EDEADLK : -EAGAIN;
     default:
         return -rc;
@@ -329,16 +338,28 @@ static int process_release(struct modus_lock *lock)
 {
     if (!modus_lock_mine(lock))
         return -EPERM;
-    if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED)
+    if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED) {
         atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
+        pthread_mutex_consistent(&lock->robust);
+    }
     atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
     return -pthread_mutex_unlock(&lock->robust);
 }
 
 /* --- both scopes ----------------------------------------------------------------------------- */
 
+/* What is known of an earlier object at this address is not about this one. */
+static void be_forgotten(struct modus_lock *lock, uint32_t scope)
+{
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+
+    if (watcher)
+        watcher->forgets(lock, scope);
+}
+
 int modus_lock_init(struct modus_lock *lock, enum modus_scope scope)
 {
+    be_forgotten(lock, (uint32_t)scope);
     memset(lock, 0, sizeof *lock);
     if (scope != MODUS_THREAD && scope != MODUS_PROCESS)
         return -EINVAL;
@@ -350,6 +371,7 @@ int modus_lock_init(struct modus_lock *lock, enum modus_scope scope)
 
 void modus_lock_fini(struct modus_lock *lock)
 {
+    be_forgotten(lock, lock->scope);
     if (lock->scope == MODUS_PROCESS)
         pthread_mutex_destroy(&lock->robust);
     else if (lock->scope == MODUS_THREAD)
@@ -384,39 +406,94 @@ static int acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
     return -EINVAL;
 }
 
-static __attribute__((noinline)) int acquire_for(struct modus_lock *lock, int64_t ns)
+/* acquire while somebody watches. */
+static int watched_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline, const void *site,
+                           bool refusable)
+{
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+    const struct modus_claim claim = {lock, lock->scope,         MODUS_HELD_ALONE,
+                                      site, ns == MODUS_FOREVER, refusable};
+    int rc = acquire(lock, 0, 0);
+
+    if (!watcher)
+        return rc == -EAGAIN ? acquire(lock, ns, deadline) : rc;
+    if (ns != 0 && (rc >= 0 || rc == -EAGAIN))
+        watcher->wants(&claim);
+    if (ns != 0 && rc == -EAGAIN && (rc = watcher->waits(&claim)) == 0) {
+        rc = acquire(lock, ns, deadline);
+        watcher->waited();
+    }
+    if (rc >= 0)
+        watcher->holds(&claim, rc == MODUS_OWNERDEAD);
+    return rc;
+}
+
+static __attribute__((noinline)) int acquire_for(struct modus_lock *lock, int64_t ns,
+                                                 const void *site)
 {
     int rc;
 
     if (ns < MODUS_FOREVER)
         return -EINVAL;
+    if (lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed) && ns <= 0)
+        return process_acquire(lock, ns, 0);
+    if (__builtin_expect(modus_lock_watched() != NULL, 0))
+        return watched_acquire(lock, ns, modus_deadline(ns), site, true);
     if (ns <= 0)
         return acquire(lock, ns, 0);
     rc = acquire(lock, 0, 0); /* usually free: no clock needed */
     return rc == -EAGAIN ? acquire(lock, ns, modus_deadline(ns)) : rc;
 }
 
+int modus_lock_acquire_from(struct modus_lock *lock, int64_t ns, const void *site)
+{
+    if (__builtin_expect(ns >= MODUS_FOREVER && acquire_fast(lock), 1))
+        return 0;
+    return acquire_for(lock, ns, site);
+}
+
 int modus_lock_acquire(struct modus_lock *lock, int64_t ns)
 {
     if (__builtin_expect(ns >= MODUS_FOREVER && acquire_fast(lock), 1))
         return 0;
-    return acquire_for(lock, ns);
+    return acquire_for(lock, ns, __builtin_return_address(0));
+}
+
+int modus_lock_acquire_until_from(struct modus_lock *lock, int64_t deadline, const void *site)
+{
+    int64_t ns = deadline == MODUS_FOREVER ? MODUS_FOREVER : 1;
+
+    if (deadline < MODUS_FOREVER)
+        return -EINVAL;
+    if (__builtin_expect(modus_lock_watched() != NULL, 0))
+        return watched_acquire(lock, ns, deadline, site, true);
+    return acquire(lock, ns, deadline);
 }
 
 int modus_lock_acquire_until(struct modus_lock *lock, int64_t deadline)
 {
-    if (deadline < MODUS_FOREVER)
-        return -EINVAL;
-    return acquire(lock, deadline == MODUS_FOREVER ? MODUS_FOREVER : 1, deadline);
+    return modus_lock_acquire_until_from(lock, deadline, __builtin_return_address(0));
+}
+
+int modus_lock_regain(struct modus_lock *lock, const void *site)
+{
+    if (__builtin_expect(modus_lock_watched() != NULL, 0))
+        return watched_acquire(lock, MODUS_FOREVER, 0, site, false);
+    return modus_lock_acquire_from(lock, MODUS_FOREVER, site);
 }
 
 int modus_lock_try(struct modus_lock *lock)
 {
-    return modus_lock_acquire(lock, 0);
+    return modus_lock_acquire_from(lock, 0, __builtin_return_address(0));
 }
 
 static __attribute__((noinline)) int release(struct modus_lock *lock)
 {
+    if (lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed))
+        return process_release(lock);
+    const struct modus_lock_watcher *watcher = modus_lock_watched();
+    if (watcher)
+        watcher->lets(lock, lock->scope, MODUS_HELD_ALONE);
     if (lock->scope == MODUS_THREAD)
         return thread_release(lock);
     return lock->scope == MODUS_PROCESS ? process_release(lock) : -EINVAL;
@@ -450,4 +527,11 @@ int modus_lock_consistent(struct modus_lock *lock)
 bool modus_lock_poisoned(const struct modus_lock *lock)
 {
     return atomic_load_explicit(&lock->damage, memory_order_relaxed) == POISONED;
+}
+
+void modus_lock_watch(const struct modus_lock_watcher *watcher)
+{
+    atomic_store(&modus_lock_watcher, watcher);
+    atomic_store(&modus_lock_unwatched, watcher ? UINT32_MAX : MODUS_THREAD);
+    atomic_store(&unwatched_process, watcher ? UINT32_MAX : MODUS_PROCESS);
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A plain lock and a count that only its owner touches. The plain lock says -EDEADLK to its owner:
- * that is the recursion, so nobody asks who owns it before the acquire.
+ * that is the recursion, so nobody asks who owns it before the acquire. Only then it is asked: a lock
+ * of process scope says so to all coroutines of its owner's thread.
  */
 #include "concurrency/rlock.h"
+#include "concurrency/lock_priv.h"
 
 int modus_rlock_init(struct modus_rlock *lock, enum modus_scope scope)
 {
@@ -25,7 +27,7 @@ int modus_rlock_set_repair(struct modus_rlock *lock, int (*repair)(void *context
 /* After an acquire of the plain lock that returned rc. */
 static int count(struct modus_rlock *lock, int rc)
 {
-    if (rc == -EDEADLK) {
+    if (rc == -EDEADLK && modus_lock_mine(&lock->lock)) {
         if (lock->depth == UINT32_MAX)
             return -EOVERFLOW;
         lock->depth++;
@@ -38,17 +40,18 @@ static int count(struct modus_rlock *lock, int rc)
 
 int modus_rlock_acquire(struct modus_rlock *lock, int64_t ns)
 {
-    return count(lock, modus_lock_acquire(&lock->lock, ns));
+    return count(lock, modus_lock_acquire_from(&lock->lock, ns, __builtin_return_address(0)));
 }
 
 int modus_rlock_acquire_until(struct modus_rlock *lock, int64_t deadline)
 {
-    return count(lock, modus_lock_acquire_until(&lock->lock, deadline));
+    return count(lock,
+                 modus_lock_acquire_until_from(&lock->lock, deadline, __builtin_return_address(0)));
 }
 
 int modus_rlock_try(struct modus_rlock *lock)
 {
-    return modus_rlock_acquire(lock, 0);
+    return count(lock, modus_lock_acquire_from(&lock->lock, 0, __builtin_return_address(0)));
 }
 
 int modus_rlock_release(struct modus_rlock *lock)
@@ -87,7 +90,7 @@ int64_t modus_rlock_release_all(struct modus_rlock *lock)
 
 int modus_rlock_restore(struct modus_rlock *lock, uint32_t depth)
 {
-    int rc = modus_lock_acquire(&lock->lock, MODUS_FOREVER);
+    int rc = modus_lock_regain(&lock->lock, __builtin_return_address(0));
 
     if (rc >= 0)
         lock->depth = depth;
