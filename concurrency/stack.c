@@ -14,13 +14,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
 
-enum { PAGE = 4096, SLAB = 16 << 20, KEPT = 256, CLASSES = 10 };
+enum { PAGE = MODUS_STACK_GUARD, SLAB = 16 << 20, KEPT = 256, CLASSES = 10 };
 
 /* In the topmost bytes of a free stack. */
 struct free_stack {
@@ -31,6 +32,15 @@ struct list {
     struct free_stack *first;
     unsigned count;
 };
+
+/* All slabs there are, for who asks what an address is. */
+struct slab {
+    struct slab *next;
+    char *low;
+    size_t bytes, stack_bytes;
+};
+
+static _Atomic(struct slab *) slabs;
 
 /* The common lists, and what is left of each class's last slab. */
 static struct modus_lock lock = MODUS_LOCK_INIT;
@@ -97,6 +107,16 @@ static int guard(void *page)
     return mprotect(page, PAGE, PROT_NONE) == 0 ? 0 : -ENOMEM;
 }
 
+static void note_slab(char *low, size_t bytes, size_t stack_bytes)
+{
+    struct slab *slab = malloc(sizeof *slab);
+
+    if (!slab)
+        return; /* its overflows will not be named */
+    *slab = (struct slab){atomic_load(&slabs), low, bytes, stack_bytes};
+    atomic_store(&slabs, slab);
+}
+
 /* Under the lock: a stack that nobody has used. The guard is its lowest page, so that its size is
  * one page less than its class. */
 static int cut(unsigned class, void **low)
@@ -111,6 +131,7 @@ static int cut(unsigned class, void **low)
         madvise(map, slab, MADV_NOHUGEPAGE); /* one page each is the point */
         fresh[class] = map;
         fresh_end[class] = fresh[class] + slab;
+        note_slab(map, slab, bytes);
     }
     int rc = guard(fresh[class]);
     if (rc == 0) {
@@ -190,4 +211,15 @@ size_t modus_stack_touched(const struct modus_stack *stack)
            (in[0] & 1))
         touched++;
     return touched * PAGE;
+}
+
+size_t modus_stack_guarded(const void *address)
+{
+    for (const struct slab *slab = atomic_load(&slabs); slab; slab = slab->next) {
+        uintptr_t at = (uintptr_t)address - (uintptr_t)slab->low;
+
+        if (at < slab->bytes)
+            return at % slab->stack_bytes < PAGE ? slab->stack_bytes - PAGE : 0;
+    }
+    return 0;
 }
