@@ -8,7 +8,6 @@
  * not know it, mprotect does, and splits.
  */
 #include "concurrency/stack.h"
-#include "concurrency/lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -42,8 +41,10 @@ struct slab {
 
 static _Atomic(struct slab *) slabs;
 
-/* The common lists, and what is left of each class's last slab. */
-static struct modus_lock lock = MODUS_LOCK_INIT;
+/* A plain mutex: one that parks could become a suspended coroutine's, while the loop that should
+ * resume it waits for the same one to return a stack.
+ * The common lists, and what is left of each class's last slab. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct list common[CLASSES];
 static char *fresh[CLASSES], *fresh_end[CLASSES];
 
@@ -117,7 +118,7 @@ static void note_slab(char *low, size_t bytes, size_t stack_bytes)
     atomic_store(&slabs, slab);
 }
 
-/* Under the lock: a stack that nobody has used. The guard is its lowest page, so that its size is
+/* Under the mutex: a stack that nobody has used. The guard is its lowest page, so that its size is
  * one page less than its class. */
 static int cut(unsigned class, void **low)
 {
@@ -143,28 +144,42 @@ static int cut(unsigned class, void **low)
 
 static int get_common(unsigned class, void **low)
 {
-    MODUS_HOLD(held, &lock, MODUS_FOREVER);
-    (void)held;
+    int rc = 0;
+
+    pthread_mutex_lock(&mutex);
     struct free_stack *link = pop(&common[class]);
-    if (!link)
-        return cut(class, low);
-    *low = low_of(link, class_bytes(class));
-    return 0;
+    if (link)
+        *low = low_of(link, class_bytes(class));
+    else
+        rc = cut(class, low);
+    pthread_mutex_unlock(&mutex);
+    return rc;
 }
 
 static void give_to_all(void *unused)
 {
     (void)unused;
-    MODUS_HOLD(held, &lock, MODUS_FOREVER);
-    (void)held;
+    pthread_mutex_lock(&mutex);
     for (unsigned class = 0; class < CLASSES; class ++)
         for (struct free_stack *link; (link = pop(&own[class])) != NULL;)
             push(&common[class], link);
+    pthread_mutex_unlock(&mutex);
 }
 
-__attribute__((constructor)) static void watch_ends(void)
+static void before_fork(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+__attribute__((constructor)) static void prepare(void)
 {
     pthread_key_create(&key, give_to_all);
+    pthread_atfork(before_fork, after_fork, after_fork);
 }
 
 /* --- calls ----------------------------------------------------------------------------------- */
@@ -193,10 +208,10 @@ void modus_stack_put(struct modus_stack *stack)
     if (own[class].count < KEPT) {
         push(&own[class], link);
     } else {
-        MODUS_HOLD(held, &lock, MODUS_FOREVER);
-        (void)held;
         madvise(stack->low, stack->size - PAGE, MADV_DONTNEED); /* all but the page of the link */
+        pthread_mutex_lock(&mutex);
         push(&common[class], link);
+        pthread_mutex_unlock(&mutex);
     }
     *stack = (struct modus_stack){0};
 }
