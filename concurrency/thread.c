@@ -263,10 +263,11 @@ struct modus_thread *modus_thread_self(void)
 {
     if (self && self->stamp == modus_self_stamp())
         return self; /* else it was the parent's, before the fork */
-    bool is_main = (pid_t)modus_self_tid() == getpid();
+    pid_t tid = gettid(); /* modus_self_tid may be a coroutine's */
+    bool is_main = tid == getpid();
     foreign.foreign = true;
     foreign.stamp = modus_self_stamp();
-    atomic_store(&foreign.tid, (int)modus_self_tid());
+    atomic_store(&foreign.tid, tid);
     atomic_store(&foreign.state, RUNNING);
     snprintf(foreign.name, sizeof foreign.name, "%s", is_main ? "MainThread" : "Foreign");
     return self = &foreign;
