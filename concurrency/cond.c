@@ -100,7 +100,7 @@ static int thread_wait(struct modus_cond *cond, int64_t deadline)
     if (!visit.listed)
         return owned;
     unlist(cond, &visit);
-    return -ETIMEDOUT;
+    return rc;
 }
 
 static int thread_notify(struct modus_cond *cond, uint32_t n)

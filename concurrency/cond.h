@@ -64,9 +64,10 @@ int modus_cond_init_rlock(struct modus_cond *cond, struct modus_rlock *lock);
 void modus_cond_fini(struct modus_cond *cond);
 
 /* Wait for a notification up to ns nanoseconds (MODUS_FOREVER: without end, 0: only let others
- * have the lock). Returns 0, perhaps for no reason; -ETIMEDOUT; MODUS_OWNERDEAD (1): the lock's
- * last owner died, mend what it guards, then look; MODUS_NOTRECOVERABLE: the lock is not owned any
- * more; -EPERM when the caller does not own the lock, or -EINVAL. Blocks.
+ * have the lock). Returns 0, perhaps for no reason; -ETIMEDOUT; MODUS_CANCELED (the coroutine is);
+ * MODUS_OWNERDEAD (1): the lock's last owner died, mend what it guards, then look;
+ * MODUS_NOTRECOVERABLE: the lock is not owned any more; -EPERM when the caller does not own the lock,
+ * or -EINVAL. Blocks.
  * Safe from: the lock's owner. */
 int modus_cond_wait(struct modus_cond *cond, int64_t ns);
 

@@ -66,10 +66,8 @@ static inline void after_switch(struct modus_context *here)
     const void *bottom;
     size_t size;
     __sanitizer_finish_switch_fiber(here->fake, &bottom, &size);
-    if (left->bottom == NULL) { /* the thread's own stack */
-        left->bottom = bottom;
-        left->size = size;
-    }
+    left->bottom = bottom; /* the thread's own stack, or one that it has gone on to from there */
+    left->size = size;
 #endif
     (void)here;
 }

@@ -20,14 +20,21 @@
  *     }
  *     int main(void) { return modus_co_run(program, NULL); }
  *
- * Every waiting call of the toolbox on an object of thread scope works here too: in a coroutine it
- * parks the coroutine and not the thread, and the two may wait for the same lock, event or queue.
- * A lock is owned by the coroutine. What waits outside of the toolbox (read, getaddrinfo, a long
- * computation) holds up all coroutines of its thread; modus_co_lag tells for how long.
+ * Every waiting call of the toolbox works here too: in a coroutine it parks the coroutine and not
+ * the thread, and the two may wait for the same lock, event or queue, in process scope also those of
+ * other processes (proxy.h says how). A lock is owned by the coroutine. A participant of an arena is
+ * a thread, so the coroutines of a thread are one participant, and at a barrier of process scope one
+ * party. What waits outside of the toolbox (read, getaddrinfo, a long computation) holds up all
+ * coroutines of its thread; modus_co_lag tells for how long, and offload.h has the cure.
  *
  * A coroutine begins and ends on one thread. It can be cancelled: the wait that it is in, or the
  * next one, returns MODUS_CANCELED, and so do all that follow; acquiring a lock is no such wait.
- * It may have a deadline: no wait of it lasts longer, and those after it return -ETIMEDOUT.
+ * It may have a deadline: no wait of it lasts longer, and those after it return -ETIMEDOUT. Cleaning
+ * up that has to wait does it under a shield, where neither reaches it. To start several and be sure
+ * that they end, see group.h.
+ *
+ * A child forked by a coroutine has no loop: it is a thread, on the coroutine's stack, whose waits
+ * block. If it returns from the coroutine's function the process ends (_exit) with that result.
  *
  * Times are kept to the millisecond that the loop underneath (libuv) knows; nothing wakes early.
  */
@@ -41,6 +48,8 @@
 #include "concurrency/result.h"
 
 struct modus_co;
+
+enum { MODUS_CO_NAME = 32 }; /* bytes of a name, with its end */
 
 struct modus_co_attr {
     const char *name; /* copied, up to 31 bytes; NULL: "coroutine-1" and so on */
@@ -91,18 +100,80 @@ int modus_co_sleep_until(int64_t time);
 /* Has the caller been cancelled? Safe from: anywhere; false where there is no coroutine. */
 bool modus_co_cancelled(void);
 
+/* Give the caller another deadline (absolute, or MODUS_FOREVER): from now on each of its waits ends
+ * there at the latest. Returns the one before, to be put back; MODUS_FOREVER where there is no
+ * coroutine. Does not wait. Safe from: anywhere. */
+int64_t modus_co_deadline(int64_t deadline);
+
+/* Until the end of the shield, no wait of the caller is ended by its being cancelled or by its
+ * deadline; a wait's own time still is. Shields may lie in one another. Without effect where there
+ * is no coroutine. Do not wait. Safe from: anywhere.
+ *
+ *     MODUS_CO_SHIELD(cleaning);              // until the end of the block
+ *     modus_queue_put(&results, &last_words, modus_seconds(1)); */
+struct modus_co_shield {
+    struct modus_co *co; /* private */
+};
+
+struct modus_co_shield modus_co_shield_begin(void);
+void modus_co_shield_end(struct modus_co_shield *shield);
+
+#define MODUS_CO_SHIELD(name)                                                                      \
+    struct modus_co_shield name __attribute__((cleanup(modus_co_shield_end), unused)) =            \
+        modus_co_shield_begin()
+
 /* Wait until the descriptor is ready: events of poll(2), POLLIN and POLLOUT. *ready, unless NULL,
  * becomes those that it is ready for. One coroutine a descriptor at a time. Returns 0, -ETIMEDOUT,
  * MODUS_CANCELED, -EINVAL, -ENOMEM, or -EPERM when the caller is no coroutine or the descriptor
  * can't be waited for. Waits. Safe from: a coroutine. */
 int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready);
 
-/* In a forked child that will not go on with its parent's coroutines: forget that there are any, so
- * that the calling one is a plain thread, on the coroutine's stack. Safe from: a forked child. */
-void modus_co_forget(void);
-
 /* The longest that one coroutine of this thread has run without waiting, in ns, and its name in
- * name (32 bytes, or NULL). 0 outside of modus_co_run. Safe from: a coroutine. */
+ * name (MODUS_CO_NAME bytes, or NULL). Measuring begins with the first call. 0 outside of
+ * modus_co_run. Safe from: a coroutine. */
 int64_t modus_co_lag(char *name);
+
+/* --- looking --------------------------------------------------------------------------------- */
+
+enum modus_co_state { MODUS_CO_READY, MODUS_CO_RUNNING, MODUS_CO_WAITING };
+
+enum modus_co_wait {
+    MODUS_CO_WORD,   /* a word of the toolbox's objects, between threads; object: the word */
+    MODUS_CO_LOCK,   /* the same, for a lock */
+    MODUS_CO_SHARED, /* a word that processes share */
+    MODUS_CO_SLEEP,  /* only time */
+    MODUS_CO_FD,     /* a descriptor, cast to a pointer */
+    MODUS_CO_JOIN,   /* a coroutine */
+};
+
+/* What modus_co_walk says of each. */
+struct modus_co_info {
+    const char *name;
+    uint32_t id; /* its own in the process, and above all of the kernel's thread ids */
+    enum modus_co_state state;
+    enum modus_co_wait wait; /* while it waits: for what, */
+    const void *object;      /* for which, */
+    int64_t since;           /* and since when, to a turn of the loop; CLOCK_MONOTONIC ns */
+    int64_t deadline;
+    bool cancelled;
+    size_t stack;   /* bytes it may use */
+    size_t touched; /* bytes it, or who had that stack before, has used at most */
+};
+
+/* Call visit for each coroutine of the calling thread, the youngest first, until it returns
+ * something else than 0, which is returned; it must not wait, and what info holds is valid until it
+ * returns. -EPERM outside of modus_co_run. Does not wait. Safe from: a coroutine. */
+int modus_co_walk(int (*visit)(const struct modus_co_info *info, void *context), void *context);
+
+/* Write a line for each coroutine of the calling thread to the descriptor. Returns 0, -EPERM, or
+ * -EINVAL when it cannot be written. Safe from: a coroutine. */
+int modus_co_dump(int fd);
+
+/* From now on, a coroutine (or generator) that runs over its stack is named before it ends the
+ * process: on standard error, with the size of its stack; then SIGSEGV does what it did before. For
+ * the whole process; handlers installed later win. Coroutines of a thread are watched from the
+ * next modus_co_run in it, or, in the calling thread, at once. Returns 0 or -ENOMEM.
+ * Safe from: any thread. */
+int modus_co_name_overflows(void);
 
 #endif

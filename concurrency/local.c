@@ -12,8 +12,9 @@
  * deletion forgets values of live threads.
  */
 #include "concurrency/local.h"
+#include "concurrency/forks.h"
 #include "concurrency/local_priv.h"
-#include "concurrency/lock_priv.h"
+#include "concurrency/lock.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -175,7 +176,7 @@ static size_t take_some(uint64_t serial, uint32_t index, void **values)
 /* The other threads are not in the child. */
 static void begin_child(void)
 {
-    modus_lock_renew(&list_lock);
+    modus_lock_free_in_child(&list_lock);
     for (struct modus_locals *at = list, *next; at; at = next) {
         next = at->next;
         if (pthread_equal(at->thread, pthread_self()))
@@ -185,7 +186,7 @@ static void begin_child(void)
     }
 }
 
-__attribute__((constructor)) static void begin_process(void)
+MODUS_FORK_INNER static void begin_process(void)
 {
     pthread_key_create(&end_of_thread, end_thread);
     pthread_atfork(lock, unlock, begin_child);

@@ -20,10 +20,6 @@ int modus_lock_acquire_until_from(struct modus_lock *lock, int64_t deadline, con
  * own the lock when they return. */
 int modus_lock_regain(struct modus_lock *lock, const void *site);
 
-/* In a forked child: free a lock of thread scope that the parent's forking thread has acquired, in
- * the handler before the fork. */
-void modus_lock_renew(struct modus_lock *lock);
-
 /* --- watching -------------------------------------------------------------------------------- */
 
 /* How something is held; and, in a wait, for whose holding of it to end. */

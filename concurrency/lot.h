@@ -9,9 +9,12 @@
  * The order is Dekker's: who waits counts itself, then looks at the word; who wakes changes the
  * word, then looks at the count. As long as nobody waits here, an unpark costs one load more.
  *
- * Only words of thread scope: others are changed by processes that have another lot.
+ * An unpark looks here for words of thread scope only: others are changed by processes that have
+ * another lot, and the proxy (proxy.h) is who wakes from this one.
  *
- * For implementers: park.c and coroutine.c.
+ * A forked child begins with an empty lot: who waits there is the parent's.
+ *
+ * For implementers: park.c, proxy.c and coroutine_loop.c.
  */
 #ifndef CONCURRENCY_LOT_H
 #define CONCURRENCY_LOT_H
@@ -44,8 +47,5 @@ bool modus_lot_leave(struct modus_lot_entry *entry);
  * later instead. Only when modus_lot_count says that there are any.
  * Safe from: any thread, signal handlers. */
 int modus_lot_wake(_Atomic uint32_t *word, int n);
-
-/* In a forked child: nobody waits here, and no bucket is held. Safe from: a forked child. */
-void modus_lot_forget(void);
 
 #endif

@@ -7,8 +7,8 @@
  * without reason: the caller looks again anyway.
  *
  * A coroutine does not sleep here: its scheduler takes its park over, and puts it into the lot, where
- * an unpark looks first (lot.h). That is why callers pass only (word, expected, deadline) and never
- * see a futex.
+ * an unpark between threads looks first (lot.h), and for whom a thread sleeps on words that processes
+ * share (proxy.h). That is why callers pass only (word, expected, deadline) and never see a futex.
  */
 #include "concurrency/park.h"
 #include "concurrency/lot.h"
@@ -124,16 +124,17 @@ struct modus_park_stats modus_park_stats(void)
     return stats;
 }
 
-_Thread_local int (*modus_park_instead)(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
-                                        bool deaf);
+_Thread_local int (*modus_park_instead)(enum modus_scope scope, _Atomic uint32_t *word,
+                                        uint32_t expected, int64_t deadline,
+                                        const struct modus_watch *watch, unsigned how);
 
 static int park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
-                const struct modus_watch *watch, bool deaf)
+                const struct modus_watch *watch, unsigned how)
 {
     int saved = errno, rc;
 
-    if (modus_park_instead && scope == MODUS_THREAD)
-        rc = modus_park_instead(word, expected, deadline, deaf);
+    if (modus_park_instead)
+        rc = modus_park_instead(scope, word, expected, deadline, watch, how);
     else
         rc = backends[scope].park(word, expected, deadline, watch);
     stats.parks++;
@@ -144,13 +145,13 @@ static int park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expecte
 int modus_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
                const struct modus_watch *watch)
 {
-    return park(scope, word, expected, deadline, watch, false);
+    return park(scope, word, expected, deadline, watch, 0);
 }
 
 int modus_park_deaf(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected,
                     int64_t deadline, const struct modus_watch *watch)
 {
-    return park(scope, word, expected, deadline, watch, true);
+    return park(scope, word, expected, deadline, watch, MODUS_PARK_DEAF);
 }
 
 int modus_unpark(enum modus_scope scope, _Atomic uint32_t *word, int n)

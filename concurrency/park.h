@@ -82,10 +82,18 @@ struct modus_park_ops {
     int (*unpark)(_Atomic uint32_t *word, int n);
 };
 
-/* How the calling thread sleeps on words of thread scope while it runs a coroutine; else NULL. Set
- * by the scheduler alone. */
-extern _Thread_local int (*modus_park_instead)(_Atomic uint32_t *word, uint32_t expected,
-                                               int64_t deadline, bool deaf)
+/* How a coroutine's park differs from others. */
+enum {
+    MODUS_PARK_DEAF = 1, /* being cancelled does not end it */
+    MODUS_PARK_ROBUST =
+        2, /* the word is that of a robust mutex (lock.c): the kernel is told, so that
+                              a wake-up does not die with who was woken */
+};
+
+/* How the calling thread sleeps while it runs a coroutine; else NULL. Set by the scheduler alone. */
+extern _Thread_local int (*modus_park_instead)(enum modus_scope scope, _Atomic uint32_t *word,
+                                               uint32_t expected, int64_t deadline,
+                                               const struct modus_watch *watch, unsigned how)
     __attribute__((tls_model("initial-exec")));
 
 #endif

@@ -206,7 +206,7 @@ static int join(struct modus_arena *arena)
     struct modus_slot *slot = slot_of(arena, id);
     MODUS_FAULT(MODUS_FAULT_JOIN_HELD);
     atomic_store(&slot->pid, getpid());
-    atomic_store(&slot->tid, (int32_t)modus_self_tid());
+    atomic_store(&slot->tid, gettid()); /* modus_self_tid may be a coroutine's */
     atomic_store(&slot->state, LIVE);
     MODUS_FAULT(MODUS_FAULT_JOIN_LIVE);
     identities[arena->index] =

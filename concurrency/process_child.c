@@ -10,7 +10,6 @@
  * What a short child costs is mostly the pages that it is the first to touch: so nothing here prints
  * or copies what it need not.
  */
-#include "concurrency/coroutine.h"
 #include "concurrency/process_priv.h"
 #include "concurrency/self.h"
 
@@ -102,7 +101,6 @@ _Noreturn void modus_process_begin(struct modus_process *process, int line, cons
     sigset_t none;
 
     modus_process_become(process, line);
-    modus_co_forget();
     if (!process->attr.keep_signals)
         reset_handlers();
     modus_process_settle(process, line);

@@ -13,6 +13,7 @@
  * its lock is held from the opening of pipes to the fork, and in any fork of others.
  */
 #include "concurrency/coroutine.h"
+#include "concurrency/forks.h"
 #include "concurrency/lock.h"
 #include "concurrency/park.h"
 #include "concurrency/participant.h"
@@ -117,7 +118,7 @@ static void begin_child(void)
     modus_process_become(NULL, -1);
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+MODUS_FORK_PROCESS static void watch_forks(void)
 {
     pthread_atfork(before_fork, after_fork, begin_child);
 }

@@ -8,19 +8,20 @@
  * not know it, mprotect does, and splits.
  */
 #include "concurrency/stack.h"
-#include "concurrency/lock.h"
+#include "concurrency/forks.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
 
-enum { PAGE = 4096, SLAB = 16 << 20, KEPT = 256, CLASSES = 10 };
+enum { PAGE = MODUS_STACK_GUARD, SLAB = 16 << 20, KEPT = 256, CLASSES = 10 };
 
 /* In the topmost bytes of a free stack. */
 struct free_stack {
@@ -32,8 +33,19 @@ struct list {
     unsigned count;
 };
 
-/* The common lists, and what is left of each class's last slab. */
-static struct modus_lock lock = MODUS_LOCK_INIT;
+/* All slabs there are, for who asks what an address is. */
+struct slab {
+    struct slab *next;
+    char *low;
+    size_t bytes, stack_bytes;
+};
+
+static _Atomic(struct slab *) slabs;
+
+/* A plain mutex: one that parks could become a suspended coroutine's, while the loop that should
+ * resume it waits for the same one to return a stack.
+ * The common lists, and what is left of each class's last slab. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct list common[CLASSES];
 static char *fresh[CLASSES], *fresh_end[CLASSES];
 
@@ -97,7 +109,17 @@ static int guard(void *page)
     return mprotect(page, PAGE, PROT_NONE) == 0 ? 0 : -ENOMEM;
 }
 
-/* Under the lock: a stack that nobody has used. The guard is its lowest page, so that its size is
+static void note_slab(char *low, size_t bytes, size_t stack_bytes)
+{
+    struct slab *slab = malloc(sizeof *slab);
+
+    if (!slab)
+        return; /* its overflows will not be named */
+    *slab = (struct slab){atomic_load(&slabs), low, bytes, stack_bytes};
+    atomic_store(&slabs, slab);
+}
+
+/* Under the mutex: a stack that nobody has used. The guard is its lowest page, so that its size is
  * one page less than its class. */
 static int cut(unsigned class, void **low)
 {
@@ -111,6 +133,7 @@ static int cut(unsigned class, void **low)
         madvise(map, slab, MADV_NOHUGEPAGE); /* one page each is the point */
         fresh[class] = map;
         fresh_end[class] = fresh[class] + slab;
+        note_slab(map, slab, bytes);
     }
     int rc = guard(fresh[class]);
     if (rc == 0) {
@@ -122,28 +145,42 @@ static int cut(unsigned class, void **low)
 
 static int get_common(unsigned class, void **low)
 {
-    MODUS_HOLD(held, &lock, MODUS_FOREVER);
-    (void)held;
+    int rc = 0;
+
+    pthread_mutex_lock(&mutex);
     struct free_stack *link = pop(&common[class]);
-    if (!link)
-        return cut(class, low);
-    *low = low_of(link, class_bytes(class));
-    return 0;
+    if (link)
+        *low = low_of(link, class_bytes(class));
+    else
+        rc = cut(class, low);
+    pthread_mutex_unlock(&mutex);
+    return rc;
 }
 
 static void give_to_all(void *unused)
 {
     (void)unused;
-    MODUS_HOLD(held, &lock, MODUS_FOREVER);
-    (void)held;
+    pthread_mutex_lock(&mutex);
     for (unsigned class = 0; class < CLASSES; class ++)
         for (struct free_stack *link; (link = pop(&own[class])) != NULL;)
             push(&common[class], link);
+    pthread_mutex_unlock(&mutex);
 }
 
-__attribute__((constructor)) static void watch_ends(void)
+static void before_fork(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+MODUS_FORK_INNER static void prepare(void)
 {
     pthread_key_create(&key, give_to_all);
+    pthread_atfork(before_fork, after_fork, after_fork);
 }
 
 /* --- calls ----------------------------------------------------------------------------------- */
@@ -172,10 +209,10 @@ void modus_stack_put(struct modus_stack *stack)
     if (own[class].count < KEPT) {
         push(&own[class], link);
     } else {
-        MODUS_HOLD(held, &lock, MODUS_FOREVER);
-        (void)held;
         madvise(stack->low, stack->size - PAGE, MADV_DONTNEED); /* all but the page of the link */
+        pthread_mutex_lock(&mutex);
         push(&common[class], link);
+        pthread_mutex_unlock(&mutex);
     }
     *stack = (struct modus_stack){0};
 }
@@ -190,4 +227,15 @@ size_t modus_stack_touched(const struct modus_stack *stack)
            (in[0] & 1))
         touched++;
     return touched * PAGE;
+}
+
+size_t modus_stack_guarded(const void *address)
+{
+    for (const struct slab *slab = atomic_load(&slabs); slab; slab = slab->next) {
+        uintptr_t at = (uintptr_t)address - (uintptr_t)slab->low;
+
+        if (at < slab->bytes)
+            return at % slab->stack_bytes < PAGE ? slab->stack_bytes - PAGE : 0;
+    }
+    return 0;
 }

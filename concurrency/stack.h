@@ -24,6 +24,7 @@
 
 #include "concurrency/result.h"
 
+enum { MODUS_STACK_GUARD = 4096 }; /* bytes below each stack */
 enum { MODUS_STACK_USUAL = 64 * 1024, MODUS_STACK_LEAST = 16 * 1024, MODUS_STACK_MOST = 8 << 20 };
 
 struct modus_stack {
@@ -43,5 +44,9 @@ void modus_stack_put(struct modus_stack *stack);
 /* How many of its bytes have ever been touched since it was got fresh from the system, in whole
  * pages; for statistics. Safe from: any thread. */
 size_t modus_stack_touched(const struct modus_stack *stack);
+
+/* The size of the stack whose guard holds address; 0: it is no guard. Does not block.
+ * Safe from: any thread, signal handlers. */
+size_t modus_stack_guarded(const void *address);
 
 #endif

@@ -9,6 +9,7 @@
  * and not to its fork: the child's begins empty, under a lock of its own.
  */
 #include "concurrency/thread.h"
+#include "concurrency/forks.h"
 #include "concurrency/lock.h"
 #include "concurrency/park.h"
 #include "concurrency/self.h"
@@ -91,9 +92,7 @@ static void begin_child(void)
     modus_lock_free_in_child(&list_lock);
 }
 
-/* Early: forks take the locks in the reverse of this order, and a process that is started holds its
- * own list's lock already when it comes to this one. */
-__attribute__((constructor(1000))) static void watch_forks(void)
+MODUS_FORK_INNER static void watch_forks(void)
 {
     pthread_atfork(before_fork, after_fork, begin_child);
 }
@@ -274,10 +273,11 @@ struct modus_thread *modus_thread_self(void)
 {
     if (self && self->stamp == modus_self_stamp())
         return self; /* else it was the parent's, before the fork */
-    bool is_main = (pid_t)modus_self_tid() == getpid();
+    pid_t tid = gettid(); /* modus_self_tid may be a coroutine's */
+    bool is_main = tid == getpid();
     foreign.foreign = true;
     foreign.stamp = modus_self_stamp();
-    atomic_store(&foreign.tid, (int)modus_self_tid());
+    atomic_store(&foreign.tid, tid);
     atomic_store(&foreign.state, RUNNING);
     snprintf(foreign.name, sizeof foreign.name, "%s", is_main ? "MainThread" : "Foreign");
     return self = &foreign;

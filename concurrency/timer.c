@@ -10,7 +10,8 @@
  * comes up late, the multiples of the period that have passed are left out.
  */
 #include "concurrency/timer.h"
-#include "concurrency/lock_priv.h"
+#include "concurrency/forks.h"
+#include "concurrency/lock.h"
 #include "concurrency/park.h"
 #include "concurrency/self.h"
 #include "concurrency/thread.h"
@@ -137,7 +138,7 @@ static int start_thread(void)
 /* The child has no such thread, and its parent's timers are not its own. */
 static void begin_child(void)
 {
-    modus_lock_renew(&lock);
+    modus_lock_free_in_child(&lock);
     for (uint32_t i = 0; i < timers.count; i++)
         timers.heap[i]->place = 0;
     timers.count = 0;
@@ -145,7 +146,7 @@ static void begin_child(void)
     running = NULL;
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+MODUS_FORK_TIMER static void watch_forks(void)
 {
     pthread_atfork(acquire, release, begin_child);
 }

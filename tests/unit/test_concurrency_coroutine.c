@@ -584,6 +584,56 @@ static void test_cancel(void **state)
     assert_int_equal(modus_co_run(cancelling, NULL), 0);
 }
 
+/* A wait at a condition says so too, with the lock owned again. */
+static struct modus_cond cond;
+
+static int wait_for_cond(void *argument)
+{
+    CHECK_INT(modus_lock_acquire(&lock, MODUS_FOREVER), 0);
+    int rc = modus_cond_wait(&cond, argument ? modus_ms(1) : MODUS_FOREVER);
+    CHECK_INT(modus_lock_release(&lock), 0);
+    return rc;
+}
+
+static int cancel_at_cond(void *argument)
+{
+    struct modus_co *co = go(wait_for_cond, argument);
+
+    CHECK_INT(modus_co_yield(), 0);
+    modus_co_cancel(co);
+    CHECK_INT(joined(co), MODUS_CANCELED);
+    CHECK_INT(joined(go(wait_for_cond, &cond)), -ETIMEDOUT);
+    return 0;
+}
+
+static void test_cancel_at_cond(void **state)
+{
+    (void)state;
+    assert_int_equal(modus_cond_init(&cond, &lock), 0);
+    assert_int_equal(modus_co_run(cancel_at_cond, NULL), 0);
+    modus_cond_fini(&cond);
+}
+
+/* Who first asks for its thread in a coroutine gets the thread, not the coroutine. */
+static int thread_of(void *argument)
+{
+    (void)argument;
+    CHECK_INT(modus_thread_tid(modus_thread_self()), gettid());
+    return 0;
+}
+
+static void *ask_in_coroutine(void *argument)
+{
+    CHECK_INT(modus_co_run(thread_of, argument), 0);
+    return NULL;
+}
+
+static void test_thread_of(void **state)
+{
+    (void)state;
+    join_thread(start_thread(ask_in_coroutine, NULL));
+}
+
 static int child_of_deadline(void *argument)
 {
     (void)argument;
@@ -921,6 +971,8 @@ int main(void)
         TEST(test_queue),
         TEST(test_sem),
         TEST(test_cancel),
+        TEST(test_cancel_at_cond),
+        TEST(test_thread_of),
         TEST(test_deadline),
         TEST(test_descriptors),
         TEST(test_two_loops),
