@@ -78,9 +78,8 @@ int modus_lock_set_repair(struct modus_lock *lock, int (*repair)(void *context),
 
 /* Own the lock, waiting up to ns nanoseconds (MODUS_FOREVER: without end, 0: do not wait).
  * Returns 0; MODUS_OWNERDEAD (1): owned, but the last owner died; -EAGAIN (ns 0 and held),
- * -ETIMEDOUT, -EDEADLK (the caller owns it already; in process scope, or another coroutine of its
- * thread does; or deadlock detection, deadlock.h, refuses the wait), MODUS_NOTRECOVERABLE (poisoned)
- * or -EINVAL (not started, or a negative time). Blocks.
+ * -ETIMEDOUT, -EDEADLK (the caller owns it already, or deadlock detection, deadlock.h, refuses the
+ * wait), MODUS_NOTRECOVERABLE (poisoned) or -EINVAL (not started, or a negative time). Blocks.
  * Safe from: any thread, in process scope any process and a forked child; not signal handlers. */
 int modus_lock_acquire(struct modus_lock *lock, int64_t ns);
 
