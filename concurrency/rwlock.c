@@ -456,6 +456,7 @@ static int stop_writing(struct modus_rwlock *lock)
     note_unlocked(lock, 0);
     if (!lock->unmended)
         atomic_fetch_and(&lock->word, ~(WRITER | WRITING));
+    MODUS_FAULT(MODUS_FAULT_RWLOCK_CLEARED);
     return modus_lock_release(&lock->lock);
 }
 

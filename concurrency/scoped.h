@@ -11,7 +11,8 @@
  * for the recursive one, MODUS_HOLD_READ and MODUS_HOLD_WRITE for the readers-writer lock. Each
  * declares a variable, whose result is what the acquire returned: with a negative one nothing is held
  * and nothing is given up. Who has released the lock by hand inside of the block sets the result to
- * -EPERM. Code that leaves by longjmp, or ends its thread, gives nothing up.
+ * -EPERM. Code that leaves by longjmp, or ends its thread, gives nothing up; and a goto must not jump
+ * over one of these into the rest of its block.
  */
 #ifndef CONCURRENCY_SCOPED_H
 #define CONCURRENCY_SCOPED_H

@@ -258,6 +258,20 @@ static void test_fork(void **state)
 static struct modus_rlock rlock = MODUS_RLOCK_INIT;
 static struct modus_rwlock rwlock = MODUS_RWLOCK_INIT;
 
+static int hold_to_read(bool leave)
+{
+    {
+        MODUS_HOLD_READ(reading, &rwlock, 0);
+        if (reading.result < 0 || modus_rwlock_readers(&rwlock) != 1)
+            return -3;
+        if (leave)
+            goto out;
+    }
+    return modus_rwlock_readers(&rwlock) == 0 ? 0 : -4;
+out:
+    return 1;
+}
+
 static int hold_all(int leave)
 {
     MODUS_HOLD_RLOCK(outer, &rlock, MODUS_FOREVER);
@@ -269,15 +283,9 @@ static int hold_all(int leave)
     }
     if (outer.result < 0 || modus_rlock_depth(&rlock) != 1)
         return -2;
-    {
-        MODUS_HOLD_READ(reading, &rwlock, 0);
-        if (reading.result < 0 || modus_rwlock_readers(&rwlock) != 1)
-            return -3;
-        if (leave == 1)
-            goto out;
-    }
-    if (modus_rwlock_readers(&rwlock) != 0)
-        return -4;
+    int rc = hold_to_read(leave == 1);
+    if (rc != 0)
+        return rc;
     MODUS_HOLD_WRITE(writing, &rwlock, 0);
     if (writing.result < 0 || !modus_rwlock_mine(&rwlock))
         return -5;
@@ -289,8 +297,6 @@ static int hold_all(int leave)
     modus_rwlock_release(&rwlock);
     writing.result = -EPERM;
     return 3;
-out:
-    return 1;
 }
 
 static void test_scoped(void **state)

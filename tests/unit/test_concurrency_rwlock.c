@@ -496,6 +496,31 @@ static void test_reader_killed(void **state)
     }
 }
 
+static int leave_reading(struct other *me)
+{
+    CHECK_INT(modus_rwlock_read(&me->scene->lock, MODUS_FOREVER), 0);
+    CHECK_INT(modus_participant_leave(arena), 0);
+    CHECK_INT(modus_rwlock_release(&me->scene->lock), -EPERM);
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_rwlock_release(&me->scene->lock), -EPERM);
+    return 0;
+}
+
+/* Whoever leaves the arena reads no more. */
+static void test_reader_leaves(void **state)
+{
+    struct scene *s = open_scene(MODUS_PROCESS);
+    struct other reader;
+    (void)state;
+
+    start(&reader, s, 0, leave_reading);
+    finish(&reader);
+    assert_int_equal(modus_rwlock_readers(&s->lock), 0);
+    assert_int_equal(modus_rwlock_try_write(&s->lock), 0);
+    assert_int_equal(modus_rwlock_release(&s->lock), 0);
+    close_scene(s);
+}
+
 /* Its name is noted, but it has not seen yet whether it may read. */
 static int die_noted(struct other *me)
 {
@@ -512,6 +537,24 @@ static int die_waiting(struct other *me)
     return 1;
 }
 
+/* It has queued behind a writer, and dies with the plain lock, its name noted. */
+static int die_queued(struct other *me)
+{
+    modus_fault_plan(MODUS_FAULT_RWLOCK_NOTED, MODUS_FAULT_DIE, 2);
+    atomic_store(&me->scene->tid[0], (int)modus_self_tid());
+    modus_rwlock_read(&me->scene->lock, MODUS_FOREVER);
+    return 1;
+}
+
+/* It has written all, but not yet given up the plain lock. */
+static int die_done(struct other *me)
+{
+    modus_fault_plan(MODUS_FAULT_RWLOCK_CLEARED, MODUS_FAULT_DIE, 1);
+    modus_rwlock_write(&me->scene->lock, MODUS_FOREVER);
+    modus_rwlock_release(&me->scene->lock);
+    return 1;
+}
+
 /* Asleep as a writer, until it is killed. */
 static int wait_to_write(struct other *me)
 {
@@ -522,14 +565,20 @@ static int wait_to_write(struct other *me)
 /* Deaths that leave nothing to mend. */
 static void test_killed_on_the_way(void **state)
 {
-    int (*const ways[])(struct other *) = {die_noted, die_waiting};
+    int (*const ways[])(struct other *) = {die_noted, die_waiting, die_done, die_queued};
     (void)state;
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
         struct scene *s = open_scene(MODUS_PROCESS);
         struct other victim;
 
+        if (i / 2 == 3)
+            assert_int_equal(modus_rwlock_write(&s->lock, 0), 0);
         start(&victim, s, 0, ways[i / 2]);
+        if (i / 2 == 3) {
+            await_asleep(s, 0);
+            assert_int_equal(modus_rwlock_release(&s->lock), 0);
+        }
         assert_int_equal(reap(victim.child), -SIGKILL);
         if (i % 2) {
             assert_int_equal(modus_rwlock_read(&s->lock, MODUS_FOREVER), 0);
@@ -798,21 +847,14 @@ static int close_arena(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_not_started),
-        TEST(test_errors),
-        TEST(test_process_identity),
-        TEST(test_writer_is_preferred),
-        TEST(test_writer_gives_up),
-        TEST(test_downgrade),
-        TEST(test_excludes),
-        TEST(test_reader_killed),
-        TEST(test_killed_on_the_way),
-        TEST(test_writer_killed),
-        TEST(test_poisoned),
-        TEST(test_repair),
-        TEST(test_chaos),
-        TEST(test_nobody_starves),
-        TEST(test_coroutines),
+        TEST(test_not_started),      TEST(test_errors),
+        TEST(test_process_identity), TEST(test_writer_is_preferred),
+        TEST(test_writer_gives_up),  TEST(test_downgrade),
+        TEST(test_excludes),         TEST(test_reader_killed),
+        TEST(test_reader_leaves),    TEST(test_killed_on_the_way),
+        TEST(test_writer_killed),    TEST(test_poisoned),
+        TEST(test_repair),           TEST(test_chaos),
+        TEST(test_nobody_starves),   TEST(test_coroutines),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }
