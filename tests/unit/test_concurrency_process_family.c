@@ -103,13 +103,20 @@ static void test_orphans(void **state)
 }
 
 /* Children that come while the parent is killed, from two threads, with a sibling that it forked by
- * itself and that lives on: all die, however far each of them had come. */
+ * itself between them and that lives on: all die, however far each of them had come. */
 static void *start_on_and_on(void *argument)
 {
     const struct modus_process_attr attr = {.orphan = MODUS_ORPHAN_KILLED};
 
     for (int i = 0; i < 30; i++) {
-        modus_process_put(started(&attr, wait_for_ever, argument));
+        modus_process_put(started(&attr, wait_for_ever, NULL));
+        if (argument && i == 1) {
+            pid_t sibling = fork();
+
+            if (sibling == 0)
+                _exit(pass_gate(NULL));
+            atomic_store(&board->pids[0], sibling);
+        }
         atomic_fetch_add(&board->counts[0], 1);
     }
     return wait_for_ever(NULL) ? argument : NULL;
@@ -117,9 +124,7 @@ static void *start_on_and_on(void *argument)
 
 static int be_busy_parent(void *argument)
 {
-    if (fork() == 0)
-        _exit(pass_gate(NULL));
-    start_thread(start_on_and_on, argument);
+    start_thread(start_on_and_on, NULL);
     start_on_and_on(argument);
     return 0;
 }
@@ -132,8 +137,9 @@ static void test_killed_at_any_time(void **state)
         int status;
 
         atomic_store(&board->counts[0], 0);
-        pid_t parent = start_child(be_busy_parent, NULL);
-        AWAIT(atomic_load(&board->counts[0]) > i);
+        atomic_store(&board->pids[0], 0);
+        pid_t parent = start_child(be_busy_parent, board);
+        AWAIT(atomic_load(&board->pids[0]) && atomic_load(&board->counts[0]) > i);
         kill_child(parent);
         while (children_here() > 1 && waitpid(-1, &status, 0) > 0)
             CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
