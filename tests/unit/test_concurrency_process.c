@@ -455,6 +455,27 @@ static void test_no_descriptors(void **state)
     assert_int_equal(reap(start_child(few_descriptors, NULL)), 0);
 }
 
+static int start_too_many(void *argument)
+{
+    const struct rlimit none = {0, 0};
+    struct modus_process *process = make(NULL, give_back, argument);
+
+    CHECK_INT(setrlimit(RLIMIT_NPROC, &none), 0);
+    if (getuid() == 0)
+        CHECK_INT(setresuid(65534, 65534, 65534), 0); /* root has no such limit */
+    CHECK_INT(modus_process_start(process), -EAGAIN);
+    CHECK_INT(modus_process_join(process, 0, NULL), -ESRCH);
+    CHECK_INT(modus_process_start(process), -EAGAIN);
+    modus_process_put(process);
+    return 0;
+}
+
+static void test_no_room(void **state)
+{
+    (void)state;
+    assert_int_equal(reap(start_child(start_too_many, NULL)), 0);
+}
+
 /* --- stdio ----------------------------------------------------------------------------------- */
 
 static int say_child(void *argument)
@@ -653,6 +674,7 @@ int main(void)
         TEST(test_reaper),
         TEST(test_child_has_no_descriptors_of_ours),
         TEST(test_no_descriptors),
+        TEST(test_no_room),
         TEST(test_stdio),
         TEST(test_stdio_of_threads),
         TEST(test_threads_start),

@@ -102,6 +102,84 @@ static void test_orphans(void **state)
     modus_arena_free(arena, f, sizeof *f);
 }
 
+/* Children that come while the parent is killed, from two threads, with a sibling that it forked by
+ * itself between them and that lives on: all die, however far each of them had come. */
+static void *start_on_and_on(void *argument)
+{
+    const struct modus_process_attr attr = {.orphan = MODUS_ORPHAN_KILLED};
+
+    for (int i = 0; i < 30; i++) {
+        modus_process_put(started(&attr, wait_for_ever, NULL));
+        if (argument && i == 1) {
+            pid_t sibling = fork();
+
+            if (sibling == 0)
+                _exit(pass_gate(NULL));
+            atomic_store(&board->pids[0], sibling);
+        }
+        atomic_fetch_add(&board->counts[0], 1);
+    }
+    return wait_for_ever(NULL) ? argument : NULL;
+}
+
+static int be_busy_parent(void *argument)
+{
+    start_thread(start_on_and_on, NULL);
+    start_on_and_on(argument);
+    return 0;
+}
+
+static void test_killed_at_any_time(void **state)
+{
+    (void)state;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (int i = 0; i < (SLOW ? 5 : 20); i++) {
+        int status;
+
+        atomic_store(&board->counts[0], 0);
+        atomic_store(&board->pids[0], 0);
+        pid_t parent = start_child(be_busy_parent, board);
+        AWAIT(atomic_load(&board->pids[0]) && atomic_load(&board->counts[0]) > i);
+        kill_child(parent);
+        while (children_here() > 1 && waitpid(-1, &status, 0) > 0)
+            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        modus_event_set(&board->gate); /* now the sibling */
+        assert_true(waitpid(-1, &status, 0) > 0);
+        assert_int_equal(status, 0);
+        assert_true(waitpid(-1, &status, 0) < 0);
+        modus_event_clear(&board->gate);
+    }
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+/* It has closed the life line with all its descriptors; the main thread had started it. */
+static int close_everything(void *argument)
+{
+    for (int fd = 3; fd < 100; fd++)
+        close(fd);
+    atomic_store(&board->counts[0], getpid());
+    return wait_for_ever(argument);
+}
+
+static int be_parent_of_closer(void *argument)
+{
+    const struct modus_process_attr attr = {.orphan = MODUS_ORPHAN_TERMINATED};
+
+    modus_process_put(started(&attr, close_everything, argument));
+    return wait_for_ever(argument);
+}
+
+static void test_without_descriptors(void **state)
+{
+    (void)state;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t parent = start_child(be_parent_of_closer, NULL);
+    AWAIT(atomic_load(&board->counts[0]));
+    kill_child(parent);
+    assert_int_equal(reap(atomic_load(&board->counts[0])), -SIGTERM);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
 /* --- daemons --------------------------------------------------------------------------------- */
 
 static int try_a_child(void *argument)
@@ -331,9 +409,14 @@ static void test_spawn_errors(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_orphans),      TEST(test_daemon_has_no_children),
-        TEST(test_main),         TEST(test_stubborn_daemon),
-        TEST(test_both_starts),  TEST(test_spawn_is_clean),
+        TEST(test_orphans),
+        TEST(test_killed_at_any_time),
+        TEST(test_without_descriptors),
+        TEST(test_daemon_has_no_children),
+        TEST(test_main),
+        TEST(test_stubborn_daemon),
+        TEST(test_both_starts),
+        TEST(test_spawn_is_clean),
         TEST(test_spawn_errors),
     };
     modus_process_child(argc, argv);
