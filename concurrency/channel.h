@@ -56,7 +56,7 @@ struct modus_channel_line {
 
 /* All fields are private. */
 struct modus_channel {
-    struct modus_lock lock; /* guards all that follows; not started with the channel */
+    struct modus_lock lock; /* of all that follows */
     unsigned capacity, item_size;
     unsigned count, head; /* items inside, and where the oldest is */
     bool closed;

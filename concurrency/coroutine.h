@@ -128,6 +128,11 @@ void modus_co_shield_end(struct modus_co_shield *shield);
  * can't be waited for. Waits. Safe from: a coroutine. */
 int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready);
 
+/* In a forked child: forget that there are coroutines, so that the calling one is a plain thread, on
+ * the coroutine's stack. fork(3) sees to it by itself; only a child of _Fork or clone must say so.
+ * Safe from: a forked child. */
+void modus_co_forget(void);
+
 /* The longest that one coroutine of this thread has run without waiting, in ns, and its name in
  * name (MODUS_CO_NAME bytes, or NULL). Measuring begins with the first call. 0 outside of
  * modus_co_run. Safe from: a coroutine. */

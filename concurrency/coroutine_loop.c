@@ -24,7 +24,7 @@
 #include <string.h>
 
 enum { TURN = 256 };
-enum { LOOK_AGAIN_NS = 10000000 }; /* without a proxy */
+enum { RECHECK_NS = 1000000000, WITHOUT_PROXY_NS = 10000000 };
 
 _Thread_local struct modus_co_loop *modus_co_here;
 
@@ -160,23 +160,26 @@ static int64_t deadline_of(const struct modus_co *co, int64_t deadline)
     return co->deadline;
 }
 
-/* The processes that change the word know of no lot: somebody sleeps on it for us. Without, the
- * coroutine looks again from time to time. */
+/* The processes that change the word know of no lot: a proxy sleeps on it for us. Without one, or if
+ * nothing would tell it of a death, the coroutine looks again from time to time. */
 static void suspend_shared(struct modus_co *co, _Atomic uint32_t *word, uint32_t expected,
                            int64_t until, const struct modus_watch *watch, bool robust)
 {
     struct modus_proxy_wait wait;
-    int64_t look = modus_now_ns() + LOOK_AGAIN_NS;
     bool slept_for = modus_proxy_begin(&wait, word, expected, watch, robust);
+    int64_t look = MODUS_FOREVER;
 
-    if (!slept_for && (until == MODUS_FOREVER || look < until))
-        modus_timers_add(&co->loop->timers, &co->timer, look);
+    if (!slept_for || !watch || !watch->epoch)
+        look = modus_now_ns() + (slept_for ? RECHECK_NS : WITHOUT_PROXY_NS);
+    bool early = look != MODUS_FOREVER && (until == MODUS_FOREVER || look < until);
+    if (early && modus_timers_add(&co->loop->timers, &co->timer, look) < 0)
+        end_wait(co, 0); /* out of memory */
     suspend(co);
     if (robust)
         modus_proxy_cover(word);
     if (slept_for)
         modus_proxy_end(&wait);
-    else if (co->waited == -ETIMEDOUT && (until == MODUS_FOREVER || look < until))
+    if (early && co->waited == -ETIMEDOUT)
         co->waited = 0;
 }
 
@@ -372,14 +375,17 @@ void modus_co_loop_close(struct modus_co_loop *loop)
 /* --- forks ----------------------------------------------------------------------------------- */
 
 /* The loop is the parent's, and so are its descriptors and all who wait in it. */
-static void begin_child(void)
+void modus_co_forget(void)
 {
     modus_co_here = NULL;
     modus_park_instead = NULL;
     modus_locals_instead = NULL;
+    modus_self_renew();
+    modus_lot_forget();
+    modus_proxy_forget();
 }
 
 __attribute__((constructor)) static void watch_forks(void)
 {
-    pthread_atfork(NULL, NULL, begin_child);
+    pthread_atfork(NULL, NULL, modus_co_forget);
 }

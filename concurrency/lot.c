@@ -7,7 +7,6 @@
 #include "concurrency/lot.h"
 
 #include <limits.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdalign.h>
@@ -138,7 +137,7 @@ int modus_lot_wake(_Atomic uint32_t *word, int n)
     return wake_from(bucket_of((uintptr_t)word), (uintptr_t)word, n);
 }
 
-static void begin_child(void)
+void modus_lot_forget(void)
 {
     if (!atomic_load(&used))
         return; /* its pages stay the parent's */
@@ -148,9 +147,4 @@ static void begin_child(void)
     }
     atomic_store(&modus_lot_count, 0);
     busy = disturbed = 0;
-}
-
-__attribute__((constructor)) static void watch_forks(void)
-{
-    pthread_atfork(NULL, NULL, begin_child);
 }

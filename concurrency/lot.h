@@ -12,7 +12,7 @@
  * An unpark looks here for words of thread scope only: others are changed by processes that have
  * another lot, and the proxy (proxy.h) is who wakes from this one.
  *
- * A forked child begins with an empty lot: who waits there is the parent's.
+ * A forked child begins with an empty lot (modus_co_forget): who waits there is the parent's.
  *
  * For implementers: park.c, proxy.c and coroutine_loop.c.
  */
@@ -47,5 +47,8 @@ bool modus_lot_leave(struct modus_lot_entry *entry);
  * later instead. Only when modus_lot_count says that there are any.
  * Safe from: any thread, signal handlers. */
 int modus_lot_wake(_Atomic uint32_t *word, int n);
+
+/* In a forked child: nobody waits here, and no bucket is held. Safe from: a forked child. */
+void modus_lot_forget(void);
 
 #endif

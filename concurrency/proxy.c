@@ -56,7 +56,7 @@ struct modus_proxy_word {
 
 struct modus_proxy {
     bool robust; /* serves one such word at a time */
-    bool asleep, called;
+    bool running, asleep, called;
     _Atomic uint32_t control;
     struct modus_proxy_word words[WORDS];
 };
@@ -244,22 +244,23 @@ static bool start(struct modus_proxy *proxy)
     pthread_attr_destroy(&attr);
     if (rc == 0)
         pthread_setname_np(thread, "modus-proxy");
-    return rc == 0;
+    return proxy->running = rc == 0;
 }
 
-static struct modus_proxy *make(bool robust)
+static void learn_words_each(void)
 {
     if (words_each == 0)
         words_each =
             syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) < 0 && errno == EINVAL ? WORDS : 1;
+}
+
+static struct modus_proxy *make(bool robust)
+{
     struct modus_proxy *proxy = calloc(1, sizeof *proxy);
-    if (!proxy)
-        return NULL;
-    proxy->robust = robust;
-    if (start(proxy))
-        return proxy;
-    free(proxy);
-    return NULL;
+
+    if (proxy)
+        proxy->robust = robust;
+    return proxy;
 }
 
 static struct modus_proxy_word *place_in(struct modus_proxy *proxy)
@@ -285,14 +286,15 @@ static bool find(struct modus_proxy_wait *wait, const _Atomic uint32_t *address)
 
 static bool find_room(struct modus_proxy_wait *wait, bool robust)
 {
+    learn_words_each();
     for (unsigned i = 0; i < PROXIES; i++) {
-        if (!proxies[i])
-            proxies[i] = make(robust);
-        if (!proxies[i])
+        if (!proxies[i] && !(proxies[i] = make(robust)))
             return false;
-        wait->proxy = proxies[i];
-        if (proxies[i]->robust == robust && (wait->word = place_in(proxies[i])) != NULL)
-            return true;
+        struct modus_proxy *proxy = proxies[i];
+        if (proxy->robust != robust || !(wait->word = place_in(proxy)))
+            continue;
+        wait->proxy = proxy;
+        return proxy->running || start(proxy);
     }
     return false;
 }
@@ -363,18 +365,11 @@ void modus_proxy_cover(_Atomic uint32_t *word)
             (struct robust_list *)((uintptr_t)word - (uintptr_t)head->futex_offset);
 }
 
-/* A forked child has none of the threads. */
-static void begin_child(void)
+/* Their memory is kept: malloc may not be usable here. */
+void modus_proxy_forget(void)
 {
     pthread_mutex_init(&mutex, NULL);
     words_each = 0; /* its system calls may be others */
-    for (unsigned i = 0; i < PROXIES; i++) {
-        free(proxies[i]);
-        proxies[i] = NULL;
-    }
-}
-
-__attribute__((constructor)) static void watch_forks(void)
-{
-    pthread_atfork(NULL, NULL, begin_child);
+    for (unsigned i = 0; i < PROXIES && proxies[i]; i++)
+        *proxies[i] = (struct modus_proxy){.robust = proxies[i]->robust};
 }

@@ -56,4 +56,7 @@ void modus_proxy_end(struct modus_proxy_wait *wait);
  * the end of a wait until the try there may be nobody else that the kernel would look at. */
 void modus_proxy_cover(_Atomic uint32_t *word);
 
+/* In a forked child: there are no proxies, and nobody waits through one. Safe from: a forked child. */
+void modus_proxy_forget(void);
+
 #endif

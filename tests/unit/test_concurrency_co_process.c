@@ -725,6 +725,35 @@ static void test_epoch(void **state)
     close_shared(s);
 }
 
+/* Outside of any arena nobody tells of deaths: who waits looks again within a second or so. */
+static int look_again(void *argument)
+{
+    _Atomic uint32_t *word = argument;
+
+    CHECK_INT(modus_park(MODUS_PROCESS, word, 1, modus_now_ns() + modus_ms(2), NULL), -ETIMEDOUT);
+    while (atomic_load(word) == 1)
+        CHECK_INT(modus_park(MODUS_PROCESS, word, 1, MODUS_FOREVER, NULL), 0);
+    return 0;
+}
+
+static int change_silently(void *argument)
+{
+    struct modus_co *co = go(look_again, argument);
+
+    CHECK_INT(modus_co_sleep(modus_ms(5)), 0);
+    atomic_store((_Atomic uint32_t *)argument, 2); /* and die before waking anybody */
+    CHECK_INT(joined(co), 0);
+    return 0;
+}
+
+static void test_outside_of_arenas(void **state)
+{
+    _Atomic uint32_t word = 1;
+    (void)state;
+
+    assert_int_equal(modus_co_run(change_silently, &word), 0);
+}
+
 /* Consumers in coroutines of another process are killed; whatever was put is got, but for at most
  * what was in their hands. */
 static int consume_for_ever(void *argument)
@@ -939,6 +968,7 @@ int main(void)
         TEST(test_owner_dies),
         TEST(test_woken_one_dies),
         TEST(test_epoch),
+        TEST(test_outside_of_arenas),
         TEST(test_consumers_die),
         TEST(test_idle),
         TEST(test_fork),
