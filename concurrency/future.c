@@ -203,31 +203,6 @@ void modus_future_end(struct modus_future *future, int code, const void *value, 
     modus_future_settle(future, MODUS_FUTURE_DONE);
 }
 
-int modus_future_cancel(struct modus_future *future)
-{
-    uint32_t word = atomic_load(&future->word);
-
-    if (modus_future_is_end(word))
-        return -EALREADY;
-    if (future->stamp != modus_self_stamp())
-        return -ECHILD;
-    if (modus_future_state_of(word) == MODUS_FUTURE_PENDING &&
-        (!future->ops || future->ops->withdraw(future)) &&
-        settle_from(future, MODUS_FUTURE_PENDING, MODUS_FUTURE_CANCELLED))
-        return 0;
-    return modus_future_ended(future) ? -EALREADY : -EBUSY;
-}
-
-/* --- waiting --------------------------------------------------------------------------------- */
-
-/* Has it ended, for the calling thread? */
-static bool ended(const struct modus_future *future, uint32_t word)
-{
-    if (modus_future_state_of(word) == MODUS_FUTURE_SETTLING)
-        return atomic_load(&future->settler) == modus_self_tid();
-    return modus_future_is_end(word);
-}
-
 /* Mark the word as slept on; returns it. */
 static uint32_t mark(struct modus_future *future)
 {
@@ -252,6 +227,44 @@ static int sleep_until_end(struct modus_future *future, int64_t deadline)
             return rc;
         rc = modus_park(MODUS_THREAD, &future->word, word, deadline, NULL);
     }
+}
+
+/* Returns whether it is cancelled. */
+static bool withdraw(struct modus_future *future)
+{
+    switch (future->ops ? future->ops->withdraw(future) : MODUS_WITHDRAWN) {
+    case MODUS_WITHDRAWN_NOT:
+        return false;
+    case MODUS_WITHDRAWN:
+        return settle_from(future, MODUS_FUTURE_PENDING, MODUS_FUTURE_CANCELLED);
+    case MODUS_WITHDRAWN_LEFT:
+        break;
+    }
+    sleep_until_end(future, MODUS_FOREVER);
+    return modus_future_state(future) == MODUS_FUTURE_CANCELLED;
+}
+
+int modus_future_cancel(struct modus_future *future)
+{
+    uint32_t word = atomic_load(&future->word);
+
+    if (modus_future_is_end(word))
+        return -EALREADY;
+    if (future->stamp != modus_self_stamp())
+        return -ECHILD;
+    if (modus_future_state_of(word) == MODUS_FUTURE_PENDING && withdraw(future))
+        return 0;
+    return modus_future_ended(future) ? -EALREADY : -EBUSY;
+}
+
+/* --- waiting --------------------------------------------------------------------------------- */
+
+/* Has it ended, for the calling thread? */
+static bool ended(const struct modus_future *future, uint32_t word)
+{
+    if (modus_future_state_of(word) == MODUS_FUTURE_SETTLING)
+        return atomic_load(&future->settler) == modus_self_tid();
+    return modus_future_is_end(word);
 }
 
 static int wait_for_end(struct modus_future *future, int64_t deadline)
@@ -389,13 +402,14 @@ int modus_future_then(struct modus_future *future,
 bool modus_future_watch(struct modus_future *future, struct modus_future_watcher *watcher)
 {
     modus_future_lock();
-    watcher->watching = announce(future);
-    if (watcher->watching) {
+    bool early = announce(future);
+    watcher->watching = early;
+    if (early) {
         watcher->next = future->watchers;
         future->watchers = watcher;
     }
     modus_future_unlock();
-    return watcher->watching;
+    return early; /* it may have been told by now */
 }
 
 void modus_future_unwatch(struct modus_future *future, struct modus_future_watcher *watcher)

@@ -23,16 +23,21 @@ enum {
 struct modus_future_hook;
 struct modus_future_watcher;
 
+enum modus_withdrawal {
+    MODUS_WITHDRAWN_NOT,
+    MODUS_WITHDRAWN,      /* the caller settles it */
+    MODUS_WITHDRAWN_LEFT, /* another is about to settle it */
+};
+
 /* What a pool does about its futures. None may be NULL. */
 struct modus_future_ops {
     /* The caller is about to wait for a future that has not ended. Returns 0: look again, then
      * wait; or -EDEADLK. */
     int (*enter)(struct modus_future *future);
     void (*leave)(struct modus_future *future);
-    /* Is it pending still? Does its owner let it be cancelled, for good? Both only while the word
-     * says pending. */
+    /* Is it pending still? May it be cancelled? Both only while the word says pending. */
     bool (*pending)(const struct modus_future *future);
-    bool (*withdraw)(struct modus_future *future);
+    enum modus_withdrawal (*withdraw)(struct modus_future *future);
     /* The last reference is gone. */
     void (*drop)(struct modus_future *future);
 };
