@@ -58,7 +58,11 @@
     X(CLOSE_MARKED, "closed, nobody woken yet")                                                    \
     X(WAKE_CLAIMED, "about to wake a sleeper, mark set")                                           \
     X(WAKE_PASSED, "woken, before the wake is passed on")                                          \
-    X(PARK_MARKED, "mark set, about to sleep")
+    X(PARK_MARKED, "mark set, about to sleep")                                                     \
+    X(TASK_GOT, "number of a task got, its record not yet claimed")                                \
+    X(TASK_CLAIMED, "task claimed, its number not yet given back")                                 \
+    X(TASK_BEGUN, "number given back, about to run the task")                                      \
+    X(TASK_ANSWERED, "task answered, nobody told yet")
 
 enum modus_fault_point {
     MODUS_FAULT_NONE,

@@ -37,6 +37,11 @@ void modus_registry_remove(struct modus_arena *arena, struct modus_registered *o
  * another) when this returns true: look again. */
 bool modus_participant_mourn(struct modus_arena *arena, int id);
 
+/* The calling thread acts under an id that another thread of its process holds: what it puts into
+ * queues is signed so. As long as that thread lives, the process does, and so do both claims. For
+ * puts only: what is got would be kept in the other's account. */
+void modus_participant_act_as(struct modus_arena *arena, int id);
+
 /* Take every claim signed id out of the object; under the registry lock, idempotent, and safe
  * against being killed anywhere inside. modus_armed_scrub rings instead, for any death. */
 void modus_armed_scrub(struct modus_registered *registered);

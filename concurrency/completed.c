@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Many futures: all of them, the first of them, and each in the order in which they end.
+ *
+ * The iterator watches every future. At an end its entry moves to the list of those to be given,
+ * under the lock of hooks, and the count of arrivals, which next sleeps on, goes up.
+ */
+#include "concurrency/future.h"
+#include "concurrency/future_priv.h"
+#include "concurrency/park.h"
+#include "concurrency/self.h"
+
+#include <stdlib.h>
+
+struct entry {
+    struct modus_future_watcher watcher; /* first member */
+    struct modus_completed *completed;
+    struct modus_future *future;
+    struct entry *next; /* among the arrived */
+};
+
+struct modus_completed {
+    _Atomic uint32_t arrivals;
+    bool asleep; /* under the lock of hooks, as the list is */
+    struct entry *first, *last;
+    size_t n, given;
+    struct entry entries[];
+};
+
+/* Under the lock of hooks. */
+static void arrive(struct entry *entry)
+{
+    struct modus_completed *completed = entry->completed;
+
+    *(completed->first ? &completed->last->next : &completed->first) = entry;
+    completed->last = entry;
+    atomic_fetch_add(&completed->arrivals, 1);
+    if (completed->asleep)
+        modus_unpark(MODUS_THREAD, &completed->arrivals, 1);
+}
+
+static void tell(struct modus_future_watcher *watcher)
+{
+    arrive((struct entry *)(void *)watcher);
+}
+
+static void begin_watching(struct modus_completed *completed, struct entry *entry,
+                           struct modus_future *future)
+{
+    *entry = (struct entry){
+        .watcher = {.tell = tell},
+        .completed = completed,
+        .future = modus_future_get(future),
+    };
+    if (modus_future_watch(future, &entry->watcher))
+        return;
+    modus_future_lock();
+    arrive(entry);
+    modus_future_unlock();
+}
+
+int modus_completed_new(struct modus_completed **completed, struct modus_future *const *futures,
+                        size_t n)
+{
+    if (n > (SIZE_MAX - sizeof **completed) / sizeof(struct entry))
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        if (!modus_future_ended(futures[i]) && futures[i]->stamp != modus_self_stamp())
+            return -ECHILD;
+    struct modus_completed *made = calloc(1, sizeof *made + n * sizeof(struct entry));
+    if (!made)
+        return -ENOMEM;
+    made->n = n;
+    for (size_t i = 0; i < n; i++)
+        begin_watching(made, &made->entries[i], futures[i]);
+    *completed = made;
+    return 0;
+}
+
+void modus_completed_free(struct modus_completed *completed)
+{
+    for (size_t i = 0; completed && i < completed->n; i++) {
+        modus_future_unwatch(completed->entries[i].future, &completed->entries[i].watcher);
+        modus_future_put(completed->entries[i].future);
+    }
+    free(completed);
+}
+
+/* The next entry that has arrived, or NULL: then arrivals is what to sleep on. */
+static struct entry *take(struct modus_completed *completed, uint32_t *arrivals)
+{
+    modus_future_lock();
+    struct entry *entry = completed->first;
+    if (entry) {
+        completed->first = entry->next;
+        completed->given++;
+    }
+    completed->asleep = !entry;
+    *arrivals = atomic_load(&completed->arrivals);
+    modus_future_unlock();
+    return entry;
+}
+
+/* A thread of a pool runs what it waits for and nobody has begun; see pool_thread.c. */
+static void help(struct modus_completed *completed)
+{
+    bool helped = false;
+
+    for (size_t i = 0; i < completed->n && !helped; i++) {
+        struct modus_future *future = completed->entries[i].future;
+
+        if (!future->ops || modus_future_ended(future) || future->ops->enter(future) < 0)
+            continue;
+        future->ops->leave(future);
+        helped = modus_future_ended(future);
+    }
+}
+
+static int next_until(struct modus_completed *completed, int64_t deadline,
+                      struct modus_future **future)
+{
+    struct entry *entry;
+    uint32_t arrivals;
+    int rc = 0;
+
+    while (!(entry = take(completed, &arrivals))) {
+        if (completed->given == completed->n)
+            return MODUS_EMPTY;
+        if (rc < 0)
+            return rc;
+        help(completed);
+        rc = modus_park(MODUS_THREAD, &completed->arrivals, arrivals, deadline, NULL);
+    }
+    *future = entry->future;
+    return 0;
+}
+
+int modus_completed_next(struct modus_completed *completed, int64_t ns,
+                         struct modus_future **future)
+{
+    uint32_t arrivals;
+
+    if (ns < MODUS_FOREVER)
+        return -EINVAL;
+    if (ns != 0)
+        return next_until(completed, modus_deadline(ns), future);
+    struct entry *entry = take(completed, &arrivals);
+    if (!entry)
+        return completed->given == completed->n ? MODUS_EMPTY : -EAGAIN;
+    *future = entry->future;
+    return 0;
+}
+
+int modus_future_wait_all(struct modus_future *const *futures, size_t n, int64_t ns)
+{
+    int64_t deadline = ns == 0 ? 0 : modus_deadline(ns);
+    int rc = ns < MODUS_FOREVER ? -EINVAL : 0;
+
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = ns == 0 ? modus_future_wait(futures[i], 0)
+                     : modus_future_wait_until(futures[i], deadline);
+    return rc;
+}
+
+int modus_future_wait_first(struct modus_future *const *futures, size_t n, int64_t ns,
+                            size_t *index)
+{
+    struct modus_completed *completed;
+    struct modus_future *future;
+
+    if (n == 0 || ns < MODUS_FOREVER)
+        return -EINVAL;
+    int rc = modus_completed_new(&completed, futures, n);
+    if (rc < 0)
+        return rc;
+    rc = modus_completed_next(completed, ns, &future);
+    for (size_t i = 0; rc == 0 && index && i < n; i++)
+        if (futures[i] == future) {
+            *index = i;
+            break;
+        }
+    modus_completed_free(completed);
+    return rc;
+}

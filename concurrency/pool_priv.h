@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the kinds of pools have in common, and the table that each fills in.
+ *
+ * For implementers: pool.c, pool_map.c, pool_thread.c, pool_process.c.
+ */
+#ifndef CONCURRENCY_POOL_PRIV_H
+#define CONCURRENCY_POOL_PRIV_H
+
+#include <stdatomic.h>
+
+#include "concurrency/future_priv.h"
+#include "concurrency/lock.h"
+#include "concurrency/pool.h"
+
+enum { MODUS_POOL_RUNNING, MODUS_POOL_CLOSED, MODUS_POOL_TERMINATED, MODUS_POOL_BROKEN };
+
+enum {
+    MODUS_POOL_NAME = 32,
+    MODUS_POOL_TEXT = 128,   /* room for what went wrong */
+    MODUS_POOL_FAILURES = 3, /* of initializers in a row */
+};
+
+struct modus_pool_ops {
+    /* The task is valid. */
+    int (*submit)(struct modus_pool *pool, struct modus_future **future,
+                  const struct modus_task *task, int64_t ns);
+    /* The state is CLOSED, once; TERMINATED or BROKEN, once. */
+    void (*close)(struct modus_pool *pool);
+    void (*terminate)(struct modus_pool *pool);
+    /* Cancel what has not begun; it is closed. */
+    void (*cancel)(struct modus_pool *pool);
+    /* Is the caller one that the pool can't end without? */
+    bool (*inside)(struct modus_pool *pool);
+    /* gone is set: wait for what is left of workers that have ended. By several at a time. */
+    void (*reap)(struct modus_pool *pool);
+    void (*stats)(struct modus_pool *pool, struct modus_pool_stats *stats);
+    unsigned (*workers)(struct modus_pool *pool, int *ids, unsigned room);
+    /* Zeroed memory that the workers see. */
+    void *(*alloc)(struct modus_pool *pool, size_t size);
+    void (*release)(struct modus_pool *pool, void *memory, size_t size);
+    /* Free everything; it has been reaped. */
+    void (*destroy)(struct modus_pool *pool);
+};
+
+/* First member of each kind. */
+struct modus_pool {
+    const struct modus_pool_ops *ops;
+    uint64_t stamp;              /* of its process */
+    struct modus_pool_attr attr; /* every default filled in */
+    char name[MODUS_POOL_NAME];
+    _Atomic uint32_t state;
+    _Atomic uint32_t stop;       /* what tasks look at: terminated */
+    _Atomic uint32_t gone;       /* no worker is left, and none will come */
+    _Atomic uint32_t high_water; /* queued */
+    _Atomic uint32_t broken;     /* minus the code by which it broke */
+};
+
+int modus_pool_thread_new(struct modus_pool **pool, const struct modus_pool_attr *attr);
+int modus_pool_process_new(struct modus_pool **pool, const struct modus_pool_attr *attr);
+
+void modus_pool_init(struct modus_pool *pool, const struct modus_pool_ops *ops,
+                     const struct modus_pool_attr *attr);
+
+/* No worker is left. */
+void modus_pool_gone(struct modus_pool *pool);
+
+/* What a submit returns in the state that the pool is in; 0: it runs. */
+int modus_pool_refusal(struct modus_pool *pool);
+
+/* Count n queued for the high-water mark. */
+void modus_pool_queued(struct modus_pool *pool, size_t n);
+
+/* From one of the first two states to a later one. Returns false if it is too late. */
+bool modus_pool_move(struct modus_pool *pool, uint32_t to);
+
+#endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* What the tests of both kinds of pools share: tasks, and asking for them. */
+#ifndef TESTS_UNIT_TEST_CONCURRENCY_POOL_H
+#define TESTS_UNIT_TEST_CONCURRENCY_POOL_H
+
+#include "test_concurrency.h"
+
+#include "concurrency/pool.h"
+
+#include <dirent.h>
+
+static inline struct modus_pool *pool_with(const struct modus_pool_attr *attr)
+{
+    struct modus_pool *pool = NULL;
+
+    CHECK_INT(modus_pool_new(&pool, attr), 0);
+    return pool;
+}
+
+static inline struct modus_future *ask(struct modus_pool *pool, modus_task_function *run,
+                                       long number)
+{
+    struct modus_future *future = NULL;
+    struct modus_task task = {.run = run, .input = &number, .size = sizeof number};
+
+    CHECK_INT(modus_pool_submit(pool, &future, &task, MODUS_FOREVER), 0);
+    return future;
+}
+
+/* The answer, a number; the future is put. */
+static inline long answer_of(struct modus_future *future)
+{
+    long number = -1;
+
+    CHECK_INT(modus_future_result(future, MODUS_FOREVER, &number, sizeof number), 0);
+    modus_future_put(future);
+    return number;
+}
+
+/* How it failed; the future is put. */
+static inline int failure_of(struct modus_future *future)
+{
+    int code = modus_future_result(future, MODUS_FOREVER, NULL, 0);
+
+    modus_future_put(future);
+    return code;
+}
+
+static inline long number_in(const struct modus_call *call)
+{
+    long number;
+
+    memcpy(&number, call->input, sizeof number);
+    return number;
+}
+
+static inline int reply(struct modus_call *call, long number)
+{
+    return modus_call_answer(call, &number, sizeof number);
+}
+
+static inline int square(struct modus_call *call)
+{
+    return reply(call, number_in(call) * number_in(call));
+}
+
+static inline int fail_on_odd(struct modus_call *call)
+{
+    long number = number_in(call);
+
+    return number % 2 ? modus_call_fail(call, -EPERM, "%ld is odd", number) : reply(call, number);
+}
+
+static inline void end_pool(struct modus_pool *pool)
+{
+    CHECK_INT(modus_pool_close(pool), 0);
+    CHECK_INT(modus_pool_join(pool, MODUS_FOREVER), 0);
+    modus_pool_free(pool);
+}
+
+static inline struct modus_pool_stats stats_of(struct modus_pool *pool)
+{
+    struct modus_pool_stats stats;
+
+    modus_pool_stats(pool, &stats);
+    return stats;
+}
+
+static inline unsigned entries_of(const char *path)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(path);
+
+    CHECK(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        count += entry->d_name[0] != '.';
+    closedir(dir);
+    return count;
+}
+
+static inline unsigned threads_here(void)
+{
+    return entries_of("/proc/self/task");
+}
+
+static inline unsigned fds_here(void)
+{
+    return entries_of("/proc/self/fd");
+}
+
+#endif
