@@ -55,7 +55,13 @@
     X(CLOSE_MARKED, "closed, nobody woken yet")                                                    \
     X(WAKE_CLAIMED, "about to wake a sleeper, mark set")                                           \
     X(WAKE_PASSED, "woken, before the wake is passed on")                                          \
-    X(PARK_MARKED, "mark set, about to sleep")
+    X(PARK_MARKED, "mark set, about to sleep")                                                     \
+    X(STORE_OWNED, "owning a store, nothing looked at yet")                                        \
+    X(STORE_NOTED, "old word noted, not yet changed")                                              \
+    X(STORE_CHANGED, "word changed, not committed")                                                \
+    X(STORE_SHIFTED, "word shifted, the hole's place not yet")                                     \
+    X(STORE_COMMITTED, "committed, still owning the store")                                        \
+    X(STORE_UNDOING, "word put back, its note still there")
 
 enum modus_fault_point {
     MODUS_FAULT_NONE,

@@ -51,6 +51,10 @@ enum modus_result {
     X(-ESRCH, "ESRCH", "not started")                                                              \
     X(-EALREADY, "EALREADY", "started already")                                                    \
     X(-EBUSY, "EBUSY", "still in use")                                                             \
+    X(-ENOENT, "ENOENT", "there is none of that name or number")                                   \
+    X(-EEXIST, "EEXIST", "there is one already")                                                   \
+    X(-ERANGE, "ERANGE", "larger than there is room for")                                          \
+    X(-ESTALE, "ESTALE", "changed by another meanwhile")                                           \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
     X(MODUS_CLOSED, "CLOSED", "closed")                                                            \
