@@ -61,7 +61,9 @@
     X(STORE_CHANGED, "word changed, not committed")                                                \
     X(STORE_SHIFTED, "word shifted, the hole's place not yet")                                     \
     X(STORE_COMMITTED, "committed, still owning the store")                                        \
-    X(STORE_UNDOING, "word put back, its note still there")
+    X(STORE_UNDOING, "word put back, its note still there")                                        \
+    X(ARRAY_NOTED, "old element noted, not yet changed")                                           \
+    X(ARRAY_CHANGED, "element changed, the note still there")
 
 enum modus_fault_point {
     MODUS_FAULT_NONE,
