@@ -63,7 +63,11 @@
     X(STORE_COMMITTED, "committed, still owning the store")                                        \
     X(STORE_UNDOING, "word put back, its note still there")                                        \
     X(ARRAY_NOTED, "old element noted, not yet changed")                                           \
-    X(ARRAY_CHANGED, "element changed, the note still there")
+    X(ARRAY_CHANGED, "element changed, the note still there")                                      \
+    X(CLIENT_CALLS, "about to send a request to a manager")                                        \
+    X(CLIENT_SENT, "header of a request sent")                                                     \
+    X(CLIENT_ASKED, "request sent, no answer read")                                                \
+    X(CLIENT_ANSWERED, "answer read, not acknowledged")
 
 enum modus_fault_point {
     MODUS_FAULT_NONE,

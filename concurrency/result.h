@@ -54,6 +54,8 @@ enum modus_result {
     X(-ENOENT, "ENOENT", "there is none of that name or number")                                   \
     X(-EEXIST, "EEXIST", "there is one already")                                                   \
     X(-ERANGE, "ERANGE", "larger than there is room for")                                          \
+    X(-EACCES, "EACCES", "not allowed for this user")                                              \
+    X(-EPROTO, "EPROTO", "the other side speaks another protocol")                                 \
     X(-ESTALE, "ESTALE", "changed by another meanwhile")                                           \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
