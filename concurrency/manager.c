@@ -290,9 +290,12 @@ static void free_conn(struct modus_conn *conn)
     free(conn);
 }
 
-/* Let go of the dead; their death may be good news for others, who may turn out to be dead too. */
-static void bury(struct modus_manager *manager)
+/* Let go of the dead; their death may be good news for others, who may turn out to be dead too.
+ * Returns whether there were any. */
+static bool bury(struct modus_manager *manager)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < manager->count;) {
         struct modus_conn *conn = manager->conns[i];
 
@@ -306,7 +309,9 @@ static void bury(struct modus_manager *manager)
         free_conn(conn);
         manager->pause_until = 0;
         i = 0;
+        any = true;
     }
+    return any;
 }
 
 static bool is_ours(int fd)
@@ -410,7 +415,7 @@ static bool take_turn(struct modus_manager *manager)
         more = false;
         for (unsigned i = 0; i < manager->count; i++)
             more |= do_one(manager, manager->conns[i]);
-        bury(manager);
+        more |= bury(manager);
     }
     return true;
 }

@@ -295,6 +295,12 @@ static int do_value(struct modus_turn *turn, struct modus_object *object)
 
 /* --- queues ---------------------------------------------------------------------------------- */
 
+/* What an item takes; also one without bytes takes something. */
+static size_t cost_of(size_t size)
+{
+    return sizeof(struct modus_manager_item) + size;
+}
+
 static void put_front(struct modus_manager_queue *queue, struct modus_manager_item *item)
 {
     item->next = queue->first;
@@ -302,21 +308,21 @@ static void put_front(struct modus_manager_queue *queue, struct modus_manager_it
         queue->last = &item->next;
     queue->first = item;
     queue->len++;
-    queue->bytes += item->size;
+    queue->bytes += cost_of(item->size);
 }
 
 static int push(struct modus_manager_objects *objects, struct modus_turn *turn,
                 struct modus_manager_queue *queue)
 {
-    size_t size = turn->value.size, most = objects->limits.object_bytes;
+    size_t size = turn->value.size, cost = cost_of(size), most = objects->limits.object_bytes;
 
     if (queue->closed)
         return MODUS_CLOSED;
-    if (size > most)
+    if (cost > most)
         return -ENOMEM;
-    if (queue->len >= queue->capacity || size > most - queue->bytes)
+    if (queue->len >= queue->capacity || queue->bytes > most - cost)
         return turn->request.ns == 0 ? MODUS_FULL : MODUS_TURN_WAIT;
-    struct modus_manager_item *item = malloc(sizeof *item + size);
+    struct modus_manager_item *item = malloc(cost);
     if (!item)
         return -ENOMEM;
     item->next = NULL;
@@ -326,7 +332,7 @@ static int push(struct modus_manager_objects *objects, struct modus_turn *turn,
     *queue->last = item;
     queue->last = &item->next;
     queue->len++;
-    queue->bytes += size;
+    queue->bytes += cost;
     return 0;
 }
 
@@ -350,7 +356,7 @@ static int pull(struct modus_turn *turn, struct modus_manager_queue *queue)
     if (!queue->first)
         queue->last = &queue->first;
     queue->len--;
-    queue->bytes -= item->size;
+    queue->bytes -= cost_of(item->size);
     free(turn->conn->item); /* one that asks for the next has had it */
     turn->conn->item = item;
     turn->conn->item_from = turn->request.object;

@@ -27,7 +27,7 @@ struct modus_manager_item {
 struct modus_manager_queue {
     struct modus_manager_item *first, **last;
     uint64_t len, capacity;
-    size_t bytes; /* of all items */
+    size_t bytes; /* that all items take */
     bool closed;
 };
 
