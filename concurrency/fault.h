@@ -62,7 +62,19 @@
     X(TASK_GOT, "number of a task got, its record not yet claimed")                                \
     X(TASK_CLAIMED, "task claimed, its number not yet given back")                                 \
     X(TASK_BEGUN, "number given back, about to run the task")                                      \
-    X(TASK_ANSWERED, "task answered, nobody told yet")
+    X(TASK_ANSWERED, "task answered, nobody told yet")                                             \
+    X(STORE_OWNED, "owning a store, nothing looked at yet")                                        \
+    X(STORE_NOTED, "old word noted, not yet changed")                                              \
+    X(STORE_CHANGED, "word changed, not committed")                                                \
+    X(STORE_SHIFTED, "word shifted, the hole's place not yet")                                     \
+    X(STORE_COMMITTED, "committed, still owning the store")                                        \
+    X(STORE_UNDOING, "word put back, its note still there")                                        \
+    X(ARRAY_NOTED, "old element noted, not yet changed")                                           \
+    X(ARRAY_CHANGED, "element changed, the note still there")                                      \
+    X(CLIENT_CALLS, "about to send a request to a manager")                                        \
+    X(CLIENT_SENT, "header of a request sent")                                                     \
+    X(CLIENT_ASKED, "request sent, no answer read")                                                \
+    X(CLIENT_ANSWERED, "answer read, not acknowledged")
 
 enum modus_fault_point {
     MODUS_FAULT_NONE,

@@ -55,11 +55,15 @@ enum modus_result {
     X(-EMFILE, "EMFILE", "this process has no descriptor left")                                    \
     X(-ENFILE, "ENFILE", "the system has no descriptor left")                                      \
     X(-EBADF, "EBADF", "the descriptor is not open")                                               \
-    X(-ENOENT, "ENOENT", "no such program or folder")                                              \
     X(-ENOTDIR, "ENOTDIR", "part of the path is not a folder")                                     \
-    X(-EACCES, "EACCES", "not allowed to execute this")                                            \
     X(-ENOEXEC, "ENOEXEC", "not a program that this machine can execute")                          \
     X(-E2BIG, "E2BIG", "arguments and environment are too long")                                   \
+    X(-EEXIST, "EEXIST", "there is one already")                                                   \
+    X(-ERANGE, "ERANGE", "larger than there is room for")                                          \
+    X(-EPROTO, "EPROTO", "the other side speaks another protocol")                                 \
+    X(-ESTALE, "ESTALE", "changed by another meanwhile")                                           \
+    X(-ENOENT, "ENOENT", "there is none of that name or number")                                   \
+    X(-EACCES, "EACCES", "not allowed for this user")                                              \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
     X(MODUS_CLOSED, "CLOSED", "closed")                                                            \

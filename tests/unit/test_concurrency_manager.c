@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: MIT */
+/* The manager's server and its clients: every verb, and waiting for each other. */
+#include "test_concurrency_manager.h"
+
+/* --- opening --------------------------------------------------------------------------------- */
+
+static void test_open(void **state)
+{
+    struct modus_manager *second;
+    struct modus_manager_attr attr = usual;
+    char long_path[200], file[64];
+    struct stat status;
+    (void)state;
+
+    memset(long_path, 'x', sizeof long_path);
+    long_path[199] = 0;
+    attr.path = NULL;
+    assert_int_equal(modus_manager_open(&second, &attr), -EINVAL);
+    attr.path = "";
+    assert_int_equal(modus_manager_open(&second, &attr), -EINVAL);
+    attr.path = long_path;
+    assert_int_equal(modus_manager_open(&second, &attr), -EINVAL);
+    attr.path = "/tmp/is-not-there/socket";
+    assert_int_equal(modus_manager_open(&second, &attr), -ENOENT);
+    attr = usual;
+    attr.object_bytes = 1;
+    assert_int_equal(modus_manager_open(&second, &attr), -EINVAL);
+    /* What is no socket is not touched. */
+    snprintf(file, sizeof file, "%s/file", directory);
+    close(open(file, O_CREAT | O_WRONLY, 0600));
+    attr = usual;
+    attr.path = file;
+    assert_int_equal(modus_manager_open(&second, &attr), -EBUSY);
+    assert_int_equal(unlink(file), 0);
+    start_server(false);
+    assert_int_equal(lstat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    assert_int_equal(modus_manager_open(&second, &usual), -EBUSY);
+    modus_client_close(connected());
+    assert_int_equal(modus_manager_serve(manager), -EALREADY);
+    stop_server(false);
+    /* Stopped before it is served. */
+    assert_int_equal(modus_manager_open(&manager, &usual), 0);
+    modus_manager_stop(manager);
+    assert_int_equal(modus_manager_serve(manager), 0);
+    assert_int_equal(modus_manager_serve(manager), -EALREADY);
+    modus_manager_close(manager);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(modus_manager_open(&manager, &usual), 0);
+    modus_manager_stop(manager);
+    modus_manager_close(manager);
+    assert_int_not_equal(access(path, F_OK), 0);
+    modus_manager_stop(NULL);
+    modus_manager_close(NULL);
+}
+
+static void test_client_errors(void **state)
+{
+    struct modus_client *client;
+    struct modus_remote remote, none = {0};
+    struct modus_client_attr attr = {.path = path, .patience = -2};
+    char name[300], got[8];
+    (void)state;
+
+    assert_int_equal(modus_client_open(&client, &attr), -EINVAL);
+    attr.patience = 0;
+    assert_int_equal(modus_client_open(&client, &attr), MODUS_CLOSED); /* nobody there */
+    attr.path = NULL;
+    assert_int_equal(modus_client_open(&client, &attr), -EINVAL);
+    modus_client_close(NULL);
+    assert_int_equal(modus_remote_len(&none), -EINVAL);
+    start_server(false);
+    client = connected();
+    assert_true(modus_client_alive(client));
+    none.client = client;
+    assert_int_equal(modus_remote_len(&none), -ENOENT);
+    none.id = 0xffffffff;
+    assert_int_equal(modus_remote_len(&none), -ENOENT);
+    memset(name, 'n', sizeof name);
+    name[256] = 0;
+    assert_int_equal(modus_remote_open(&remote, client, MODUS_REMOTE_DICT, name, 0), -EINVAL);
+    assert_int_equal(modus_remote_open(&remote, client, MODUS_REMOTE_DICT, "", 0), -EINVAL);
+    assert_int_equal(modus_remote_open(&remote, client, (enum modus_remote_kind)9, "a", 0),
+                     -EINVAL);
+    assert_int_equal(modus_remote_open(&remote, client, MODUS_REMOTE_QUEUE, "q", 0), -EINVAL);
+    name[255] = 0;
+    remote = opened(client, MODUS_REMOTE_DICT, name);
+    assert_int_equal(modus_remote_open(&none, client, MODUS_REMOTE_LIST, name, 0), -EEXIST);
+    assert_int_equal(opened(client, MODUS_REMOTE_DICT, name).id, remote.id);
+    /* Verbs of other kinds. */
+    assert_int_equal(modus_remote_list_append(&remote, modus_str("x")), -EINVAL);
+    assert_int_equal(modus_remote_queue_put(&remote, modus_str("x"), 0), -EINVAL);
+    assert_int_equal(modus_remote_lock_acquire(&remote, 0), -EINVAL);
+    assert_int_equal(modus_remote_value_load(&remote, &(int64_t){0}), -EINVAL);
+    assert_int_equal(modus_remote_queue_get(&remote, got, 8, -2), -EINVAL);
+    assert_int_equal(modus_remote_dict_update(&remote, modus_str("x"), 1, NULL, NULL), -EINVAL);
+    /* As many objects as there may be; dropping one makes room. */
+    for (int i = 1; i < OBJECTS; i++) {
+        snprintf(name, sizeof name, "%d", i);
+        opened(client, MODUS_REMOTE_VALUE, name);
+    }
+    assert_int_equal(modus_remote_open(&none, client, MODUS_REMOTE_DICT, "more", 0), -ENOMEM);
+    assert_int_equal(modus_remote_drop(&remote), 0);
+    assert_int_equal(modus_remote_drop(&remote), -ENOENT);
+    assert_int_equal(modus_remote_len(&remote), -ENOENT);
+    struct modus_remote other = opened(client, MODUS_REMOTE_DICT, "more");
+    assert_int_not_equal(other.id, remote.id);
+    assert_int_equal(modus_remote_len(&remote), -ENOENT); /* the old handle is not the new one */
+    stop_server(false);
+    assert_int_equal(modus_remote_len(&other), MODUS_CLOSED);
+    assert_false(modus_client_alive(client));
+    assert_int_equal(modus_remote_len(&other), MODUS_CLOSED);
+    modus_client_close(client);
+}
+
+/* --- verbs ----------------------------------------------------------------------------------- */
+
+static long refuse(void *context, void *value, long size, size_t room)
+{
+    (void)value, (void)size;
+    return context ? (long)room + 1 : -77;
+}
+
+static void use_dict(struct modus_client *client)
+{
+    struct modus_remote dict = opened(client, MODUS_REMOTE_DICT, "dict");
+    struct modus_bytes a = modus_str("a"), key, value;
+    struct modus_snapshot all;
+    uint64_t version = 0;
+    char got[64] = "before";
+    size_t at = 0;
+    int n = 0;
+
+    assert_int_equal(modus_remote_dict_get(&dict, a, got, 64, NULL), -ENOENT);
+    assert_int_equal(modus_remote_dict_put(&dict, a, modus_str("one")), 0);
+    assert_int_equal(modus_remote_dict_get(&dict, a, got, 2, NULL), 3);
+    assert_int_equal(modus_remote_dict_take(&dict, a, got, 2), 3);
+    assert_string_equal(got, "before");
+    assert_int_equal(modus_remote_dict_get(&dict, a, got, 64, &version), 3);
+    assert_memory_equal(got, "one", 3);
+    assert_int_equal(modus_remote_dict_put_if(&dict, a, modus_str("two"), version + 9), -ESTALE);
+    assert_int_equal(modus_remote_dict_put_if(&dict, a, modus_str("two"), 0), -EEXIST);
+    assert_int_equal(modus_remote_dict_put_if(&dict, a, modus_str("two"), version), 0);
+    assert_int_equal(modus_remote_dict_put(&dict, modus_str(""), modus_str("")), 0);
+    assert_int_equal(modus_remote_len(&dict), 2);
+    assert_int_equal(modus_remote_snapshot(&dict, &all), 0);
+    assert_true(modus_snapshot_next(&all, &at, &key, &value));
+    assert_memory_equal(value.data, "two", 3);
+    assert_true(modus_snapshot_next(&all, &at, &key, &value));
+    assert_int_equal(key.size + value.size, 0);
+    assert_false(modus_snapshot_next(&all, &at, &key, &value));
+    modus_snapshot_fini(&all);
+    assert_int_equal(modus_remote_dict_take(&dict, a, got, 64), 3);
+    assert_int_equal(modus_remote_dict_remove(&dict, a), -ENOENT);
+    assert_int_equal(modus_remote_dict_remove(&dict, modus_str("")), 0);
+    assert_int_equal(modus_remote_snapshot(&dict, &all), 0);
+    assert_int_equal(all.size, 0);
+    modus_snapshot_fini(&all);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(modus_remote_dict_update(&dict, a, sizeof n, add_one, NULL), 0);
+    assert_int_equal(modus_remote_dict_get(&dict, a, &n, sizeof n, NULL), sizeof n);
+    assert_int_equal(n, 3);
+    assert_int_equal(modus_remote_dict_update(&dict, a, 4, refuse, NULL), -77);
+    assert_int_equal(modus_remote_dict_update(&dict, a, 4, refuse, &n), -ERANGE);
+    /* The room is made larger when what is there needs it. */
+    assert_int_equal(modus_remote_dict_update(&dict, a, 0, add_one, NULL), 0);
+    assert_int_equal(modus_remote_clear(&dict), 0);
+    assert_int_equal(modus_remote_len(&dict), 0);
+}
+
+static void use_list(struct modus_client *client)
+{
+    struct modus_remote list = opened(client, MODUS_REMOTE_LIST, "list");
+    struct modus_snapshot all;
+    struct modus_bytes value;
+    uint64_t version = 0;
+    int n = 5;
+    size_t at = 0;
+
+    assert_int_equal(modus_remote_list_get(&list, 0, &n, 4, NULL), -ENOENT);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(modus_remote_list_append(&list, modus_bytes(&i, sizeof i)), 0);
+    assert_int_equal(modus_remote_list_insert(&list, 1, modus_bytes(&n, sizeof n)), 0);
+    assert_int_equal(modus_remote_list_insert(&list, 9, modus_bytes(&n, sizeof n)), -ENOENT);
+    assert_int_equal(modus_remote_list_get(&list, -1, &n, 4, &version), 4);
+    assert_int_equal(n, 2);
+    assert_int_equal(modus_remote_list_set_if(&list, -1, modus_str("x"), version + 1), -ESTALE);
+    assert_int_equal(modus_remote_list_set_if(&list, -1, modus_str("x"), version), 0);
+    assert_int_equal(modus_remote_list_set(&list, 7, modus_str("x")), -ENOENT);
+    assert_int_equal(modus_remote_list_set(&list, 3, modus_str("y")), 0);
+    assert_int_equal(modus_remote_list_update(&list, 1, 4, add_one, NULL), 0);
+    assert_int_equal(modus_remote_list_update(&list, 4, 4, add_one, NULL), -ENOENT);
+    assert_int_equal(modus_remote_list_pop(&list, 1, &n, 4), 4);
+    assert_int_equal(n, 6);
+    assert_int_equal(modus_remote_len(&list), 3);
+    assert_int_equal(modus_remote_snapshot(&list, &all), 0);
+    for (int i = 0; i < 3; i++)
+        assert_true(modus_snapshot_next(&all, &at, NULL, &value));
+    assert_memory_equal(value.data, "y", 1);
+    modus_snapshot_fini(&all);
+    assert_int_equal(modus_remote_clear(&list), 0);
+    assert_int_equal(modus_remote_list_pop(&list, 0, &n, 4), -ENOENT);
+}
+
+static void use_value(struct modus_client *client)
+{
+    struct modus_remote value = opened(client, MODUS_REMOTE_VALUE, "value");
+    struct modus_remote real = opened(client, MODUS_REMOTE_VALUE, "real");
+    int64_t n = 5;
+    double x = 0.5;
+
+    assert_int_equal(modus_remote_value_add(&value, &n), 0);
+    assert_int_equal(n, 5);
+    assert_int_equal(modus_remote_value_store(&value, 7), 0);
+    n = 8;
+    assert_int_equal(modus_remote_value_exchange(&value, &n), 0);
+    assert_int_equal(n, 7);
+    assert_int_equal(modus_remote_value_compare_exchange(&value, &n, 1), -ESTALE);
+    assert_int_equal(n, 8);
+    assert_int_equal(modus_remote_value_compare_exchange(&value, &n, 1), 0);
+    assert_int_equal(modus_remote_value_load(&value, &n), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(modus_remote_value_add_real(&real, &x), 0);
+    assert_int_equal(modus_remote_value_add_real(&real, &x), 0);
+    assert_true(x == 1);
+    assert_int_equal(modus_remote_value_store_real(&real, -2.5), 0);
+    assert_int_equal(modus_remote_value_load_real(&real, &x), 0);
+    assert_true(x == -2.5);
+}
+
+static void use_queue(struct modus_client *client)
+{
+    struct modus_remote queue = opened(client, MODUS_REMOTE_QUEUE, "queue"); /* of 3 */
+    char got[16] = "before";
+
+    assert_int_equal(modus_remote_queue_get(&queue, got, 16, 0), MODUS_EMPTY);
+    assert_int_equal(modus_remote_queue_get(&queue, got, 16, modus_ms(2)), -ETIMEDOUT);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str("one"), 0), 0);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str(""), MODUS_FOREVER), 0);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str("three"), modus_ms(2)), 0);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str("four"), 0), MODUS_FULL);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str("four"), modus_ms(2)), -ETIMEDOUT);
+    assert_int_equal(modus_remote_len(&queue), 3);
+    assert_int_equal(modus_remote_queue_get(&queue, got, 2, MODUS_FOREVER), 3); /* stays */
+    assert_string_equal(got, "before");
+    assert_int_equal(modus_remote_queue_get(&queue, got, 16, MODUS_FOREVER), 3);
+    assert_memory_equal(got, "one", 3);
+    assert_int_equal(modus_remote_queue_get(&queue, got, 16, 0), 0);
+    assert_int_equal(modus_remote_queue_close(&queue), 0);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str("x"), 0), MODUS_CLOSED);
+    assert_int_equal(modus_remote_queue_get(&queue, got, 16, 0), 5);
+    assert_int_equal(modus_remote_queue_get(&queue, got, 16, MODUS_FOREVER), MODUS_CLOSED);
+    assert_true(modus_client_alive(client));
+    assert_int_equal(modus_remote_drop(&queue), 0);
+}
+
+static void use_lock(struct modus_client *client)
+{
+    struct modus_client *other = connected();
+    struct modus_remote mine = opened(client, MODUS_REMOTE_LOCK, "lock");
+    struct modus_remote yours = opened(other, MODUS_REMOTE_LOCK, "lock");
+
+    assert_int_equal(modus_remote_lock_release(&mine), -EPERM);
+    assert_int_equal(modus_remote_lock_acquire(&mine, 0), 0);
+    assert_int_equal(modus_remote_lock_acquire(&mine, MODUS_FOREVER), -EDEADLK);
+    assert_int_equal(modus_remote_lock_acquire(&yours, 0), -EAGAIN);
+    assert_int_equal(modus_remote_lock_acquire(&yours, modus_ms(2)), -ETIMEDOUT);
+    assert_int_equal(modus_remote_lock_release(&yours), -EPERM);
+    assert_int_equal(modus_remote_lock_release(&mine), 0);
+    assert_int_equal(modus_remote_lock_acquire(&yours, MODUS_FOREVER), 0);
+    modus_client_close(other); /* with the lock: that is a death, too */
+    assert_int_equal(modus_remote_lock_acquire(&mine, MODUS_FOREVER), MODUS_OWNERDEAD);
+    assert_int_equal(modus_remote_lock_release(&mine), 0);
+    assert_int_equal(modus_remote_lock_acquire(&mine, 0), 0);
+    assert_int_equal(modus_remote_lock_release(&mine), 0);
+}
+
+static void test_verbs(void **state)
+{
+    (void)state;
+    for (int process = 0; process < 2; process++) {
+        start_server(process);
+        struct modus_client *client = connected();
+        use_dict(client);
+        use_list(client);
+        use_value(client);
+        use_queue(client);
+        use_lock(client);
+        modus_client_close(client);
+        stop_server(process);
+    }
+}
+
+static void test_sizes(void **state)
+{
+    unsigned char *big = malloc(MESSAGE + 1), *got = calloc(1, MESSAGE);
+    struct modus_snapshot all;
+    (void)state;
+
+    for (int i = 0; i <= MESSAGE; i++)
+        big[i] = (unsigned char)(i * 7);
+    start_server(true);
+    struct modus_client *client = connected();
+    struct modus_remote dict = opened(client, MODUS_REMOTE_DICT, "d");
+    struct modus_remote queue = opened(client, MODUS_REMOTE_QUEUE, "q");
+    struct modus_bytes key = modus_str("key");
+    assert_int_equal(modus_remote_dict_put(&dict, key, modus_bytes(big, MESSAGE)), -ERANGE);
+    assert_int_equal(modus_remote_dict_put(&dict, key, modus_bytes(big, MESSAGE - 3)), -ENOMEM);
+    assert_int_equal(modus_remote_dict_put(&dict, key, modus_bytes(big, 400000)), 0);
+    assert_int_equal(modus_remote_dict_get(&dict, key, got, MESSAGE, NULL), 400000);
+    assert_memory_equal(got, big, 400000);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(big, MESSAGE + 1), 0), -ERANGE);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(big, MESSAGE - 24), 0), 0);
+    assert_int_equal(modus_remote_queue_put(&queue, key, 0), MODUS_FULL); /* of bytes */
+    assert_int_equal(modus_remote_queue_get(&queue, got, MESSAGE, 0), MESSAGE - 24);
+    assert_memory_equal(got, big, MESSAGE - 24);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(big, MESSAGE), 0), -ENOMEM);
+    assert_int_equal(modus_remote_snapshot(&dict, &all), 0);
+    assert_int_equal(all.size, 8 + 3 + 400000);
+    modus_snapshot_fini(&all);
+    modus_client_close(client);
+    stop_server(true);
+    free(big);
+    free(got);
+}
+
+/* --- waiting --------------------------------------------------------------------------------- */
+
+static int put_one(void *argument)
+{
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
+
+    (void)argument;
+    atomic_fetch_add(&board->ready, 1);
+    return modus_remote_queue_put(&queue, modus_str("four"), MODUS_FOREVER) == 0 ? 0 : 100;
+}
+
+static int own_lock(void *argument)
+{
+    struct modus_remote lock = remote_of(MODUS_REMOTE_LOCK, "lock");
+
+    atomic_fetch_add(&board->ready, 1);
+    int rc = modus_remote_lock_acquire(&lock, MODUS_FOREVER);
+    atomic_fetch_add(&board->go, 1);
+    if (argument)
+        pause(); /* to be killed */
+    return rc == 0 ? modus_remote_lock_release(&lock) == 0 ? 0 : 99 : rc;
+}
+
+static void test_waiting(void **state)
+{
+    pid_t children[3];
+    (void)state;
+
+    start_server(true);
+    struct modus_client *client = connected();
+    struct modus_remote queue = opened(client, MODUS_REMOTE_QUEUE, "queue");
+    struct modus_remote lock = opened(client, MODUS_REMOTE_LOCK, "lock");
+    /* Getters are served in the order in which they came. */
+    for (int i = 0; i < 3; i++) {
+        children[i] = start_child(get_one, NULL);
+        await_sleepers(&children[i], 1, &queue);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(&i, sizeof i), 0), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(reap(children[i]), i);
+    /* A putter waits for room. */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(&i, sizeof i), 0), 0);
+    children[0] = start_child(put_one, NULL);
+    await_sleepers(children, 1, &queue);
+    assert_int_equal(modus_remote_queue_get(&queue, &(int){0}, sizeof(int), 0), sizeof(int));
+    assert_int_equal(reap(children[0]), 0);
+    assert_int_equal(modus_remote_len(&queue), 3);
+    /* Close and drop wake who waits. */
+    for (int drop = 0; drop < 2; drop++) {
+        assert_int_equal(modus_remote_clear(&queue), 0);
+        for (int i = 0; i < 3; i++)
+            children[i] = start_child(get_until_closed, NULL);
+        await_sleepers(children, 3, &queue);
+        assert_int_equal(drop ? modus_remote_drop(&queue) : modus_remote_queue_close(&queue), 0);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(reap(children[i]), 0);
+        if (!drop) { /* a new one of the same name */
+            assert_int_equal(modus_remote_drop(&queue), 0);
+            queue = opened(client, MODUS_REMOTE_QUEUE, "queue");
+        }
+    }
+    /* A lock goes from one to the next, and past one that is killed while it waits. */
+    assert_int_equal(modus_remote_lock_acquire(&lock, 0), 0);
+    for (int i = 0; i < 3; i++)
+        children[i] = start_child(own_lock, NULL);
+    await_sleepers(children, 3, &queue);
+    kill_child(children[1]);
+    assert_int_equal(modus_remote_lock_release(&lock), 0);
+    assert_int_equal(reap(children[0]), 0);
+    assert_int_equal(reap(children[2]), 0);
+    /* The holder is killed, with one waiting. */
+    atomic_store(&board->go, 0);
+    children[0] = start_child(own_lock, board);
+    AWAIT(atomic_load(&board->go) == 1);
+    atomic_store(&board->ready, 0);
+    children[1] = start_child(own_lock, NULL);
+    await_sleepers(&children[1], 1, &lock);
+    kill_child(children[0]);
+    assert_int_equal(reap(children[1]), MODUS_OWNERDEAD);
+    modus_client_close(client);
+    stop_server(true);
+}
+
+/* --- adding ---------------------------------------------------------------------------------- */
+
+enum { ADDERS = 10, ADDS = SLOW ? 100 : 1000 };
+
+static int add_often(void *argument)
+{
+    struct modus_remote dict = remote_of(MODUS_REMOTE_DICT, "dict");
+
+    (void)argument;
+    for (int i = 0; i < ADDS; i++)
+        CHECK_INT(modus_remote_dict_update(&dict, modus_str("n"), sizeof(int), add_one, NULL), 0);
+    return 0;
+}
+
+static int add_in_two_steps(void *argument)
+{
+    struct modus_remote dict = remote_of(MODUS_REMOTE_DICT, "dict");
+
+    (void)argument;
+    for (int i = 0; i < ADDS; i++) {
+        int n = 0;
+
+        modus_remote_dict_get(&dict, modus_str("n"), &n, sizeof n, NULL);
+        n++;
+        CHECK_INT(modus_remote_dict_put(&dict, modus_str("n"), modus_bytes(&n, sizeof n)), 0);
+    }
+    return 0;
+}
+
+static int add_with_lock(void *argument)
+{
+    struct modus_remote dict = remote_of(MODUS_REMOTE_DICT, "dict");
+    struct modus_remote lock = opened(dict.client, MODUS_REMOTE_LOCK, "lock");
+
+    (void)argument;
+    for (int i = 0; i < ADDS / 10; i++) {
+        int n = 0;
+
+        CHECK_INT(modus_remote_lock_acquire(&lock, MODUS_FOREVER), 0);
+        modus_remote_dict_get(&dict, modus_str("n"), &n, sizeof n, NULL);
+        n++;
+        CHECK_INT(modus_remote_dict_put(&dict, modus_str("n"), modus_bytes(&n, sizeof n)), 0);
+        CHECK_INT(modus_remote_lock_release(&lock), 0);
+    }
+    return 0;
+}
+
+static int sum_of(int (*add)(void *))
+{
+    pid_t children[ADDERS];
+    int n = 0;
+
+    start_server(true);
+    for (int i = 0; i < ADDERS; i++)
+        children[i] = start_child(add, NULL);
+    for (int i = 0; i < ADDERS; i++)
+        CHECK_INT(reap(children[i]), 0);
+    struct modus_remote dict = remote_of(MODUS_REMOTE_DICT, "dict");
+    CHECK_INT(modus_remote_dict_get(&dict, modus_str("n"), &n, sizeof n, NULL), sizeof n);
+    modus_client_close(dict.client);
+    stop_server(true);
+    return n;
+}
+
+/* Ten add a thousand each: none is lost, unless they read and write in two steps without a lock. */
+static void test_adding(void **state)
+{
+    (void)state;
+    assert_int_equal(sum_of(add_often), ADDERS * ADDS);
+    assert_int_equal(sum_of(add_with_lock), ADDERS * (ADDS / 10));
+    assert_true(sum_of(add_in_two_steps) < ADDERS * ADDS);
+}
+
+/* --- coroutines ------------------------------------------------------------------------------ */
+
+static int co_get(void *argument)
+{
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
+    int n = 0;
+
+    (void)argument;
+    CHECK_INT(modus_remote_queue_get(&queue, &n, sizeof n, MODUS_FOREVER), sizeof n);
+    modus_client_close(queue.client);
+    return n;
+}
+
+static int co_cancelled(void *argument)
+{
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "empty");
+    int n = 0;
+
+    (void)argument;
+    CHECK_INT(modus_remote_queue_get(&queue, &n, sizeof n, MODUS_FOREVER), MODUS_CANCELED);
+    CHECK(!modus_client_alive(queue.client));
+    modus_client_close(queue.client);
+    return 0;
+}
+
+static int co_main(void *argument)
+{
+    struct modus_co *getter, *cancelled;
+    int n = 42;
+
+    (void)argument;
+    CHECK_INT(modus_co_start(&getter, NULL, co_get, NULL), 0);
+    CHECK_INT(modus_co_start(&cancelled, NULL, co_cancelled, NULL), 0);
+    modus_co_sleep(modus_ms(5));
+    modus_co_cancel(cancelled);
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
+    CHECK_INT(modus_remote_queue_put(&queue, modus_bytes(&n, sizeof n), MODUS_FOREVER), 0);
+    CHECK_INT(modus_co_join(getter, MODUS_FOREVER, &n), 0);
+    CHECK_INT(n, 42);
+    CHECK_INT(modus_co_join(cancelled, MODUS_FOREVER, &n), 0);
+    modus_co_put(getter);
+    modus_co_put(cancelled);
+    modus_client_close(queue.client);
+    return 0;
+}
+
+static void test_coroutines(void **state)
+{
+    (void)state;
+    start_server(true);
+    assert_int_equal(modus_co_run(co_main, NULL), 0);
+    stop_server(true);
+}
+
+/* Without work there is no wake-up. */
+static long switches_of(pid_t pid)
+{
+    char name[64], line[256];
+    long n = -1;
+
+    snprintf(name, sizeof name, "/proc/%d/status", pid);
+    FILE *file = fopen(name, "r");
+    CHECK(file);
+    while (fgets(line, sizeof line, file))
+        sscanf(line, "voluntary_ctxt_switches: %ld", &n);
+    fclose(file);
+    return n;
+}
+
+static void test_idle(void **state)
+{
+    (void)state;
+    start_server(true);
+    struct modus_remote value = remote_of(MODUS_REMOTE_VALUE, "v");
+    assert_int_equal(modus_remote_value_store(&value, 1), 0);
+    AWAIT_ASLEEP(server);
+    long before = switches_of(server);
+    usleep(100000);
+    assert_int_equal(switches_of(server), before);
+    modus_client_close(value.client);
+    stop_server(true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_open),    TEST(test_client_errors), TEST(test_verbs),      TEST(test_sizes),
+        TEST(test_waiting), TEST(test_adding),        TEST(test_coroutines), TEST(test_idle),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
