@@ -10,14 +10,27 @@ FUZZ     := $(FUZZ_SRC:%.c=$(BUILD)/%)
 FUZZ_SECONDS ?= 60
 PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 
+# Interleavings: the primitives' own sources, compiled a second time with the checker's hooks in
+# front (tests/check/check.h), and once more for each mutant, which is such a source with one step
+# broken by a sed script: <source>.<what>.sed, whose first line says which scenarios must fail.
+CHECK_HOOKED := $(addprefix $(BUILD)/tests/check/hooked/,$(addsuffix .o,lock rlock cond event sem gate \
+                barrier doorbell queue ring_thread ring_process participant result))
+CHECK_SRC    := $(wildcard tests/check/*.c)
+CHECK_OBJ    := $(CHECK_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/concurrency/,context.o fault.o self.o)
+CHECK        := $(BUILD)/tests/check/check
+CHECK_FLAGS  := -include tests/check/hooks.h -fno-strict-aliasing -Wno-shadow
+MUTANT_NAMES := $(notdir $(basename $(wildcard tests/check/mutants/*.sed)))
+MUTANTS      := $(addprefix $(BUILD)/tests/check/mutants/,$(MUTANT_NAMES))
+
 .PHONY: test test-run harness unit integration asan tsan fuzz fuzz-replay bench
 
 test: packages-test ## install what tests need, build, run all of them
 	$(Q)$(MAKE) --no-print-directory test-run
 
 # What does not build stops at once; what fails does not keep the other parts from running.
-PARTS ?= headers harness unit fuzz-replay integration
-test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ))
+PARTS ?= headers harness unit fuzz-replay interleavings mutants integration
+test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ)) \
+          $(if $(filter interleavings,$(PARTS)),$(CHECK)) $(if $(filter mutants,$(PARTS)),$(MUTANTS))
 	$(Q)sh tests/suite.sh '$(MAKE) --no-print-directory' $(PARTS)
 
 harness:
@@ -47,6 +60,53 @@ fuzz-replay: $(FUZZ)
 
 integration: $(MODUS)
 	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) $(PYTEST_ARGS) tests/integration $(if $(T),-k '$(T)')
+
+# Interleavings, from here on.
+CHECK_MORE   ?= 1
+CHECK_RANDOM ?= 20000
+
+.PHONY: check-interleavings interleavings mutants
+
+$(filter $(BUILD)/tests/check/check_%,$(CHECK_OBJ)): private ALL_CFLAGS += $(CHECK_FLAGS)
+
+$(BUILD)/tests/check/hooked/%.o: concurrency/%.c $(BUILD)/.flags
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(CHECK_FLAGS) -MMD -MP -c -o $@ $<
+
+$(CHECK): $(CHECK_OBJ) $(CHECK_HOOKED)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
+mutated = concurrency/$(firstword $(subst ., ,$*)).c
+.SECONDEXPANSION:
+$(BUILD)/tests/check/mutants/%.c: tests/check/mutants/%.sed $$(mutated)
+	$(Q)mkdir -p $(@D)
+	$(Q)sed -f $< $(mutated) > $@
+	$(Q)! cmp -s $(mutated) $@ || { rm -f $@; echo 'check: $< changes nothing'; exit 1; }
+
+$(BUILD)/tests/check/mutants/%.o: $(BUILD)/tests/check/mutants/%.c $(BUILD)/.flags
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(CHECK_FLAGS) -w -MMD -MP -c -o $@ $<
+
+$(MUTANTS): $(BUILD)/tests/check/mutants/%: $(BUILD)/tests/check/mutants/%.o $(CHECK_OBJ) $(CHECK_HOOKED)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(CHECK_OBJ) \
+	    $(filter-out %/hooked/$(firstword $(subst ., ,$*)).o,$(CHECK_HOOKED))
+
+# The short form: every scenario within its own bound, with and without store buffers.
+interleavings: $(CHECK)
+	$(Q)$(CHECK) --random 1000 $(T)
+	$(Q)$(CHECK) --tso --switches 1 $(T)
+
+mutants: $(MUTANTS)
+	$(Q)bad=0; for m in $(foreach m,$(MUTANT_NAMES),$(if $(findstring $(T),$(m)),$(m))); do \
+	    $(BUILD)/tests/check/mutants/$$m --random 5000 --mutant $$m \
+	        $$(sed -n '1s/^# //p' tests/check/mutants/$$m.sed) || bad=1; done; exit $$bad
+
+check-interleavings: $(CHECK) mutants ## all interleavings with CHECK_MORE (1) switches more, and CHECK_RANDOM runs by chance
+	$(Q)$(CHECK) --more $(CHECK_MORE) --random $(CHECK_RANDOM) $(T)
+	$(Q)$(CHECK) --tso --more $(CHECK_MORE) --random $(CHECK_RANDOM) $(T)
 
 # Under the sanitizers the suite leaves out what takes seconds. Deadlines are stretched there, and
 # waiting for them takes longest: with BRIEF=1 each model meets its limits over one transport only,
