@@ -28,7 +28,7 @@ test: packages-test ## install what tests need, build, run all of them
 	$(Q)$(MAKE) --no-print-directory test-run
 
 # What does not build stops at once; what fails does not keep the other parts from running.
-PARTS ?= headers harness unit fuzz-replay interleavings mutants integration
+PARTS ?= headers harness unit fuzz-replay interleavings mutants models-hold integration
 test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ)) \
           $(if $(filter interleavings,$(PARTS)),$(CHECK)) $(if $(filter mutants,$(PARTS)),$(MUTANTS))
 	$(Q)sh tests/suite.sh '$(MAKE) --no-print-directory' $(PARTS)
@@ -107,6 +107,23 @@ mutants: $(MUTANTS)
 check-interleavings: $(CHECK) mutants ## all interleavings with CHECK_MORE (1) switches more, and CHECK_RANDOM runs by chance
 	$(Q)$(CHECK) --more $(CHECK_MORE) --random $(CHECK_RANDOM) $(T)
 	$(Q)$(CHECK) --tso --more $(CHECK_MORE) --random $(CHECK_RANDOM) $(T)
+
+# Chaos: its short form is a unit program like others.
+SECONDS ?= 60
+.PHONY: chaos
+chaos: $(BUILD)/tests/unit/test_concurrency_chaos ## kill users of shared objects every 2 ms or so for SECONDS (60)
+	$(Q)MODUS_CHAOS_SECONDS=$(SECONDS) $<
+
+# Models, for spin. The broken variants of each are for make models alone.
+MODELS := $(wildcard tests/models/*.pml)
+models_of = $(Q)sh tests/models.sh '$(CC)' '$(abspath $(BUILD))/tests/models' '$(1)' $(MODELS)
+
+.PHONY: models models-hold
+models: packages-test ## check the Promela models, and that their broken variants are found out
+	$(call models_of,run broken)
+
+models-hold:
+	$(call models_of,run)
 
 # Under the sanitizers the suite leaves out what takes seconds. Deadlines are stretched there, and
 # waiting for them takes longest: with BRIEF=1 each model meets its limits over one transport only,
