@@ -14,9 +14,8 @@
 #include "linear.h"
 
 #include <sched.h>
-#include <time.h>
 
-enum { USERS = 6, CALLS = 8, RUNS = SLOW ? 100 : 1000 };
+enum { USERS = 6, CALLS = 8, RUNS = SLOW ? 100 : 500 };
 
 /* --- the judge itself ------------------------------------------------------------------------ */
 
@@ -90,25 +89,6 @@ struct user {
 
 static struct modus_arena *arena;
 
-static void yield(int signal)
-{
-    (void)signal;
-    sched_yield();
-}
-
-/* Signals come again and again, anywhere. Ends with the process. */
-static void start_storm(void)
-{
-    struct sigaction action = {.sa_handler = yield, .sa_flags = SA_RESTART};
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
-    struct itimerspec often = {{0, 50000}, {0, 50000}};
-    timer_t timer;
-
-    CHECK_INT(sigaction(SIGUSR1, &action, NULL), 0);
-    CHECK_INT(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
-    CHECK_INT(timer_settime(timer, 0, &often, NULL), 0);
-}
-
 /* One call; a time that ran out has moved nothing and does not count. */
 static bool make_call(struct run *run, struct linear_call *call, unsigned dice)
 {
@@ -165,7 +145,7 @@ static int use_as_process(void *argument)
 
     CHECK(modus_participant_join(arena) > 0);
     modus_fault_plan(run->dawdle, MODUS_FAULT_DELAY, 1 + run->seed % 3);
-    start_storm();
+    start_storm(50);
     use(run, user->number);
     return 0;
 }
@@ -234,7 +214,7 @@ static int run_threads(void *argument)
     long overlaps = 0;
 
     (void)argument;
-    start_storm();
+    start_storm(50);
     for (unsigned i = 0; i < RUNS; i++) {
         struct user users[USERS];
         pthread_t threads[USERS];
