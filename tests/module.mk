@@ -14,7 +14,7 @@ PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 # front (tests/check/check.h), and once more for each mutant, which is such a source with one step
 # broken by a sed script: <source>.<what>.sed, whose first line says which scenarios must fail.
 CHECK_HOOKED := $(addprefix $(BUILD)/tests/check/hooked/,$(addsuffix .o,lock rlock cond event sem gate \
-                barrier doorbell queue ring_thread ring_process participant result))
+                barrier doorbell queue ring_thread ring_process participant arena result))
 CHECK_SRC    := $(wildcard tests/check/*.c)
 CHECK_OBJ    := $(CHECK_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/concurrency/,context.o fault.o self.o)
 CHECK        := $(BUILD)/tests/check/check
@@ -68,6 +68,12 @@ CHECK_RANDOM ?= 20000
 .PHONY: check-interleavings interleavings mutants
 
 $(filter $(BUILD)/tests/check/check_%,$(CHECK_OBJ)): private ALL_CFLAGS += $(CHECK_FLAGS)
+
+# The arena of all other scenarios is the checker's.
+CHECK_ARENA := -Dmodus_watch_look=real_watch_look \
+               $(foreach f,open close alloc free of untouched,-Dmodus_arena_$(f)=real_arena_$(f))
+$(BUILD)/tests/check/hooked/arena.o: private CHECK_FLAGS += $(CHECK_ARENA)
+$(filter $(BUILD)/tests/check/mutants/arena.%,$(MUTANTS:=.o)): private CHECK_FLAGS += $(CHECK_ARENA)
 
 $(BUILD)/tests/check/hooked/%.o: concurrency/%.c $(BUILD)/.flags
 	$(call say,CC,$@)

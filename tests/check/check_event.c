@@ -153,3 +153,24 @@ static void count_twice(void)
 
 CHECK_SCENARIO(bell, .name = "event/doorbell", .setup = setup_bell,
                .actors = {poll_for_it, count_twice, count_and_set});
+
+static void setup_shared_bell(void)
+{
+    setup_shared();
+    MUST_INT(modus_doorbell_init(&s->bell), 0);
+}
+
+static void poll_until_set(void)
+{
+    MUST_INT(modus_event_arm(&s->event, &s->bell), 0);
+    while (!modus_event_is_set(&s->event)) {
+        check_await_readable(modus_doorbell_fd(&s->bell));
+        modus_doorbell_hear(&s->bell);
+    }
+    s->seen++;
+}
+
+/* The setter may die between its claim to ring and the write. */
+CHECK_SCENARIO(ringer_dies, .name = "event/ringer-dies", .setup = setup_shared_bell,
+               .actors = {set, poll_until_set, bury_then_set}, .verify = one_saw, .victim = 1,
+               .switches = 1);

@@ -229,7 +229,8 @@ static void bury_and_close(void)
 {
     check_await_gone(1);
     modus_participant_bury(check_arena, check_pid_of(1));
-    MUST_INT(modus_queue_close(&s->queue, MODUS_CLOSE_DRAIN), 0);
+    if (!modus_queue_is_closed(&s->queue))
+        MUST_INT(modus_queue_close(&s->queue, MODUS_CLOSE_DRAIN), 0);
 }
 
 static void bury_and_get_all(void)
@@ -299,3 +300,60 @@ CHECK_SCENARIO(consumer_dies, .name = "queue-process/consumer-dies", .setup = se
 CHECK_SCENARIO(redelivered, .name = "queue-process/redelivered", .setup = setup_redeliver,
                .actors = {get_all, put_1_2_and_close, bury_and_get_all},
                .verify = consumer_lost_one, .victim = 1, .switches = 1);
+
+static bool all_taken(void *unused)
+{
+    (void)unused;
+    return (s->queue.ring->tail & RING_AT) == (s->queue.ring->head & RING_AT);
+}
+
+static bool all_taken_or_victim_gone(void *unused)
+{
+    return check_gone(1) || all_taken(unused);
+}
+
+/* One that dies on its way, or before it has passed the wake on, must not keep the other one asleep
+ * beside an item. */
+static void put_bury_close(void)
+{
+    put(1);
+    put(2);
+    check_wait(all_taken_or_victim_gone, NULL);
+    if (check_gone(1))
+        modus_participant_bury(check_arena, check_pid_of(1));
+    check_wait(all_taken, NULL);
+    MUST_INT(modus_queue_close(&s->queue, MODUS_CLOSE_DRAIN), 0);
+    check_await_gone(1);
+    modus_participant_bury(check_arena, check_pid_of(1));
+}
+
+/* Everything that was put is done in the end, whoever had it. */
+static void put_join_close(void)
+{
+    put(1);
+    put(2);
+    MUST_INT(modus_queue_join(&s->queue, MODUS_FOREVER), 0);
+    MUST_INT(modus_queue_close(&s->queue, MODUS_CLOSE_DRAIN), 0);
+}
+
+static void setup_lost_joinable(void)
+{
+    setup_with((struct modus_queue_attr){
+        .scope = MODUS_PROCESS, .capacity = 2, .joinable = true, .on_death = MODUS_QUEUE_LOST});
+}
+
+CHECK_SCENARIO(one_of_two_dies, .name = "queue-process/one-of-two-dies",
+               .setup = setup_process_wide, .actors = {get_all, get_all, put_bury_close},
+               .verify = consumer_lost_one, .victim = 1, .switches = 1);
+CHECK_SCENARIO(join_death, .name = "queue-process/join-consumer-dies", .setup = setup_lost_joinable,
+               .actors = {get_all, put_join_close, bury_and_get_all}, .verify = consumer_lost_one,
+               .victim = 1, .switches = 1);
+
+/* A closer that dies between the mark and the wake-up. */
+static void close_it(void)
+{
+    MUST_INT(modus_queue_close(&s->queue, MODUS_CLOSE_DRAIN), 0);
+}
+
+CHECK_SCENARIO(closer_dies, .name = "queue-process/closer-dies", .setup = setup_process,
+               .actors = {close_it, get_all, bury_and_close}, .victim = 1);

@@ -159,3 +159,39 @@ static void refunded(void)
 CHECK_SCENARIO(holder_dies, .name = "sem/holder-dies", .setup = setup_accounted,
                .actors = {pass_counted, pass_counted, bury}, .verify = refunded, .victim = 1,
                .switches = 1);
+
+/* --- plain, between processes ---------------------------------------------------------------- */
+
+static void setup_shared_none(void)
+{
+    check_join_all(3);
+    setup_with((struct modus_sem_attr){.scope = MODUS_PROCESS});
+}
+
+static bool victim_is_gone_or_was_overtaken(void *unused)
+{
+    (void)unused;
+    return check_gone(1) || (check_asleep(1) && s->sem.word / 2 == 0);
+}
+
+/* The victim may die with the wake-up in its hands, before it has the permit. Then the other one
+ * must find that, without another release. */
+static void give_and_bury(void)
+{
+    MUST_INT(modus_sem_release(&s->sem, 1), 0);
+    check_wait(victim_is_gone_or_was_overtaken, NULL);
+    if (!check_gone(1))
+        MUST_INT(modus_sem_release(&s->sem, 1), 0);
+    check_await_gone(1);
+    modus_participant_bury(check_arena, check_pid_of(1));
+    if (modus_sem_value(&s->sem) == 0)
+        MUST_INT(modus_sem_release(&s->sem, 1), 0);
+}
+
+static void other_took(void)
+{
+    MUST(s->taken >= 1);
+}
+
+CHECK_SCENARIO(waiter_dies, .name = "sem/waiter-dies", .setup = setup_shared_none,
+               .actors = {take, take, give_and_bury}, .verify = other_took, .victim = 1);

@@ -61,6 +61,9 @@ void check_block(/* Of an atomic object, which is read as a plain one: all run o
 
                  enum check_state state);
 
+/* How many changes all but the actor have made. */
+unsigned check_changes_but(const struct check_actor *actor);
+
 void check_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void check_flush(struct check_actor *actor);
 

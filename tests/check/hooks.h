@@ -12,6 +12,7 @@
 #define TESTS_CHECK_HOOKS_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -166,6 +168,13 @@ int check_sched_yield(void);
 #define eventfd_read             check_eventfd_read
 #define close                    check_close
 #define sched_yield              check_sched_yield
+
+/* arena.c's mapping, from the checker's memory. */
+#define memfd_create(...)    0
+#define ftruncate(...)       0
+#define fcntl(...)           0
+#define mmap(at, bytes, ...) check_aligned_alloc(4096, bytes)
+#define munmap(at, bytes)    ((void)(at))
 
 #endif /* CHECK_ENGINE */
 #endif

@@ -150,6 +150,11 @@ static bool is_private(const void *object)
 
 /* --- store buffers --------------------------------------------------------------------------- */
 
+unsigned check_changes_but(const struct check_actor *actor)
+{
+    return changes_made - actor->changes;
+}
+
 void check_changed(void)
 {
     changes_made++;
@@ -401,90 +406,6 @@ void check_block(enum check_state state)
 struct check_actor *check_current(void)
 {
     return current;
-}
-
-/* --- for scenarios --------------------------------------------------------------------------- */
-
-void check_yield(void)
-{
-    static const struct check_place place = {__FILE__, __LINE__, "yields", ""};
-
-    check_point(&place, NULL);
-}
-
-void check_wait(bool (*ready)(void *argument), void *argument)
-{
-    while (!ready(argument)) {
-        current->ready = ready;
-        current->argument = argument;
-        current->timed = false;
-        check_block(WAITING);
-    }
-}
-
-static bool others_moved(void *argument)
-{
-    const struct check_actor *actor = argument;
-
-    return actor->others_seen != changes_made - actor->changes;
-}
-
-/* Since it last came out of here: what the others did during the try is reason enough. */
-void check_let_others(void)
-{
-    check_wait(others_moved, current);
-    current->others_seen = changes_made - current->changes;
-}
-
-bool check_asleep(int actor)
-{
-    return check_actors[actor - 1].state == PARKED && !check_actors[actor - 1].woken;
-}
-
-bool check_gone(int actor)
-{
-    return is_over(&check_actors[actor - 1]);
-}
-
-bool check_killed(int actor)
-{
-    return check_actors[actor - 1].state == KILLED;
-}
-
-static bool gone(void *argument)
-{
-    return is_over(argument);
-}
-
-static bool asleep_or_gone(void *argument)
-{
-    struct check_actor *actor = argument;
-
-    return is_over(actor) || (actor->state == PARKED && !actor->woken);
-}
-
-void check_await_asleep_or_gone(int actor)
-{
-    check_wait(asleep_or_gone, &check_actors[actor - 1]);
-}
-
-void check_await_gone(int actor)
-{
-    check_wait(gone, &check_actors[actor - 1]);
-}
-
-void check_become(int actor)
-{
-    check_models_be(actor);
-}
-
-void check_join_all(int actors)
-{
-    for (int i = 1; i <= actors; i++) {
-        check_become(i);
-        MUST_INT(modus_participant_join(check_arena), i);
-    }
-    check_become(0);
 }
 
 /* --- a run ----------------------------------------------------------------------------------- */
