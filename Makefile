@@ -15,7 +15,7 @@ BUILD    := build/$(VARIANT)
 # The packages that a machine needs; kept where both `make run` and `make test` read them.
 PACKAGES_BUILD := gcc libc6-dev pkg-config libuv1-dev libssl-dev libconfuse-dev node-llhttp media-types
 PACKAGES_TEST  := $(PACKAGES_BUILD) libcmocka-dev clang libclang-rt-14-dev llvm wrk curl \
-                  nghttp2-client slowhttptest openssl python3 python3-pytest python3-pytest-xdist procps
+                  nghttp2-client slowhttptest openssl python3 python3-pytest python3-pytest-xdist procps spin
 PACKAGES_BENCH := $(PACKAGES_TEST) nginx apache2
 
 ifeq ($(origin CC),default)

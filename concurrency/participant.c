@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 enum { FREE, LIVE, LEAVING, DEAD };
+enum { LOOK_MS = 20 };
 
 /* The calling thread's identity in each open arena. */
 struct identity {
@@ -64,9 +65,12 @@ static int repair(void *context)
     return 0;
 }
 
+/* A sleeper whose wake-up died with its carrier is woken by who buries the dead; but who buries may
+ * sleep here itself, so it looks again now and then. */
 static void lock_registry(struct modus_arena *arena)
 {
-    modus_lock_acquire(&arena->registry, MODUS_FOREVER);
+    while (modus_lock_acquire(&arena->registry, modus_ms(LOOK_MS)) == -ETIMEDOUT)
+        ;
 }
 
 static void unlock_registry(struct modus_arena *arena)

@@ -245,8 +245,11 @@ static long visit_once(struct modus_queue *queue, const struct direction *direct
         return rc;
     if (atomic_load(&ring->interrupts) != interrupts)
         return MODUS_CANCELED;
-    /* The other side's one that is on its way may be stopped (SIGSTOP): do not rely on it. */
-    if (queue->scope == MODUS_PROCESS)
+    /* The other side's one that is on its way may be stopped (SIGSTOP): do not rely on it. But call
+     * only if there is work for the other side: if both wait for a slot that a third one keeps, they
+     * would wake each other in turns. */
+    if (queue->scope == MODUS_PROCESS &&
+        (direction->put ? modus_ring_has_item(queue) : modus_ring_has_room(queue)))
         modus_gate_call(direction->put ? &ring->consumers.gate : &ring->producers.gate,
                         queue->scope, true);
     int slept = modus_gate_sleep(gate, queue->scope, visit, deadline);

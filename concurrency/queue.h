@@ -33,6 +33,11 @@
  * count against the capacity, and one consumer that works on an item while others go once around
  * the ring holds up the producers.
  *
+ * The calls are linearizable, but for one thing that has to do with bounded rings: a try may come
+ * back with MODUS_EMPTY while the put of the oldest item is under way, even if a later put has
+ * returned, and with MODUS_FULL while the get that frees the next slot is. Whoever waits does not
+ * notice.
+ *
  * In process scope task_done must be called by the participant that got the item; between threads
  * by anybody.
  *

@@ -10,14 +10,28 @@ FUZZ     := $(FUZZ_SRC:%.c=$(BUILD)/%)
 FUZZ_SECONDS ?= 60
 PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 
+# Interleavings: the primitives' own sources, compiled a second time with the checker's hooks in
+# front (tests/check/check.h), and once more for each mutant, which is such a source with one step
+# broken by a sed script: <source>.<what>.sed, whose first line says which scenarios must fail.
+CHECK_HOOKED := $(addprefix $(BUILD)/tests/check/hooked/,$(addsuffix .o,lock rlock rwlock cond event sem gate \
+                barrier doorbell queue ring_thread ring_process participant arena result))
+CHECK_SRC    := $(wildcard tests/check/*.c)
+CHECK_OBJ    := $(CHECK_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/concurrency/,context.o fault.o self.o)
+CHECK        := $(BUILD)/tests/check/check
+CHECK_FLAGS  := -include tests/check/hooks.h -fno-strict-aliasing -Wno-shadow
+MUTANT_NAMES := $(notdir $(basename $(wildcard tests/check/mutants/*.sed)))
+MUTANTS      := $(addprefix $(BUILD)/tests/check/mutants/,$(MUTANT_NAMES))
+
 .PHONY: test test-run harness outside unit integration asan tsan fuzz fuzz-replay bench
 
 test: packages-test ## install what tests need, build, run all of them
 	$(Q)$(MAKE) --no-print-directory test-run
 
 # What does not build stops at once; what fails does not keep the other parts from running.
-PARTS ?= headers harness outside unit fuzz-replay $(if $(T),,demo-run) integration
-test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ))
+PARTS ?= headers harness outside unit fuzz-replay interleavings mutants models-hold $(if $(T),,demo-run) \
+         integration
+test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ)) \
+          $(if $(filter interleavings,$(PARTS)),$(CHECK)) $(if $(filter mutants,$(PARTS)),$(MUTANTS))
 	$(Q)sh tests/suite.sh '$(MAKE) --no-print-directory' $(PARTS)
 
 harness:
@@ -50,6 +64,80 @@ fuzz-replay: $(FUZZ)
 
 integration: $(MODUS)
 	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) $(PYTEST_ARGS) tests/integration $(if $(T),-k '$(T)')
+
+# Interleavings, from here on.
+CHECK_MORE   ?= 1
+CHECK_RANDOM ?= 20000
+CHECK_SECONDS ?= 120
+
+.PHONY: check-interleavings interleavings mutants
+
+$(filter $(BUILD)/tests/check/check_%,$(CHECK_OBJ)): private ALL_CFLAGS += $(CHECK_FLAGS)
+
+# The arena of all other scenarios is the checker's.
+CHECK_ARENA := -Dmodus_watch_look=real_watch_look \
+               $(foreach f,open close alloc free of untouched,-Dmodus_arena_$(f)=real_arena_$(f))
+$(BUILD)/tests/check/hooked/arena.o: private CHECK_FLAGS += $(CHECK_ARENA)
+$(filter $(BUILD)/tests/check/mutants/arena.%,$(MUTANTS:=.o)): private CHECK_FLAGS += $(CHECK_ARENA)
+
+$(BUILD)/tests/check/hooked/%.o: concurrency/%.c $(BUILD)/.flags
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(CHECK_FLAGS) -MMD -MP -c -o $@ $<
+
+$(CHECK): $(CHECK_OBJ) $(CHECK_HOOKED)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
+
+mutated = concurrency/$(firstword $(subst ., ,$*)).c
+.SECONDEXPANSION:
+$(BUILD)/tests/check/mutants/%.c: tests/check/mutants/%.sed $$(mutated)
+	$(Q)mkdir -p $(@D)
+	$(Q)sed -f $< $(mutated) > $@
+	$(Q)! cmp -s $(mutated) $@ || { rm -f $@; echo 'check: $< changes nothing'; exit 1; }
+
+$(BUILD)/tests/check/mutants/%.o: $(BUILD)/tests/check/mutants/%.c $(BUILD)/.flags
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(CHECK_FLAGS) -w -MMD -MP -c -o $@ $<
+
+$(MUTANTS): $(BUILD)/tests/check/mutants/%: $(BUILD)/tests/check/mutants/%.o $(CHECK_OBJ) $(CHECK_HOOKED)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(CHECK_OBJ) \
+	    $(filter-out %/hooked/$(firstword $(subst ., ,$*)).o,$(CHECK_HOOKED))
+
+# The short form: every scenario within its own bound; with store buffers those whose stores are not
+# all seq_cst, which between processes they are.
+CHECK_TSO := lock/ rlock/ cond/ event/ sem/ queue/ ring-thread/ linear/
+
+interleavings: $(CHECK)
+	$(Q)$(CHECK) --random 1000 $(T)
+	$(Q)$(CHECK) --tso --switches 1 $(or $(T),$(CHECK_TSO))
+
+mutants: $(MUTANTS)
+	$(Q)bad=0; for m in $(foreach m,$(MUTANT_NAMES),$(if $(findstring $(T),$(m)),$(m))); do \
+	    $(BUILD)/tests/check/mutants/$$m --random 5000 --mutant $$m \
+	        $$(sed -n '1s/^# //p' tests/check/mutants/$$m.sed) || bad=1; done; exit $$bad
+
+check-interleavings: $(CHECK) mutants ## all interleavings with CHECK_MORE (1) switches more, CHECK_SECONDS (120) a scenario at most, and CHECK_RANDOM runs by chance
+	$(Q)$(CHECK) --more $(CHECK_MORE) --seconds $(CHECK_SECONDS) --random $(CHECK_RANDOM) $(T)
+	$(Q)$(CHECK) --tso --more $(CHECK_MORE) --seconds $(CHECK_SECONDS) --random $(CHECK_RANDOM) $(or $(T),$(CHECK_TSO))
+
+# Chaos: its short form is a unit program like others.
+SECONDS ?= 60
+.PHONY: chaos
+chaos: $(BUILD)/tests/unit/test_concurrency_chaos ## kill users of shared objects every 2 ms or so for SECONDS (60)
+	$(Q)MODUS_CHAOS_SECONDS=$(SECONDS) $<
+
+# Models, for spin. The broken variants of each are for make models alone.
+MODELS := $(wildcard tests/models/*.pml)
+models_of = $(Q)sh tests/models.sh '$(CC)' '$(abspath $(BUILD))/tests/models' '$(1)' $(MODELS)
+
+.PHONY: models models-hold
+models: packages-test ## check the Promela models, and that their broken variants are found out
+	$(call models_of,run broken)
+
+models-hold:
+	$(call models_of,run)
 
 # Under the sanitizers the suite leaves out what takes seconds. Deadlines are stretched there, and
 # waiting for them takes longest: so it runs in two halves at once, and with BRIEF=1 each model meets

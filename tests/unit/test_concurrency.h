@@ -10,6 +10,7 @@
 #define TESTS_UNIT_TEST_CONCURRENCY_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -135,6 +137,26 @@ static inline void kill_child(pid_t pid)
 {
     kill(pid, SIGKILL);
     CHECK_INT(reap(pid), -SIGKILL);
+}
+
+static inline void storm_yields(int signal)
+{
+    (void)signal;
+    sched_yield();
+}
+
+/* From now on a signal comes every so many us and lets others run, wherever we are. It ends with the
+ * process, so use it in a child. */
+static inline void start_storm(long us)
+{
+    struct sigaction action = {.sa_handler = storm_yields, .sa_flags = SA_RESTART};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    struct itimerspec often = {{0, us * 1000}, {0, us * 1000}};
+    timer_t timer;
+
+    CHECK_INT(sigaction(SIGUSR1, &action, NULL), 0);
+    CHECK_INT(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    CHECK_INT(timer_settime(timer, 0, &often, NULL), 0);
 }
 
 #endif

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Chaos: workers that use every process-scope object are killed at random, about every 2 ms, buried
- * and replaced. At the end every item that was put must have come out once, but for one for each
- * kill, and every object must be whole: capacity, permits, lock, arena.
+ * and replaced. Every few seconds the workers are let go: every item that was put must have come out
+ * once, but for one for each kill of a consumer, which is counted, and every object must be whole:
+ * capacity, permits, lock, barrier, arena. Then it goes on with the same objects.
  *
- * MODUS_CHAOS_SECONDS is how long each policy runs (half of it each; 3 in all unless set),
- * MODUS_CHAOS_SEED repeats the choice of victims (not the scheduling).
+ * MODUS_CHAOS_SECONDS is how long it takes in all (half of it for each policy; 3 unless set; `make
+ * chaos SECONDS=600`), MODUS_CHAOS_SEED repeats the choice of victims (not the scheduling).
  */
 #include "test_concurrency.h"
 
+#include "concurrency/barrier.h"
+#include "concurrency/cond.h"
 #include "concurrency/event.h"
 #include "concurrency/lock.h"
 #include "concurrency/queue.h"
@@ -21,6 +24,8 @@ enum {
     CAPACITY = 16,
     PERMITS = 3,
     LIFE_ITEMS = 1 << 16, /* items that one producer's life may put */
+    ROUND_SECONDS = 5,    /* between two looks at everything */
+    LIVES = 16384,        /* of a round */
 };
 
 /* One life of a producer, and what has become of its items. */
@@ -39,6 +44,8 @@ struct chaos {
     struct modus_lock lock;
     struct modus_sem permits;
     struct modus_event event;
+    struct modus_cond changed; /* of lock */
+    struct modus_barrier barrier;
     long guarded[2]; /* under lock; equal */
     _Atomic bool stop_producing, stop;
     _Atomic long rounds;
@@ -47,20 +54,39 @@ struct chaos {
 static struct modus_arena *arena;
 static struct chaos *chaos;
 
+/* After a wait for the lock that returned rc. */
+static void mend(int rc)
+{
+    if (rc == MODUS_OWNERDEAD) {
+        chaos->guarded[1] = chaos->guarded[0];
+        CHECK_INT(modus_lock_consistent(&chaos->lock), 0);
+    }
+    CHECK(chaos->guarded[0] == chaos->guarded[1]);
+}
+
 static void use_lock(void)
 {
     int rc = modus_lock_acquire(&chaos->lock, MODUS_FOREVER);
 
-    if (rc == MODUS_OWNERDEAD) {
-        chaos->guarded[1] = chaos->guarded[0];
-        CHECK_INT(modus_lock_consistent(&chaos->lock), 0);
-    } else {
-        CHECK_INT(rc, 0);
-    }
-    CHECK(chaos->guarded[0] == chaos->guarded[1]);
+    CHECK(rc == 0 || rc == MODUS_OWNERDEAD);
+    mend(rc);
     chaos->guarded[0]++;
     chaos->guarded[1]++;
+    CHECK(modus_cond_notify(&chaos->changed, 1) >= 0);
+    rc = modus_cond_wait(&chaos->changed, modus_us(10));
+    CHECK(rc == 0 || rc == MODUS_OWNERDEAD || rc == -ETIMEDOUT);
+    mend(rc);
     CHECK_INT(modus_lock_release(&chaos->lock), 0);
+}
+
+/* Two meet, or do not, and then one makes it whole again. */
+static void use_barrier(void)
+{
+    int rc = modus_barrier_wait(&chaos->barrier, modus_us(20));
+
+    CHECK(rc == 0 || rc == 1 || rc == MODUS_BROKEN || rc == -ETIMEDOUT);
+    if (rc < 0)
+        modus_barrier_reset(&chaos->barrier);
 }
 
 /* A bit of everything besides the queue. */
@@ -79,6 +105,7 @@ static void use_others(uint32_t round)
     modus_event_set(&chaos->event);
     CHECK(modus_event_wait(&chaos->event, modus_us(10)) != -EINVAL);
     modus_event_clear(&chaos->event);
+    use_barrier();
     CHECK_INT(modus_sem_release(&chaos->permits, 1), 0);
 }
 
@@ -120,7 +147,7 @@ static int consume(void *argument)
 
 static pid_t workers[WORKERS];
 static struct life **lives;
-static size_t lives_made, lives_max;
+static size_t lives_made;
 
 static void start_worker(int i)
 {
@@ -128,7 +155,7 @@ static void start_worker(int i)
         workers[i] = start_child(consume, NULL);
         return;
     }
-    CHECK(lives_made < lives_max);
+    CHECK(lives_made < LIVES);
     lives[lives_made] = modus_arena_alloc(arena, sizeof **lives, 0);
     CHECK(lives[lives_made]);
     workers[i] = start_child(produce, lives[lives_made++]);
@@ -144,7 +171,7 @@ static int kill_one(int i)
     return i >= PRODUCERS;
 }
 
-static void start_chaos(bool redeliver)
+static void make_objects(bool redeliver)
 {
     struct modus_queue_attr attr = {
         .scope = MODUS_PROCESS,
@@ -154,23 +181,33 @@ static void start_chaos(bool redeliver)
         .joinable = redeliver,
         .on_death = redeliver ? MODUS_QUEUE_REDELIVER : MODUS_QUEUE_LOST,
     };
+    struct modus_sem_attr permits = {
+        .scope = MODUS_PROCESS, .value = PERMITS, .max = PERMITS, .accounted = true};
+    struct modus_barrier_attr parties = {.scope = MODUS_PROCESS, .parties = 2, .arena = arena};
 
     chaos = modus_arena_alloc(arena, sizeof *chaos, 0);
     CHECK(chaos);
     CHECK_INT(modus_queue_init(&chaos->queue, &attr), 0);
     CHECK_INT(modus_lock_init(&chaos->lock, MODUS_PROCESS), 0);
+    CHECK_INT(modus_cond_init(&chaos->changed, &chaos->lock), 0);
     CHECK_INT(modus_event_init(&chaos->event, MODUS_PROCESS), 0);
-    CHECK_INT(modus_sem_init(&chaos->permits, &(struct modus_sem_attr){.scope = MODUS_PROCESS,
-                                                                       .value = PERMITS,
-                                                                       .max = PERMITS,
-                                                                       .accounted = true}),
-              0);
-    for (int i = 0; i < WORKERS; i++)
-        start_worker(i);
+    CHECK_INT(modus_sem_init(&chaos->permits, &permits), 0);
+    CHECK_INT(modus_barrier_init(&chaos->barrier, &parties), 0);
+}
+
+static void end_objects(void)
+{
+    modus_barrier_fini(&chaos->barrier);
+    modus_sem_fini(&chaos->permits);
+    modus_event_fini(&chaos->event);
+    modus_cond_fini(&chaos->changed);
+    modus_lock_fini(&chaos->lock);
+    modus_queue_fini(&chaos->queue);
+    modus_arena_free(arena, chaos, sizeof *chaos);
 }
 
 /* Producers end, what is inside is drained, consumers end. */
-static void end_chaos(void)
+static void dismiss_workers(void)
 {
     atomic_store(&chaos->stop_producing, true);
     for (int i = 0; i < PRODUCERS; i++) {
@@ -189,26 +226,33 @@ static void end_chaos(void)
     }
 }
 
-static void check_items(long kills, long consumer_kills, bool redeliver)
-{
-    long lost = 0, twice = 0, puts = 0, phantoms = 0;
+struct sums {
+    long puts, kills, consumer_kills, lost, twice, phantoms;
+};
 
+static void count_items(struct sums *sums)
+{
     for (size_t i = 0; i < lives_made; i++) {
         uint32_t n = atomic_load(&lives[i]->puts);
 
         for (uint32_t k = 0; k < LIFE_ITEMS; k++) {
-            lost += k < n && lives[i]->seen[k] == 0;
-            twice += lives[i]->seen[k] > 1;
-            phantoms += k > n && lives[i]->seen[k] > 0;
+            unsigned char seen = atomic_load_explicit(&lives[i]->seen[k], memory_order_relaxed);
+
+            sums->lost += k < n && seen == 0;
+            sums->twice += seen > 1;
+            sums->phantoms += k > n && seen > 0;
+            if (k > n && k % 4096 == 0 && seen == 0)
+                break; /* far behind the last: pages that nobody has touched */
         }
-        puts += n;
+        sums->puts += n;
     }
-    printf("chaos: %s: %ld items, %ld kills, %ld lost, %ld twice\n",
-           redeliver ? "redeliver" : "lost", puts, kills, lost, twice);
-    CHECK(kills > 0 && puts > 0);
-    CHECK(lost <= (redeliver ? 0 : consumer_kills));
-    CHECK(twice <= (redeliver ? consumer_kills : 0));
-    CHECK_INT(phantoms, 0);
+}
+
+static void check_items(const struct sums *sums, bool redeliver)
+{
+    CHECK(sums->lost <= (redeliver ? 0 : sums->consumer_kills));
+    CHECK(sums->twice <= (redeliver ? sums->consumer_kills : 0));
+    CHECK_INT(sums->phantoms, 0);
 }
 
 static void check_objects(void)
@@ -226,39 +270,57 @@ static void check_objects(void)
     CHECK_INT(modus_queue_get(&chaos->queue, &item, 0), MODUS_EMPTY);
     CHECK_INT(modus_sem_value(&chaos->permits), PERMITS);
     use_lock();
+    modus_barrier_reset(&chaos->barrier);
+    CHECK(!modus_barrier_broken(&chaos->barrier));
+    CHECK_INT(modus_barrier_waiting(&chaos->barrier), 0);
     for (int i = 0; i < WORKERS + 2; i++) /* all slots but ours are free */
         CHECK(modus_participant_alive(arena, i + 1) == (i + 1 == modus_participant_self(arena)));
+}
+
+/* Kill until then, let everybody go, and look. */
+static void run_round(struct sums *sums, int64_t until, bool redeliver)
+{
+    lives_made = 0;
+    atomic_store(&chaos->stop_producing, false);
+    atomic_store(&chaos->stop, false);
+    for (int i = 0; i < WORKERS; i++)
+        start_worker(i);
+    while (modus_now_ns() < until && lives_made < LIVES - 1) {
+        int i = (int)(random() % WORKERS);
+
+        usleep(500 + (useconds_t)random() % 2000);
+        sums->consumer_kills += kill_one(i);
+        sums->kills++;
+        start_worker(i);
+    }
+    dismiss_workers();
+    count_items(sums);
+    check_items(sums, redeliver);
+    check_objects();
+    for (size_t i = 0; i < lives_made; i++)
+        modus_arena_free(arena, lives[i], sizeof **lives);
 }
 
 static void run(bool redeliver)
 {
     const char *seconds = getenv("MODUS_CHAOS_SECONDS"), *seed = getenv("MODUS_CHAOS_SEED");
-    double length = (seconds ? atof(seconds) : 3) / 2;
-    int64_t until = modus_now_ns() + (int64_t)(length * 1e9);
-    long kills = 0, consumer_kills = 0;
+    int64_t until = modus_deadline((int64_t)((seconds ? atof(seconds) : 3) / 2 * 1e9));
+    struct sums sums = {0};
 
-    alarm(WATCHDOG_SECONDS + (unsigned)length);
     srandom(seed ? (unsigned)atol(seed) : (unsigned)getpid());
-    lives_max = 64 + (size_t)(length * 2000);
-    lives = calloc(lives_max, sizeof *lives);
+    lives = calloc(LIVES, sizeof *lives);
     CHECK(lives);
-    lives_made = 0;
-    start_chaos(redeliver);
-    while (modus_now_ns() < until && lives_made < lives_max - 1) {
-        int i = (int)(random() % WORKERS);
+    make_objects(redeliver);
+    do {
+        int64_t round = modus_deadline(modus_seconds(ROUND_SECONDS));
 
-        usleep(500 + (useconds_t)random() % 2000);
-        consumer_kills += kill_one(i);
-        kills++;
-        start_worker(i);
-    }
-    end_chaos();
-    check_items(kills, consumer_kills, redeliver);
-    check_objects();
-    for (size_t i = 0; i < lives_made; i++)
-        modus_arena_free(arena, lives[i], sizeof **lives);
-    modus_sem_fini(&chaos->permits);
-    modus_queue_fini(&chaos->queue);
+        alarm(WATCHDOG_SECONDS + ROUND_SECONDS);
+        run_round(&sums, round < until ? round : until, redeliver);
+    } while (modus_now_ns() < until);
+    printf("chaos: %s: %ld items, %ld kills, %ld lost, %ld twice\n",
+           redeliver ? "redeliver" : "lost", sums.puts, sums.kills, sums.lost, sums.twice);
+    CHECK(sums.kills > 0 && sums.puts > 0);
+    end_objects();
     free(lives);
 }
 

@@ -374,6 +374,57 @@ static void let_go_on(pid_t pid)
     modus_participant_bury(arena, pid);
 }
 
+static int put_counting_sleeps(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item = {0, 2};
+
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_queue_put(&scene->queue, &item, MODUS_FOREVER), 0);
+    atomic_store(&scene->puts, (int)modus_park_stats().parks);
+    return 0;
+}
+
+static int get_counting_sleeps(void *argument)
+{
+    struct scene *scene = argument;
+    struct item item;
+
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_queue_get(&scene->queue, &item, MODUS_FOREVER), 0);
+    CHECK_INT(item.number, 2);
+    atomic_store(&scene->victims_puts, (int)modus_park_stats().parks);
+    return 0;
+}
+
+/* A reader is stopped with the only slot in its hands: a producer and another consumer that wait
+ * for it sleep, and do not wake each other in turns. */
+static void test_stopped_lets_others_sleep(void **state)
+{
+    struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
+    struct modus_queue_attr attr = {
+        .scope = MODUS_PROCESS, .arena = arena, .capacity = 1, .item_size = sizeof(struct item)};
+    struct item item = {0, 1};
+    (void)state;
+
+    assert_int_equal(modus_queue_init(&scene->queue, &attr), 0);
+    assert_int_equal(modus_queue_put(&scene->queue, &item, 0), 0);
+    pid_t stopped = start_stopped(scene, get_stopped, MODUS_FAULT_GET_CLAIMED);
+    pid_t consumer = start_child(get_counting_sleeps, scene);
+    pid_t producer = start_child(put_counting_sleeps, scene);
+    AWAIT_ASLEEP(consumer);
+    AWAIT_ASLEEP(producer);
+    usleep(100000); /* for what should not happen: ten thousand sleeps */
+    let_go_on(stopped);
+    assert_int_equal(scene->result, 0);
+    assert_int_equal(reap(producer), 0);
+    assert_int_equal(reap(consumer), 0);
+    assert_in_range(scene->puts, 1, 50);
+    assert_in_range(scene->victims_puts, 1, 50);
+    modus_participant_bury(arena, 0);
+    modus_queue_fini(&scene->queue);
+}
+
 /* The scrub is called on one that lives, which the kernel's verdict makes impossible: what it then
  * wanted to publish or to deliver is refused, and nothing is delivered twice. */
 static void test_taken_for_dead(void **state)
@@ -645,6 +696,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_found_by_looking, watchdog),
         cmocka_unit_test_setup(test_burier_dies, watchdog),
+        cmocka_unit_test_setup(test_stopped_lets_others_sleep, watchdog),
         cmocka_unit_test_setup(test_taken_for_dead, watchdog),
         cmocka_unit_test_setup(test_closer_dies, watchdog),
         cmocka_unit_test_setup(test_put_against_close, watchdog),

@@ -1,0 +1,2 @@
+# cond/process
+s/if (woken < most)/if (woken <= most)/

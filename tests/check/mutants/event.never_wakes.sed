@@ -1,0 +1,2 @@
+# event/
+s/    if (word & WAITERS)/    if (next \& WAITERS)/

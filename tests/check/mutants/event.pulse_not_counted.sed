@@ -1,0 +1,2 @@
+# event/pulse
+s/((word + SET) & ~(uint32_t)WAITERS)/(word \& ~(uint32_t)WAITERS)/

@@ -1,0 +1,2 @@
+# queue/
+/^static void list(/,/^}/s/atomic_fetch_or(&gate->state, SLEEPERS)/(void)0/

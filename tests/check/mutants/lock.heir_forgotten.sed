@@ -1,0 +1,2 @@
+# lock/
+s/    if (word & HEIR)/    if (0)/

@@ -1,0 +1,2 @@
+# lock/
+s/: me | SLEEPERS;/: me;/

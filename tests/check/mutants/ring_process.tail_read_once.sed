@@ -1,0 +1,2 @@
+# ring-process/close
+s/^        if (atomic_load(&ring->tail) != tail)/        if (0)/

@@ -1,0 +1,2 @@
+# linear/put
+/^static long claim/,/^}/s/            if (now == head)/            if (1)/

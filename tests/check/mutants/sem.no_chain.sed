@@ -1,0 +1,2 @@
+# sem/
+s/if (mark && value_of(word) > 1)/if (0)/

@@ -1,0 +1,2 @@
+# sem/
+s/(word - PERMIT) | mark/(word - PERMIT) | (mark \& 0)/
