@@ -352,7 +352,7 @@ const char *modus_process_name(const struct modus_process *process)
 
 pid_t modus_process_pid(const struct modus_process *process)
 {
-    return process->pid;
+    return process == modus_process_self() ? getpid() : process->pid;
 }
 
 int modus_process_fd(const struct modus_process *process)

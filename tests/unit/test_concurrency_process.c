@@ -99,6 +99,7 @@ static void test_self(void **state)
     handles[3] = modus_process_self();
     assert_string_equal(modus_process_name(handles[3]), "MainProcess");
     assert_true(modus_process_alive(handles[3]));
+    assert_int_equal(modus_process_pid(handles[3]), getpid());
     assert_int_equal(modus_process_join(handles[3], 0, NULL), -EDEADLK);
     assert_int_equal(modus_process_start(handles[3]), -EALREADY);
     assert_int_equal(modus_process_set_daemon(handles[3], true), -EBUSY);
