@@ -204,8 +204,11 @@ static int start(struct modus_process *process)
     modus_processes_lock();
     int rc = start_locked(process);
     modus_process_set_state(process, rc == 0 ? MODUS_PROCESS_RUNNING : MODUS_PROCESS_NEW);
+    bool one_too_many = rc < 0;
+    if (rc == 0 && process->attr.reap_at_once)
+        one_too_many = !modus_processes_watch(modus_process_get(process));
     modus_processes_unlock();
-    if (rc < 0)
+    if (one_too_many)
         modus_process_put(process);
     return rc;
 }
@@ -349,7 +352,7 @@ const char *modus_process_name(const struct modus_process *process)
 
 pid_t modus_process_pid(const struct modus_process *process)
 {
-    return process->pid;
+    return process == modus_process_self() ? getpid() : process->pid;
 }
 
 int modus_process_fd(const struct modus_process *process)

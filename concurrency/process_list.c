@@ -260,8 +260,7 @@ static int start_reaper(void)
     return rc;
 }
 
-/* Under the lock: give the reaper the caller's reference. On failure it is left to the sweeps. */
-static bool give_to_reaper(struct modus_process *process)
+bool modus_processes_watch(struct modus_process *process)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
 
@@ -315,7 +314,7 @@ static bool put_running(struct modus_process *process)
     uint32_t state = atomic_load(&process->state);
     if (process->pidfd < 0 || (state != MODUS_PROCESS_RUNNING && state != MODUS_PROCESS_REAPING))
         return false;
-    if (atomic_load(&process->references) != 2 || !give_to_reaper(process))
+    if (atomic_load(&process->references) != 2 || !modus_processes_watch(process))
         atomic_fetch_sub(&process->references, 1);
     return true;
 }

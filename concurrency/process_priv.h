@@ -61,6 +61,10 @@ void modus_processes_unlock(void);
 /* Under the lock: one more is running. */
 void modus_processes_add(struct modus_process *process);
 
+/* Under the lock: give the reaper one reference. Returns false if there can't be one; then it is left
+ * to the sweeps. */
+bool modus_processes_watch(struct modus_process *process);
+
 /* From time to time, reap all that have ended. */
 void modus_processes_sweep(void);
 

@@ -150,7 +150,8 @@ int modus_subprocess_run(const char *const *argv, const struct modus_subprocess_
 /* a | b | c: the output of each is the input of the next. Of attr, input is for the first, output
  * for the last, errors (one pipe for all, or OUTPUT: of each its own) and the rest for all.
  * codes[i], count of them, become their codes, ran->code the last one's. When one can't be started,
- * those before it are killed; when the time is over, all. Otherwise as modus_subprocess_run. */
+ * those before it are killed; when the time is over, all. Otherwise as modus_subprocess_run; one pipe
+ * for the errors of several takes a mounted /proc. */
 int modus_pipeline_run(const char *const *const *commands, unsigned count,
                        const struct modus_subprocess_attr *attr, const void *input, size_t size,
                        int64_t ns, struct modus_ran *ran, int *codes);

@@ -6,7 +6,7 @@
  * detached with the last reference.
  *
  * All threads that the end of the program must wait for are in one list. It belongs to a process
- * and not to its fork: the child's begins empty, under a lock of its own.
+ * and not to its fork, which finds it whole, because whoever forks holds its lock, and empties it.
  */
 #include "concurrency/thread.h"
 #include "concurrency/forks.h"

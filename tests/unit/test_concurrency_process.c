@@ -99,6 +99,7 @@ static void test_self(void **state)
     handles[3] = modus_process_self();
     assert_string_equal(modus_process_name(handles[3]), "MainProcess");
     assert_true(modus_process_alive(handles[3]));
+    assert_int_equal(modus_process_pid(handles[3]), getpid());
     assert_int_equal(modus_process_join(handles[3], 0, NULL), -EDEADLK);
     assert_int_equal(modus_process_start(handles[3]), -EALREADY);
     assert_int_equal(modus_process_set_daemon(handles[3], true), -EBUSY);
@@ -377,6 +378,26 @@ static void test_reaper(void **state)
     AWAIT(children_here() == 0 && threads_here() == threads && fds_here() == fds);
     modus_process_put(started(NULL, give_back, &(int){0})); /* and again */
     AWAIT(children_here() == 0 && threads_here() == threads && fds_here() == fds);
+}
+
+/* Held, and never asked after. */
+static void test_reap_at_once(void **state)
+{
+    const struct modus_process_attr attr = {.reap_at_once = true};
+    struct modus_process *held[20];
+    unsigned fds = fds_here();
+    (void)state;
+
+    for (int i = 0; i < 20; i++)
+        held[i] = i % 2 ? started(&attr, pass_gate, NULL) : started(&attr, give_back, &i);
+    AWAIT(children_here() == 10);
+    modus_process_put(held[0]);
+    modus_process_put(held[1]); /* the one has been reaped, the other runs */
+    modus_event_set(&board->gate);
+    AWAIT(children_here() == 0 && threads_here() == threads);
+    for (int i = 2; i < 20; i++)
+        assert_int_equal(code_of(held[i]), i % 2 ? 0 : i);
+    assert_int_equal(fds_here(), fds);
 }
 
 static int count_fds(void *argument)
@@ -672,6 +693,7 @@ int main(void)
         TEST(test_others_children),
         TEST(test_nothing_is_left),
         TEST(test_reaper),
+        TEST(test_reap_at_once),
         TEST(test_child_has_no_descriptors_of_ours),
         TEST(test_no_descriptors),
         TEST(test_no_room),

@@ -394,19 +394,20 @@ static void test_run_timeout(void **state)
     (void)state;
 
     for (int i = 0; i < 2; i++) {
-        int64_t start = modus_now_ns();
+        int64_t ns = modus_ms(100);
+        int sleeper = 0;
 
         attr.group = i ? MODUS_GROUP_NEW : MODUS_GROUP_SAME;
-        assert_int_equal(modus_subprocess_run(SH("echo said; sleep 25 & echo $!; wait"), &attr,
-                                              NULL, 0, modus_ms(300), &ran),
-                         -ETIMEDOUT);
-        assert_true(modus_now_ns() - start < modus_seconds(20));
-        assert_int_equal(ran.code, -SIGKILL);
-        int sleeper = 0;
-        assert_int_equal(sscanf(ran.output.data, "said\n%d", &sleeper), 1);
-        modus_ran_free(&ran);
+        for (; sleeper == 0; ns *= 2) { /* until it has had the time to say that much */
+            assert_int_equal(modus_subprocess_run(SH("echo said; sleep 25 & echo $!; wait"), &attr,
+                                                  NULL, 0, ns, &ran),
+                             -ETIMEDOUT);
+            assert_int_equal(ran.code, -SIGKILL);
+            sscanf(ran.output.data, "said\n%d\n", &sleeper);
+            modus_ran_free(&ran);
+        }
         if (i == 0)
-            kill(sleeper, SIGKILL); /* ours: it is in nobody's hands */
+            kill(sleeper, SIGKILL); /* it is in nobody's hands */
         else
             AWAIT(state_of(sleeper) == 0 || state_of(sleeper) == 'Z'); /* it was in the group */
     }
@@ -526,7 +527,7 @@ static int coroutines(void *argument)
     }
     for (int i = 0; i < 2; i++)
         modus_co_put(cos[i]);
-    CHECK(turns > 10);
+    CHECK(turns > 2);
     struct modus_subprocess *subprocess = begun(SH("exec sleep 25"), &pipes);
     CHECK_INT(modus_subprocess_communicate(subprocess, NULL, 0, NULL, NULL, modus_ms(5)),
               -ETIMEDOUT);
