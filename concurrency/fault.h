@@ -42,6 +42,7 @@
     X(RWLOCK_NOTED, "noted as a reader, writer's mark not yet looked at")                          \
     X(RWLOCK_MARKED, "readers kept out, not yet waited for")                                       \
     X(RWLOCK_CLEARED, "writer done, lock not yet released")                                        \
+    X(RWLOCK_LATE, "writer's time over, readers not yet let in")                                   \
     X(PUT_AIMED, "tail read, slot not yet")                                                        \
     X(PUT_LOOKED, "slot seen empty, not yet claimed")                                              \
     X(PUT_CLAIMED, "slot claimed, tail not yet moved")                                             \

@@ -129,6 +129,7 @@ static int thread_drain(struct modus_rwlock *lock, int64_t deadline)
     while (atomic_load(&lock->gone) == 0) {
         if (modus_park_deaf(MODUS_THREAD, &lock->gone, 0, deadline, NULL) != -ETIMEDOUT)
             continue;
+        MODUS_FAULT(MODUS_FAULT_RWLOCK_LATE);
         if (thread_let_in(lock))
             return -ETIMEDOUT;
         deadline = MODUS_FOREVER; /* a moment */

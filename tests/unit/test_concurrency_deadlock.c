@@ -59,6 +59,18 @@ static void forget_reports(void)
     memset(stage, 0, sizeof *stage);
 }
 
+static void read_dump(void)
+{
+    FILE *file = tmpfile();
+
+    CHECK(file);
+    forget_reports();
+    modus_deadlock_dump(fileno(file));
+    rewind(file);
+    stage->text[fread(stage->text, 1, TEXT - 1, file)] = 0;
+    fclose(file);
+}
+
 static void watch(enum modus_deadlock_mode mode, bool order, struct modus_arena *where)
 {
     CHECK_INT(modus_deadlock_watch(&(struct modus_deadlock_attr){
@@ -262,6 +274,32 @@ static void test_time_is_no_deadlock(void **state)
     finish_named(other);
 }
 
+static void *take_a_then_b_for_a_while(void *argument)
+{
+    (void)argument;
+    CHECK_INT(modus_lock_acquire(&a, MODUS_FOREVER), 0);
+    atomic_store(&stage->tids[0], gettid());
+    CHECK_INT(modus_lock_acquire(&b, modus_ms(50)), -ETIMEDOUT);
+    CHECK_INT(modus_lock_release(&a), 0);
+    return NULL;
+}
+
+/* Nor is a wait for one whose own wait ends. */
+static void test_others_time_is_no_deadlock(void **state)
+{
+    (void)state;
+    watch(MODUS_DEADLOCK_REFUSE, false, NULL);
+    assert_int_equal(modus_lock_acquire(&b, MODUS_FOREVER), 0);
+    struct modus_thread *other = start_named("other", take_a_then_b_for_a_while, NULL);
+    AWAIT(atomic_load(&stage->tids[0]));
+    AWAIT_ASLEEP(atomic_load(&stage->tids[0]));
+    assert_int_equal(modus_lock_acquire(&a, MODUS_FOREVER), 0);
+    assert_int_equal(modus_lock_release(&a), 0);
+    assert_int_equal(modus_lock_release(&b), 0);
+    finish_named(other);
+    assert_int_equal(atomic_load(&stage->reports), 0);
+}
+
 /* A recursive lock is one of them: its recursion goes on, a refusal is not taken for it. */
 static void *take_b_then_ra(void *argument)
 {
@@ -369,12 +407,7 @@ static void test_rwlock(void **state)
     assert_int_equal(modus_rwlock_write(&rw, 0), 0);
     assert_int_equal(modus_rwlock_downgrade(&rw), 0);
     assert_int_equal(modus_rwlock_release(&rw), 0);
-    forget_reports();
-    FILE *file = tmpfile();
-    modus_deadlock_dump(fileno(file)); /* nothing is held: all has been given up */
-    rewind(file);
-    stage->text[fread(stage->text, 1, TEXT - 1, file)] = 0;
-    fclose(file);
+    read_dump(); /* nothing is held: all has been given up */
     assert_string_equal(stage->text, "locks held and waited for:\n");
 }
 
@@ -555,20 +588,9 @@ static void test_killed(void **state)
     end_shared(s);
 }
 
-static int hold_all_our_life(void *argument)
+static int die_holding(void *argument)
 {
-    struct shared *s = argument;
-
-    CHECK_INT(modus_lock_acquire(&s->a, MODUS_FOREVER), MODUS_OWNERDEAD);
-    CHECK_INT(modus_lock_consistent(&s->a), 0);
-    atomic_fetch_add(&stage->steps, 1);
-    raise(SIGKILL);
-    return 0;
-}
-
-static int die_first(void *argument)
-{
-    CHECK_INT(modus_lock_acquire(&((struct shared *)argument)->a, MODUS_FOREVER), 0);
+    CHECK_INT(modus_lock_acquire(argument, MODUS_FOREVER), 0);
     raise(SIGKILL);
     return 0;
 }
@@ -576,14 +598,44 @@ static int die_first(void *argument)
 /* The records of the dead make room for the living. */
 static void test_many_killed(void **state)
 {
-    struct shared *s = new_shared();
+    enum { MANY = 300 };
+    struct modus_lock *locks = modus_arena_alloc(arena, MANY * sizeof *locks, 0);
     (void)state;
 
     watch(MODUS_DEADLOCK_REFUSE, false, arena);
-    assert_int_equal(reap(start_child(die_first, s)), -SIGKILL);
-    for (int i = 0; i < 300; i++)
-        assert_int_equal(reap(start_child(hold_all_our_life, s)), -SIGKILL);
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(modus_lock_init(&locks[i], MODUS_PROCESS), 0);
+        assert_int_equal(reap(start_child(die_holding, &locks[i])), -SIGKILL);
+    }
     assert_int_equal(modus_deadlock_stats().untracked, 0);
+    modus_deadlock_watch(NULL);
+    modus_arena_free(arena, locks, MANY * sizeof *locks);
+}
+
+static void *end_holding(void *argument)
+{
+    CHECK_INT(modus_lock_acquire(argument, MODUS_FOREVER), 0);
+    return NULL;
+}
+
+/* What a thread held when it ended is its heir's. */
+static void test_inherited(void **state)
+{
+    struct shared *s = new_shared();
+    (void)state;
+
+    watch(MODUS_DEADLOCK_REFUSE, false, NULL);
+    join_thread(start_thread(end_holding, &s->a));
+    read_dump();
+    assert_int_equal(count_of("holds lock"), 1);
+    assert_int_equal(modus_lock_acquire(&s->a, MODUS_FOREVER), MODUS_OWNERDEAD);
+    read_dump();
+    assert_int_equal(count_of("holds lock"), 1);
+    assert_true(told("\"MainThread\""));
+    assert_int_equal(modus_lock_consistent(&s->a), 0);
+    assert_int_equal(modus_lock_release(&s->a), 0);
+    read_dump();
+    assert_string_equal(stage->text, "locks held and waited for:\n");
     end_shared(s);
 }
 
@@ -842,6 +894,7 @@ int main(void)
         TEST(test_three_threads),
         TEST(test_report_only),
         TEST(test_time_is_no_deadlock),
+        TEST(test_others_time_is_no_deadlock),
         TEST(test_rlock),
         TEST(test_rwlock),
         TEST(test_condition),
@@ -849,6 +902,7 @@ int main(void)
         TEST(test_processes),
         TEST(test_killed),
         TEST(test_many_killed),
+        TEST(test_inherited),
         TEST(test_fork),
         TEST(test_coroutines),
         TEST(test_order),

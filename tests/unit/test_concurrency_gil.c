@@ -40,6 +40,7 @@ static void *try_as_other(void *argument)
     int64_t begun = modus_now_ns();
     CHECK_INT(modus_gil_acquire(&gil, modus_ms(12)), -ETIMEDOUT);
     CHECK(modus_now_ns() - begun >= modus_ms(12));
+    CHECK_INT(atomic_load(&gil.drop), 0);
     CHECK_INT(modus_gil_acquire_until(&gil, 1), -ETIMEDOUT);
     return NULL;
 }
@@ -65,6 +66,7 @@ static void test_errors(void **state)
     assert_int_equal(modus_gil_checkpoint(&gil), 0);
     join_thread(start_thread(try_as_other, NULL));
     /* It asked for the lock, but has gone: nobody is waited for. */
+    assert_int_equal(atomic_load(&gil.drop), 0);
     assert_int_equal(modus_gil_checkpoint(&gil), 0);
     assert_true(modus_gil_mine(&gil));
     assert_int_equal(modus_gil_release(&gil), 0);

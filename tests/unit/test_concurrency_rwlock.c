@@ -303,6 +303,44 @@ static void test_writer_gives_up(void **state)
     }
 }
 
+static void *write_late(void *argument)
+{
+    struct scene *s = argument;
+    int rc = modus_rwlock_write(&s->lock, modus_ms(1));
+
+    CHECK(rc == 0 || rc == -ETIMEDOUT);
+    if (rc == 0)
+        CHECK_INT(modus_rwlock_release(&s->lock), 0);
+    atomic_store(&s->result[0], rc == 0 ? 1 : 2);
+    return NULL;
+}
+
+/* The last reader leaves after the writer's time is over and before it has given up: then it has the
+ * lock after all. The lock is sound afterwards, whoever was first. */
+static void test_reader_leaves_late(void **state)
+{
+    struct scene *s = open_scene(MODUS_THREAD);
+    (void)state;
+
+    for (int tries = 0; tries < 50; tries++) {
+        assert_int_equal(modus_rwlock_read(&s->lock, MODUS_FOREVER), 0);
+        modus_fault_plan(MODUS_FAULT_RWLOCK_LATE, MODUS_FAULT_DELAY, 1);
+        pthread_t writer = start_thread(write_late, s);
+        while (modus_fault_passed() == 0)
+            sched_yield();
+        assert_int_equal(modus_rwlock_release(&s->lock), 0);
+        join_thread(writer);
+        assert_int_equal(modus_rwlock_try_read(&s->lock), 0);
+        assert_int_equal(modus_rwlock_try_write(&s->lock), -EAGAIN);
+        assert_int_equal(modus_rwlock_release(&s->lock), 0);
+        if (atomic_load(&s->result[0]) == 1)
+            break;
+    }
+    modus_fault_plan(MODUS_FAULT_NONE, MODUS_FAULT_DELAY, 0);
+    assert_int_equal(atomic_load(&s->result[0]), 1);
+    close_scene(s);
+}
+
 /* From writing to reading: other readers may come in, a writer that waits may not. */
 static void test_downgrade(void **state)
 {
@@ -847,14 +885,23 @@ static int close_arena(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_not_started),      TEST(test_errors),
-        TEST(test_process_identity), TEST(test_writer_is_preferred),
-        TEST(test_writer_gives_up),  TEST(test_downgrade),
-        TEST(test_excludes),         TEST(test_reader_killed),
-        TEST(test_reader_leaves),    TEST(test_killed_on_the_way),
-        TEST(test_writer_killed),    TEST(test_poisoned),
-        TEST(test_repair),           TEST(test_chaos),
-        TEST(test_nobody_starves),   TEST(test_coroutines),
+        TEST(test_not_started),
+        TEST(test_errors),
+        TEST(test_process_identity),
+        TEST(test_writer_is_preferred),
+        TEST(test_writer_gives_up),
+        TEST(test_reader_leaves_late),
+        TEST(test_downgrade),
+        TEST(test_excludes),
+        TEST(test_reader_killed),
+        TEST(test_reader_leaves),
+        TEST(test_killed_on_the_way),
+        TEST(test_writer_killed),
+        TEST(test_poisoned),
+        TEST(test_repair),
+        TEST(test_chaos),
+        TEST(test_nobody_starves),
+        TEST(test_coroutines),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }
