@@ -560,6 +560,7 @@ static void destroy(struct modus_pool *pool)
     modus_thread_put(p->watcher);
     modus_process_put(p->nursery);
     if (p->shared) {
+        modus_participant_act_as(arena, 0); /* to close is to leave, which is not ours to do */
         modus_queue_fini(&p->shared->tasks);
         modus_queue_fini(&p->shared->results);
         modus_doorbell_fini(&p->shared->bell);
