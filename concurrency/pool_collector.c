@@ -60,8 +60,8 @@ static enum modus_withdrawal withdraw(struct modus_future *future)
     return MODUS_WITHDRAWN;
 }
 
-const struct modus_future_ops modus_process_future_ops = {enter, nothing, pending, withdraw,
-                                                          nothing};
+const struct modus_future_ops modus_process_future_ops = {false,   enter,    nothing,
+                                                          pending, withdraw, nothing};
 
 static void end(struct modus_process_pool *p, struct modus_future *future, int code,
                 const void *value, size_t size, const char *text)

@@ -134,7 +134,7 @@ static void drop(struct modus_future *future)
         modus_future_put(mapping->futures[i]);
 }
 
-static const struct modus_future_ops map_ops = {enter, leave, never, withdraw, drop};
+static const struct modus_future_ops map_ops = {false, enter, leave, never, withdraw, drop};
 
 static void free_memory(struct mapping *mapping)
 {
