@@ -20,6 +20,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { HOPE_MOST = 4, HOPE_LOST = -16, PAUSES = 16 };
 
 struct modus_future_hook {
     struct modus_future_hook *next;
@@ -28,6 +31,16 @@ struct modus_future_hook {
 };
 
 static struct modus_lock hooks = MODUS_LOCK_INIT;
+static int64_t look_ns = 5000; /* before a sleep; 0 where there is but one CPU */
+
+static inline void pause_cpu(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 static void begin_child(void)
 {
@@ -38,6 +51,8 @@ static void begin_child(void)
 __attribute__((constructor)) static void watch_forks(void)
 {
     pthread_atfork(NULL, NULL, begin_child);
+    if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
+        look_ns = 0;
 }
 
 void modus_future_lock(void)
@@ -214,10 +229,44 @@ static uint32_t mark(struct modus_future *future)
     return word;
 }
 
+/* Returns whether it has ended within some pauses. */
+static bool ends_now(struct modus_future *future)
+{
+    for (int i = 0; i < PAUSES; i++) {
+        if (modus_future_is_end(atomic_load(&future->word)))
+            return true;
+        pause_cpu();
+    }
+    return false;
+}
+
+/* The end of a short task is nearer than the way into the kernel and back, which costs its worker a
+ * wake-up, too. Look for a bit longer than a wake-up takes, as long as that is of use: a thread whose
+ * looks are in vain leaves them out most of the time. */
+static void look_for_end(struct modus_future *future)
+{
+    static _Thread_local int hope = HOPE_MOST;
+    int64_t until = modus_now_ns() + look_ns;
+    bool seen;
+
+    if (hope < 0) {
+        hope++;
+        return;
+    }
+    while (!(seen = ends_now(future)) && modus_now_ns() < until)
+        ;
+    if (seen)
+        hope = hope < HOPE_MOST ? hope + 1 : HOPE_MOST;
+    else
+        hope = hope > 0 ? hope - 1 : HOPE_LOST;
+}
+
 static int sleep_until_end(struct modus_future *future, int64_t deadline)
 {
     int rc = 0;
 
+    if (future->ops && future->ops->spins && !modus_park_instead && look_ns > 0)
+        look_for_end(future);
     for (;;) {
         uint32_t word = mark(future);
 

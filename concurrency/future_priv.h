@@ -31,6 +31,8 @@ enum modus_withdrawal {
 
 /* What a pool does about its futures. None may be NULL. */
 struct modus_future_ops {
+    bool
+        spins; /* its ends are often so near that a waiter should look some times before it sleeps */
     /* The caller is about to wait for a future that has not ended. Returns 0: look again, then
      * wait; or -EDEADLK. */
     int (*enter)(struct modus_future *future);

@@ -220,8 +220,9 @@ static int join(struct modus_arena *arena)
 
 void modus_participant_act_as(struct modus_arena *arena, int id)
 {
-    identities[arena->index] =
-        (struct identity){.serial = arena->serial, .stamp = modus_self_stamp(), .id = id};
+    struct identity other = {.serial = arena->serial, .stamp = modus_self_stamp(), .id = id};
+
+    identities[arena->index] = id > 0 ? other : (struct identity){0};
 }
 
 int modus_participant_join(struct modus_arena *arena)

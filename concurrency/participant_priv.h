@@ -39,7 +39,7 @@ bool modus_participant_mourn(struct modus_arena *arena, int id);
 
 /* The calling thread acts under an id that another thread of its process holds: what it puts into
  * queues is signed so. As long as that thread lives, the process does, and so do both claims. For
- * puts only: what is got would be kept in the other's account. */
+ * puts only: what is got would be kept in the other's account. id 0: under none any more. */
 void modus_participant_act_as(struct modus_arena *arena, int id);
 
 /* Take every claim signed id out of the object; under the registry lock, idempotent, and safe

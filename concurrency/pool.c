@@ -76,6 +76,8 @@ static struct modus_pool_attr filled_in(const struct modus_pool_attr *attr)
     full.n = attr->n ? attr->n : usable_cpus();
     full.capacity = power_of_two(attr->capacity ? attr->capacity : 1024);
     full.input_max = attr->input_max ? attr->input_max : 64;
+    if (full.input_max < sizeof(void *))
+        full.input_max = sizeof(void *); /* of a chunk's description */
     full.output_max = attr->output_max ? attr->output_max : 64;
     full.grace_ns = attr->grace_ns ? attr->grace_ns : modus_seconds(1);
     return full;

@@ -39,8 +39,13 @@
  * later lies in an arena of its own that was open then.
  *   A worker may be killed, exit or crash at any moment. The task that it ran ends with
  * MODUS_WORKERDIED (unless it is idempotent: it is run again, once); no other is lost, and another
- * worker takes the place. Workers end with the program, however that ends. SIGINT from a terminal
- * does not reach them. A task that forks must not return in the child (which then exits).
+ * worker takes the place. Workers end with the program, however that ends. SIGINT, SIGQUIT and
+ * SIGHUP, which a terminal sends to all, are ignored by them; SIGTERM ends them. They have the
+ * descriptors that the program had. A task that forks need not care for the child, which exits when
+ * it returns. If the nursery itself is killed, the pool is broken.
+ *   Callbacks of futures run on the thread that collects the answers. What would have it wait for
+ * itself is refused there: a wait for a future of the pool and a join with -EDEADLK, a submit
+ * without room with MODUS_FULL.
  *
  * Idle pools cause no wake-up.
  */
@@ -145,7 +150,8 @@ struct modus_map {
     const void *in;
     size_t n;
     size_t in_size;
-    void *out;       /* n answers, in the order of the items; NULL: none are wanted */
+    void *out;       /* n answers, in the order of the items, undefined for those that failed or
+                      * were not reached; NULL: none are wanted */
     size_t out_size; /* room of each; an answer may be shorter */
     size_t chunk;    /* items a task; 0: n / (4 * workers), rounded up; imap: 1 */
     bool idempotent;

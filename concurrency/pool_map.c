@@ -1,35 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Maps over a pool: items in chunks, a chunk a task.
- *
- * A chunk's task gets the address of a description, which lies where the workers see it. For
- * threads the items and answers are the caller's own arrays; processes get a copy of the items in
- * the pool's arena, and the answers are copied back. So a chunk may be of any size.
+ * Maps over a pool: items in chunks, a chunk a task (pool_chunk_priv.h).
  *
  * A mapping is the memory behind the future that stands for it: the last chunk to end, or to be
- * given up, ends that future. Whoever waits for it inside of the pool helps with the chunks.
+ * given up, ends that future. Whoever waits for it inside of the pool helps with the chunks. The
+ * answers of processes are copied to the caller's array at the end.
  */
 #include "concurrency/park.h"
-#include "concurrency/pool_priv.h"
+#include "concurrency/pool_chunk_priv.h"
 #include "concurrency/self.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNKS_AHEAD = 4 }; /* a worker */
-
-/* In memory of the pool. */
-struct chunk {
-    modus_task_function *run;
-    const unsigned char *in;
-    unsigned char *out; /* NULL: no answers are wanted */
-    size_t n, in_size, out_size;
-    _Atomic size_t answered; /* items that have succeeded */
-};
+/* --- chunks ---------------------------------------------------------------------------------- */
 
 static int run_chunk(struct modus_call *call)
 {
-    struct chunk *chunk;
+    struct modus_chunk *chunk;
 
     memcpy(&chunk, call->input, sizeof chunk);
     atomic_store(&chunk->answered, 0); /* it may be the second time */
@@ -51,8 +39,8 @@ static int run_chunk(struct modus_call *call)
     return 0;
 }
 
-static int submit_chunk(struct modus_pool *pool, struct modus_future **future, struct chunk *chunk,
-                        bool idempotent, int64_t ns)
+int modus_chunk_submit(struct modus_pool *pool, struct modus_future **future,
+                       struct modus_chunk *chunk, bool idempotent, int64_t ns)
 {
     return modus_pool_submit(
         pool, future,
@@ -61,30 +49,20 @@ static int submit_chunk(struct modus_pool *pool, struct modus_future **future, s
         ns);
 }
 
-static bool valid(const struct modus_map *map)
+bool modus_map_valid(const struct modus_map *map)
 {
     return map->run &&
            (map->n == 0 || ((map->in || map->in_size == 0) && map->in_size <= SIZE_MAX / map->n &&
                             map->out_size <= SIZE_MAX / map->n));
 }
 
-static bool shares_memory(const struct modus_pool *pool)
-{
-    return pool->attr.kind == MODUS_POOL_THREAD;
-}
-
 /* Wait to the end, come what may: others write to memory of the caller's. A coroutine that is
  * cancelled, whose waits fail, looks again and again. */
-static void await_end(struct modus_future *future)
+void modus_chunk_await(struct modus_future *future)
 {
     while (modus_future_wait(future, MODUS_FOREVER) < 0)
         modus_park_deaf(MODUS_THREAD, &future->word, atomic_load(&future->word),
                         modus_deadline(modus_ms(1)), NULL);
-}
-
-static size_t ceiling(size_t n, size_t by)
-{
-    return n / by + (n % by != 0);
 }
 
 /* --- map ------------------------------------------------------------------------------------- */
@@ -97,8 +75,8 @@ struct mapping {
     _Atomic size_t submitted; /* futures that are there */
     _Atomic size_t left;      /* chunks that have not ended */
     _Atomic bool failed;
-    struct chunk *chunks;    /* memory of the pool, until the end; as the next two */
-    unsigned char *in, *out; /* NULL: the caller's */
+    struct modus_chunk *chunks; /* memory of the pool, until the end; as the next two */
+    unsigned char *in, *out;    /* NULL: the caller's */
     struct modus_future *futures[];
 };
 
@@ -156,7 +134,7 @@ static void drop(struct modus_future *future)
         modus_future_put(mapping->futures[i]);
 }
 
-static const struct modus_future_ops map_ops = {enter, leave, never, withdraw, drop};
+static const struct modus_future_ops map_ops = {false, enter, leave, never, withdraw, drop};
 
 static void free_memory(struct mapping *mapping)
 {
@@ -211,7 +189,7 @@ static bool get_memory(struct mapping *mapping)
     const struct modus_map *map = &mapping->map;
 
     mapping->chunks = pool->ops->alloc(pool, mapping->count * sizeof *mapping->chunks);
-    if (!mapping->chunks || shares_memory(pool))
+    if (!mapping->chunks || modus_shares_memory(pool))
         return mapping->chunks != NULL;
     if (map->in_size > 0 && !(mapping->in = pool->ops->alloc(pool, map->n * map->in_size)))
         return false;
@@ -230,7 +208,7 @@ static void describe(struct mapping *mapping, size_t i)
     const unsigned char *in = mapping->in ? mapping->in : map->in;
     unsigned char *out = mapping->out ? mapping->out : map->out;
 
-    mapping->chunks[i] = (struct chunk){
+    mapping->chunks[i] = (struct modus_chunk){
         .run = map->run,
         .in = in ? in + first * map->in_size : NULL,
         .out = out ? out + first * map->out_size : NULL,
@@ -247,8 +225,8 @@ static int submit_all(struct modus_future *future)
 
     for (size_t i = 0; i < mapping->count && rc == 0; i++) {
         describe(mapping, i);
-        rc = submit_chunk(mapping->pool, &mapping->futures[i], &mapping->chunks[i],
-                          mapping->map.idempotent, MODUS_FOREVER);
+        rc = modus_chunk_submit(mapping->pool, &mapping->futures[i], &mapping->chunks[i],
+                                mapping->map.idempotent, MODUS_FOREVER);
         if (rc == 0)
             atomic_store(&mapping->submitted, i + 1);
     }
@@ -274,8 +252,8 @@ static void follow(struct modus_future *future, int rc)
 
 static struct modus_future *mapping_new(struct modus_pool *pool, const struct modus_map *map)
 {
-    size_t chunk = map->chunk ? map->chunk : ceiling(map->n, (size_t)4 * pool->attr.n);
-    size_t count = map->n ? ceiling(map->n, chunk) : 0;
+    size_t chunk = map->chunk ? map->chunk : modus_ceiling(map->n, (size_t)4 * pool->attr.n);
+    size_t count = map->n ? modus_ceiling(map->n, chunk) : 0;
     struct modus_future *future =
         modus_future_make(sizeof(struct mapping) + count * sizeof(struct modus_future *), 2);
 
@@ -298,7 +276,7 @@ static struct modus_future *mapping_new(struct modus_pool *pool, const struct mo
 int modus_pool_map_start(struct modus_pool *pool, struct modus_future **future,
                          const struct modus_map *map)
 {
-    if (!valid(map))
+    if (!modus_map_valid(map))
         return -EINVAL;
     if (pool->stamp != modus_self_stamp())
         return -ECHILD;
@@ -331,260 +309,8 @@ int modus_pool_map(struct modus_pool *pool, const struct modus_map *map)
 
     if (rc < 0)
         return rc;
-    await_end(future);
+    modus_chunk_await(future);
     rc = modus_future_code(future);
     modus_future_put(future);
     return rc;
-}
-
-/* --- imap ------------------------------------------------------------------------------------ */
-
-/* A chunk on its way. */
-struct piece {
-    struct modus_future_watcher watcher; /* first member */
-    struct modus_imap *imap;
-    struct modus_future *future; /* NULL: this one is free */
-    struct chunk *chunk; /* with what the workers must see behind it, in memory of the pool */
-    size_t number, bytes;
-    struct piece *next; /* among those that have ended; under the lock of hooks */
-};
-
-struct modus_imap {
-    struct modus_pool *pool;
-    struct modus_map map;
-    bool ordered;
-    size_t count, window; /* chunks: in all, at a time */
-    size_t submitted, given;
-    struct piece *current; /* whose answers are given out; NULL: none */
-    size_t item;           /* the next one in it */
-    _Atomic uint32_t arrivals;
-    struct piece *first, *last; /* have ended; under the lock of hooks */
-    struct piece pieces[];
-};
-
-int modus_imap_new(struct modus_imap **imap, struct modus_pool *pool, const struct modus_map *map,
-                   bool ordered)
-{
-    if (!valid(map))
-        return -EINVAL;
-    size_t window = (size_t)CHUNKS_AHEAD * pool->attr.n;
-    struct modus_imap *made = calloc(1, sizeof *made + window * sizeof(struct piece));
-    if (!made)
-        return -ENOMEM;
-    made->pool = pool;
-    made->map = *map;
-    made->map.chunk = map->chunk ? map->chunk : 1;
-    made->ordered = ordered;
-    made->count = map->n ? ceiling(map->n, made->map.chunk) : 0;
-    made->window = window;
-    *imap = made;
-    return 0;
-}
-
-static size_t rounded(size_t n)
-{
-    return ceiling(n, 16) * 16;
-}
-
-/* Describe chunk number n for the piece. Returns false when there is no memory. */
-static bool prepare(struct modus_imap *imap, struct piece *piece, size_t n)
-{
-    const struct modus_map *map = &imap->map;
-    size_t first = n * map->chunk, items = map->n - first;
-
-    items = items < map->chunk ? items : map->chunk;
-    const unsigned char *in = map->in;
-    size_t head = rounded(sizeof(struct chunk));
-    size_t copied = shares_memory(imap->pool) ? 0 : rounded(items * map->in_size);
-    piece->number = n;
-    piece->bytes = head + copied + items * map->out_size;
-    unsigned char *memory = imap->pool->ops->alloc(imap->pool, piece->bytes);
-    if (!memory)
-        return false;
-    piece->chunk = (struct chunk *)(void *)memory;
-    if (in && copied > 0)
-        memcpy(memory + head, in + first * map->in_size, items * map->in_size);
-    *piece->chunk = (struct chunk){
-        .run = map->run,
-        .in = copied > 0 ? memory + head
-              : in       ? in + first * map->in_size
-                         : NULL,
-        .out = memory + head + copied,
-        .n = items,
-        .in_size = map->in_size,
-        .out_size = map->out_size,
-    };
-    return true;
-}
-
-static void release(struct modus_imap *imap, struct piece *piece)
-{
-    modus_future_put(piece->future);
-    imap->pool->ops->release(imap->pool, piece->chunk, piece->bytes);
-    *piece = (struct piece){0};
-}
-
-/* Under the lock of hooks. */
-static void arrive(struct piece *piece)
-{
-    struct modus_imap *imap = piece->imap;
-
-    *(imap->first ? &imap->last->next : &imap->first) = piece;
-    imap->last = piece;
-    atomic_fetch_add(&imap->arrivals, 1);
-    modus_unpark(MODUS_THREAD, &imap->arrivals, 1);
-}
-
-static void tell(struct modus_future_watcher *watcher)
-{
-    arrive((struct piece *)(void *)watcher);
-}
-
-static struct piece *free_piece(struct modus_imap *imap)
-{
-    for (size_t i = 0; i < imap->window; i++)
-        if (!imap->pieces[i].future)
-            return &imap->pieces[i];
-    return NULL;
-}
-
-static int submit_next(struct modus_imap *imap, struct piece *piece, int64_t ns)
-{
-    if (!prepare(imap, piece, imap->submitted))
-        return -ENOMEM;
-    piece->imap = imap;
-    piece->watcher.tell = tell;
-    int rc = submit_chunk(imap->pool, &piece->future, piece->chunk, imap->map.idempotent, ns);
-    if (rc < 0) {
-        piece->future = NULL;
-        release(imap, piece);
-        return rc;
-    }
-    imap->submitted++;
-    if (!modus_future_watch(piece->future, &piece->watcher)) {
-        modus_future_lock();
-        arrive(piece);
-        modus_future_unlock();
-    }
-    return 0;
-}
-
-/* Keep the window full. It waits only for the first. */
-static int top_up(struct modus_imap *imap, int64_t ns)
-{
-    struct piece *piece;
-
-    while (imap->submitted < imap->count && (piece = free_piece(imap)) != NULL) {
-        bool alone = imap->submitted == imap->given;
-        int rc = submit_next(imap, piece, alone ? ns : 0);
-
-        if (rc == 0)
-            continue;
-        if (!alone)
-            break;
-        if (rc == MODUS_FULL)
-            return -EAGAIN;
-        if (rc != -ETIMEDOUT && rc != MODUS_CANCELED)
-            imap->count = imap->submitted; /* there will be no more */
-        return rc;
-    }
-    return 0;
-}
-
-/* One that has ended and is the next to be given; NULL: then arrivals is what to sleep on. */
-static struct piece *take(struct modus_imap *imap, uint32_t *arrivals)
-{
-    struct piece **at = &imap->first, *before = NULL, *piece;
-
-    modus_future_lock();
-    *arrivals = atomic_load(&imap->arrivals);
-    for (; (piece = *at) != NULL; before = piece, at = &piece->next)
-        if (!imap->ordered || piece->number == imap->given)
-            break;
-    if (piece) {
-        *at = piece->next;
-        if (imap->last == piece)
-            imap->last = before;
-    }
-    modus_future_unlock();
-    return piece;
-}
-
-/* A thread of the pool runs what it waits for and nobody has begun. */
-static void help(struct modus_imap *imap)
-{
-    for (size_t i = 0; i < imap->window; i++) {
-        struct modus_future *future = imap->pieces[i].future;
-
-        if (!future || modus_future_ended(future) || future->ops->enter(future) < 0)
-            continue;
-        future->ops->leave(future);
-        if (modus_future_ended(future))
-            return;
-    }
-}
-
-static int await_piece(struct modus_imap *imap, int64_t ns, int64_t deadline)
-{
-    uint32_t arrivals;
-    int rc = ns == 0 ? -EAGAIN : 0;
-
-    while (!(imap->current = take(imap, &arrivals))) {
-        if (rc < 0)
-            return rc;
-        help(imap);
-        rc = modus_park(MODUS_THREAD, &imap->arrivals, arrivals, deadline, NULL);
-    }
-    imap->item = 0;
-    return 0;
-}
-
-/* The current piece's next answer. */
-static int give(struct modus_imap *imap, void *answer, size_t *index)
-{
-    struct piece *piece = imap->current;
-    struct chunk *chunk = piece->chunk;
-    size_t item = imap->item++;
-    int rc = 0;
-
-    if (index)
-        *index = piece->number * imap->map.chunk + item;
-    if (item >= atomic_load_explicit(&chunk->answered, memory_order_acquire))
-        rc = modus_future_code(piece->future);
-    else if (answer)
-        memcpy(answer, chunk->out + item * chunk->out_size, chunk->out_size);
-    if (imap->item == chunk->n) {
-        release(imap, piece);
-        imap->current = NULL;
-        imap->given++;
-    }
-    return rc;
-}
-
-int modus_imap_next(struct modus_imap *imap, int64_t ns, void *answer, size_t *index)
-{
-    if (ns < MODUS_FOREVER)
-        return -EINVAL;
-    int64_t deadline = modus_deadline(ns);
-    int rc = top_up(imap, ns);
-    if (rc == 0 && !imap->current && imap->given == imap->count)
-        return MODUS_EMPTY;
-    if (rc == 0 && !imap->current)
-        rc = await_piece(imap, ns, deadline);
-    return rc < 0 ? rc : give(imap, answer, index);
-}
-
-void modus_imap_free(struct modus_imap *imap)
-{
-    for (size_t i = 0; imap && i < imap->window; i++) {
-        struct piece *piece = &imap->pieces[i];
-
-        if (!piece->future)
-            continue;
-        modus_future_unwatch(piece->future, &piece->watcher);
-        modus_future_cancel(piece->future);
-        await_end(piece->future);
-        release(imap, piece);
-    }
-    free(imap);
 }

@@ -683,6 +683,7 @@ static void test_nursery_killed(void **state)
     AWAIT(is_gone(pids[0]) && is_gone(pids[1]));
 }
 
+#ifndef __SANITIZE_THREAD__ /* which can't begin threads in a child of a program with threads */
 /* A program that is killed, or exits without a word, with a pool. */
 static int program(void *argument)
 {
@@ -718,6 +719,8 @@ static void test_program_ends(void **state)
             AWAIT(is_gone(atomic_load(&board->pids[i])));
     }
 }
+
+#endif
 
 static int use_parents(void *argument)
 {
@@ -923,7 +926,9 @@ int main(void)
         TEST(test_windows),
         TEST(test_stopped),
         TEST(test_nursery_killed),
+#ifndef __SANITIZE_THREAD__
         TEST(test_program_ends),
+#endif
         TEST(test_fork),
         TEST(test_callback),
         TEST(test_many_submitters),
