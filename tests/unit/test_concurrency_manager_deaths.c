@@ -291,6 +291,22 @@ static void test_garbage(void **state)
     stop_server(false);
 }
 
+/* Too large an announcement is the end, before anything of it comes. */
+static void test_announces_too_much(void **state)
+{
+    struct modus_wire_request request = {.version = MODUS_WIRE_VERSION, .verb = MODUS_WIRE_OPEN};
+    char got;
+    (void)state;
+
+    start_server(false);
+    int fd = connect_raw();
+    request.size = MESSAGE + 1;
+    assert_int_equal(send(fd, &request, sizeof request, MSG_NOSIGNAL), sizeof request);
+    assert_true(recv(fd, &got, 1, 0) <= 0);
+    close(fd);
+    stop_server(false);
+}
+
 /* More requests than answers are read: the server keeps one answer, and others do not notice. */
 static void test_does_not_read(void **state)
 {
@@ -313,6 +329,39 @@ static void test_does_not_read(void **state)
     assert_int_equal(modus_remote_len(&list), 1);
     free(big);
     modus_client_close(list.client);
+    stop_server(true);
+}
+
+/* One waits, and has sent ahead what it wants afterwards: the server sleeps all the same, and does
+ * all of it when it is time. */
+static void test_sends_ahead(void **state)
+{
+    struct modus_wire_request request = {
+        .version = MODUS_WIRE_VERSION, .verb = MODUS_WIRE_PULL, .b = 8, .ns = MODUS_FOREVER};
+    struct modus_wire_reply reply;
+    (void)state;
+
+    start_server(true);
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
+    request.object = queue.id;
+    struct modus_wire_request requests[500] = {request};
+    request.verb = MODUS_WIRE_LEN;
+    for (int i = 1; i < 500; i++)
+        requests[i] = request;
+    int fd = connect_raw();
+    assert_int_equal(send(fd, requests, sizeof requests, MSG_NOSIGNAL), sizeof requests);
+    for (int i = 0; i < 5; i++) {
+        modus_remote_len(&queue);
+        usleep(2000);
+        AWAIT_ASLEEP(server);
+    }
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str(""), 0), 0);
+    for (int i = 0; i < 500; i++) {
+        assert_int_equal(recv(fd, &reply, sizeof reply, MSG_WAITALL), sizeof reply);
+        assert_int_equal(reply.result, 0);
+    }
+    close(fd);
+    modus_client_close(queue.client);
     stop_server(true);
 }
 
@@ -436,8 +485,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_client_killed), TEST(test_client_forks), TEST(test_server_killed),
-        TEST(test_patience),      TEST(test_garbage),      TEST(test_does_not_read),
-        TEST(test_too_many),      TEST(test_other_user),   TEST(test_chaos),
+        TEST(test_patience),      TEST(test_garbage),      TEST(test_announces_too_much),
+        TEST(test_does_not_read), TEST(test_sends_ahead),  TEST(test_too_many),
+        TEST(test_other_user),    TEST(test_chaos),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -121,13 +121,36 @@ static inline int sweep_kills(const struct subject *subject, int expected, bool 
     for (size_t i = 0; i < sizeof store_points / sizeof *store_points; i++) {
         plan.point = store_points[i];
         for (plan.passing = 1; kill_at(&plan, &old, &new, repairs && plan.passing % 5 == 1);
-             plan.passing++)
+             plan.passing += SLOW ? 3 : 1) {
+            alarm(WATCHDOG_SECONDS);
             kills++;
-        alarm(WATCHDOG_SECONDS);
+        }
     }
     modus_snapshot_fini(&old);
     modus_snapshot_fini(&new);
     return kills;
+}
+
+/* Words of the memory are overwritten, one at a time, by the worst that there is: use, in a child,
+ * must come to an end all the same. mine is a unit that is in use. */
+static inline void spoil_words(uint64_t *words, size_t n, uint64_t mine, uint64_t units,
+                               int (*use)(void *object), void (*again)(void *object), void *object)
+{
+    const uint64_t worst[] = {0,         1,          2,          mine,      units - 1,        units,
+                              units * 4, UINT32_MAX, UINT64_MAX, INT64_MAX, (uint64_t)1 << 20};
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < sizeof worst / sizeof *worst; k++) {
+            uint64_t old = words[i];
+
+            if (SLOW && (i + k) % 4)
+                continue;
+            alarm(WATCHDOG_SECONDS);
+            words[i] = worst[k];
+            CHECK_INT(reap(start_child(use, object)), 0);
+            words[i] = old;
+            again(object);
+        }
 }
 
 /* One is stopped inside the change, and holds up another; then it is killed, and the other goes on
