@@ -28,8 +28,8 @@
  *
  * Why a channel of capacity n is no queue with a choice on top: choosing between queues could only
  * say "look again", and of two that chose, both would have to look at all; here whoever serves a
- * waiting choice settles it, under the lock of the channel that serves it. The price is a lock, some
- * 25 ns an item more than the queue's ring takes from one thread.
+ * waiting choice settles it, under the lock of the channel that serves it. The price is that lock:
+ * little in one thread (32 ns an item against 26), much where two use it at the same time.
  *
  * A forked child must not use its parent's channels.
  *

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIRST_ID = 0x400000, LAST_ID = 0x3fffffff };
+enum { FIRST_ID = 0x400000, LAST_ID = 0x3fffffff, COLOURS = 16 };
 
 static _Atomic uint32_t ids;
 static _Atomic unsigned numbers;
@@ -79,7 +79,10 @@ static int make(struct modus_co **co, struct modus_co_loop *loop, const struct m
         strncpy(made->name, attr->name, MODUS_CO_NAME - 1);
     else
         name_by_number(made->name, atomic_fetch_add(&numbers, 1) + 1);
-    modus_context_make(&made->context, made->stack.low, made->stack.size, begin, made);
+    /* Stacks begin at different distances from a page's end: if all did at the same one, their frames
+     * would fall into the same few lines of the cache. */
+    size_t used = made->stack.size - made->id % COLOURS * 64;
+    modus_context_make(&made->context, made->stack.low, used, begin, made);
     modus_co_loop_add(loop, made);
     *co = made;
     return 0;

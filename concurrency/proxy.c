@@ -4,9 +4,13 @@
  *
  * A word's states, under the mutex:
  *
- *     free --begin--> waited for --(the proxy)--> armed: in the kernel's hands --woken--> free
+ *     free --begin--> waited for --(the proxy)--> armed: in the kernel's hands --woken--> lingers
  *                        |                          |
  *                        +--the last end--> free    +--the last end--> stale --(the proxy)--> free
+ *
+ * One that lingers stays in the kernel's hands without anybody waiting, until the proxy wakes up next:
+ * who waits for a word often need not call the proxy each time. Its memory may be gone: it is not
+ * read any more.
  *
  * futex_waitv names one word that has been woken, the last of those that were; so what can tell by
  * its value comes first: the control word (a call to look at the words again), the epochs, then the
@@ -51,7 +55,8 @@ struct modus_proxy_word {
     uint32_t waits; /* 0 with an address: stale */
     uint32_t turn;  /* counts its uses, so that a late end does not meet the next one */
     bool armed;
-    bool woken; /* robust: until all that were woken have come */
+    bool woken;   /* robust: until all that were woken have come */
+    bool lingers; /* nobody waits any more, but may again */
 };
 
 struct modus_proxy {
@@ -103,10 +108,16 @@ static void wake(struct modus_proxy *proxy, struct modus_proxy_word *word)
 
     if (modus_lot_wake(address, INT_MAX) == 0)
         wake_next(address); /* all are leaving: their time is over */
-    if (proxy->robust)
+    if (proxy->robust) {
         word->woken = true;
-    else
+    } else if (words_each == 1) {
         clear(word);
+    } else {
+        word->expected = atomic_load(address); /* still there: who waits needs the mutex to go */
+        word->lingers = true;
+        word->waits = 0;
+        word->turn++;
+    }
 }
 
 static void call(struct modus_proxy *proxy)
@@ -135,9 +146,14 @@ static void add_epoch(struct sleep *sleep, const struct modus_watch *watch)
         add(sleep, watch->epoch, watch->seen, SHARED);
 }
 
-static bool to_be_watched(const struct modus_proxy_word *word)
+static bool waited_for(const struct modus_proxy_word *word)
 {
     return word->address && word->waits > 0 && !word->woken;
+}
+
+static bool to_be_watched(const struct modus_proxy_word *word)
+{
+    return waited_for(word) || word->lingers;
 }
 
 /* Under the mutex: wake for what has changed, and prepare to sleep on the rest. */
@@ -148,7 +164,7 @@ static void arm(struct modus_proxy *proxy, struct sleep *sleep)
     for (unsigned i = 0; i < WORDS; i++) {
         struct modus_proxy_word *word = &proxy->words[i];
 
-        if (to_be_watched(word) && changed(word))
+        if (waited_for(word) && changed(word))
             wake(proxy, word);
         if (to_be_watched(word))
             add_epoch(sleep, &word->watch);
@@ -319,7 +335,7 @@ static bool enter(struct modus_proxy_wait *wait, _Atomic uint32_t *address, uint
     word->address = address;
     word->expected = expected;
     word->watch = *watch;
-    word->woken = false;
+    word->woken = word->lingers = false;
     word->waits++;
     wait->turn = word->turn;
     if (!slept_on)
