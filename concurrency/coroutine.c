@@ -19,6 +19,7 @@
 #include "concurrency/stack.h"
 #include "concurrency/timers.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -28,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <uv.h>
 
@@ -247,18 +249,22 @@ static void run_one(struct loop *loop, struct modus_co *co)
     }
 }
 
+static int co_wait_fd(int fd, int events, int64_t deadline, int *ready);
+
 /* Those that are ready now; who becomes ready meanwhile has the next turn. */
 static void run_ready(struct loop *loop)
 {
     int64_t since = modus_now_ns();
 
     modus_park_instead = co_park;
+    modus_park_fd_instead = co_wait_fd;
     for (unsigned i = 0; i < TURN && loop->first; i++) {
         run_one(loop, take_first(loop));
         if (loop->lag_wanted)
             since = note_lag(loop, since);
     }
     modus_park_instead = NULL;
+    modus_park_fd_instead = NULL;
 }
 
 /* What is due is looked for in each turn. libuv may call this before it waits: it must not, then. */
@@ -561,28 +567,40 @@ static void free_wait(uv_handle_t *handle)
     free(handle); /* the poll is the first member of its wait */
 }
 
-int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready)
+/* libuv knows a descriptor once; who comes second waits for a copy, *copy. */
+static int open_wait(struct loop *loop, struct fd_wait **wait, int fd, int *copy)
 {
-    struct modus_co *co = modus_co_self();
-    int rc;
+    struct fd_wait *made = calloc(1, sizeof *made);
 
-    if (ns < MODUS_FOREVER || !(events & (POLLIN | POLLOUT)))
-        return -EINVAL;
-    if (!co)
-        return -EPERM;
-    struct loop *loop = co->loop;
-    struct fd_wait *wait = calloc(1, sizeof *wait);
-    if (!wait)
+    if (!made)
         return -ENOMEM;
-    rc = uv_poll_init(&loop->uv, &wait->poll, fd);
-    if (rc != 0) {
-        free(wait);
-        return rc == UV_ENOMEM ? -ENOMEM : -EPERM;
+    *copy = -1;
+    int rc = uv_poll_init(&loop->uv, &made->poll, fd);
+    if (rc == UV_EEXIST) {
+        *copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        rc = *copy < 0 ? UV_ENOMEM : uv_poll_init(&loop->uv, &made->poll, *copy);
     }
+    if (rc == 0) {
+        *wait = made;
+        return 0;
+    }
+    if (*copy >= 0)
+        close(*copy);
+    free(made);
+    return rc == UV_ENOMEM ? -ENOMEM : -EPERM;
+}
+
+static int co_wait_fd(int fd, int events, int64_t deadline, int *ready)
+{
+    struct loop *loop = here;
+    struct fd_wait *wait;
+    int copy, rc = open_wait(loop, &wait, fd, &copy);
+
+    if (rc < 0)
+        return rc;
     int wanted = (events & POLLIN ? UV_READABLE : 0) | (events & POLLOUT ? UV_WRITABLE : 0);
     loop->fds++;
     rc = uv_poll_start(&wait->poll, wanted, on_fd) == 0 ? 0 : -EPERM;
-    int64_t deadline = modus_deadline(ns);
     while (rc == 0 && !atomic_load(&wait->done))
         rc = co_park(&wait->done, 0, deadline, false);
     loop->fds--;
@@ -592,7 +610,16 @@ int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready)
             *ready = wait->ready & events;
     }
     uv_close((uv_handle_t *)&wait->poll, free_wait);
+    if (copy >= 0)
+        close(copy);
     return rc;
+}
+
+int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready)
+{
+    if (ns < MODUS_FOREVER || !(events & (POLLIN | POLLOUT)))
+        return -EINVAL;
+    return modus_co_self() ? co_wait_fd(fd, events, modus_deadline(ns), ready) : -EPERM;
 }
 
 int64_t modus_co_lag(char *name)
