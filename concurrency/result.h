@@ -51,6 +51,7 @@ enum modus_result {
     X(-ESRCH, "ESRCH", "not started")                                                              \
     X(-EALREADY, "EALREADY", "started already")                                                    \
     X(-EBUSY, "EBUSY", "still in use")                                                             \
+    X(-EMSGSIZE, "EMSGSIZE", "the message is longer than the room for it")                         \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
     X(MODUS_CLOSED, "CLOSED", "closed")                                                            \
