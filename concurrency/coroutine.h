@@ -123,7 +123,7 @@ void modus_co_shield_end(struct modus_co_shield *shield);
         modus_co_shield_begin()
 
 /* Wait until the descriptor is ready: events of poll(2), POLLIN and POLLOUT. *ready, unless NULL,
- * becomes those that it is ready for. One coroutine a descriptor at a time. Returns 0, -ETIMEDOUT,
+ * becomes those that it is ready for. Several may wait for the same one. Returns 0, -ETIMEDOUT,
  * MODUS_CANCELED, -EINVAL, -ENOMEM, or -EPERM when the caller is no coroutine or the descriptor
  * can't be waited for. Waits. Safe from: a coroutine. */
 int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready);

@@ -5,8 +5,10 @@
  */
 #include "concurrency/coroutine_priv.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct fd_wait {
     uv_poll_t poll;
@@ -30,28 +32,40 @@ static void free_wait(uv_handle_t *handle)
     free(handle); /* the poll is the first member of its wait */
 }
 
-int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready)
+/* libuv knows a descriptor once; who comes second waits for a copy, *copy. */
+static int open_wait(struct modus_co_loop *loop, struct fd_wait **wait, int fd, int *copy)
 {
-    struct modus_co *co = modus_co_self();
-    int rc;
+    struct fd_wait *made = calloc(1, sizeof *made);
 
-    if (ns < MODUS_FOREVER || !(events & (POLLIN | POLLOUT)))
-        return -EINVAL;
-    if (!co)
-        return -EPERM;
-    struct modus_co_loop *loop = co->loop;
-    struct fd_wait *wait = calloc(1, sizeof *wait);
-    if (!wait)
+    if (!made)
         return -ENOMEM;
-    rc = uv_poll_init(&loop->uv, &wait->poll, fd);
-    if (rc != 0) {
-        free(wait);
-        return rc == UV_ENOMEM ? -ENOMEM : -EPERM;
+    *copy = -1;
+    int rc = uv_poll_init(&loop->uv, &made->poll, fd);
+    if (rc == UV_EEXIST) {
+        *copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        rc = *copy < 0 ? UV_ENOMEM : uv_poll_init(&loop->uv, &made->poll, *copy);
     }
+    if (rc == 0) {
+        *wait = made;
+        return 0;
+    }
+    if (*copy >= 0)
+        close(*copy);
+    free(made);
+    return rc == UV_ENOMEM ? -ENOMEM : -EPERM;
+}
+
+int modus_co_park_fd(int fd, int events, int64_t deadline, int *ready)
+{
+    struct modus_co_loop *loop = modus_co_here;
+    struct fd_wait *wait;
+    int copy, rc = open_wait(loop, &wait, fd, &copy);
+
+    if (rc < 0)
+        return rc;
     int wanted = (events & POLLIN ? UV_READABLE : 0) | (events & POLLOUT ? UV_WRITABLE : 0);
     loop->fds++;
     rc = uv_poll_start(&wait->poll, wanted, on_fd) == 0 ? 0 : -EPERM;
-    int64_t deadline = modus_deadline(ns);
     while (rc == 0 && !atomic_load(&wait->done))
         rc = modus_co_park_as(MODUS_CO_FD, (const void *)(intptr_t)fd, &wait->done, 0, deadline);
     loop->fds--;
@@ -61,5 +75,14 @@ int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready)
             *ready = wait->ready & events;
     }
     uv_close((uv_handle_t *)&wait->poll, free_wait);
+    if (copy >= 0)
+        close(copy);
     return rc;
+}
+
+int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready)
+{
+    if (ns < MODUS_FOREVER || !(events & (POLLIN | POLLOUT)))
+        return -EINVAL;
+    return modus_co_self() ? modus_co_park_fd(fd, events, modus_deadline(ns), ready) : -EPERM;
 }

@@ -275,9 +275,11 @@ static void run_one(struct modus_co_loop *loop, struct modus_co *co)
         memcpy(loop->ran_name, co->name, MODUS_CO_NAME);
     modus_self_cache.tid = co->id;
     modus_park_instead = co_park;
+    modus_park_fd_instead = modus_co_park_fd;
     modus_locals_instead = &co->locals;
     modus_context_switch(&loop->context, &co->context);
     modus_locals_instead = NULL;
+    modus_park_fd_instead = NULL;
     modus_park_instead = NULL;
     modus_self_cache.tid = loop->tid;
     loop->running = NULL;
@@ -378,6 +380,7 @@ void modus_co_loop_close(struct modus_co_loop *loop)
 void modus_co_forget(void)
 {
     modus_co_here = NULL;
+    modus_park_fd_instead = NULL;
     modus_park_instead = NULL;
     modus_locals_instead = NULL;
     modus_self_renew();

@@ -99,6 +99,9 @@ void modus_co_loop_cancel(struct modus_co *co);
 int modus_co_park_as(enum modus_co_wait kind, const void *object, _Atomic uint32_t *word,
                      uint32_t expected, int64_t deadline);
 
+/* modus_park_fd for the running coroutine. */
+int modus_co_park_fd(int fd, int events, int64_t deadline, int *ready);
+
 /* --- looking --------------------------------------------------------------------------------- */
 
 /* Give the calling thread a stack for the handler of overflows, if they are to be named; take it

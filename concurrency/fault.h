@@ -54,6 +54,10 @@
     X(GET_COPIED, "copied, not yet noted")                                                         \
     X(GET_NOTED, "noted as held, slot not yet free")                                               \
     X(GET_FREED, "slot freed, nobody woken yet")                                                   \
+    X(STOCK_LOCKED, "holding the lock of a queue that is no ring")                                 \
+    X(STOCK_CHANGED, "slot changed, what follows from it not yet")                                 \
+    X(PIPE_SENT, "packet of a message sent, the rest not yet")                                     \
+    X(PIPE_TAKEN, "packet of a message taken, the rest not yet")                                   \
     X(DONE_NOTED, "task done, joiners not yet woken")                                              \
     X(JOIN_SCANNED, "slots seen without items, held counts not yet")                               \
     X(CLOSE_MARKED, "closed, nobody woken yet")                                                    \

@@ -15,6 +15,7 @@
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/syscall.h>
@@ -165,4 +166,46 @@ int modus_unpark(enum modus_scope scope, _Atomic uint32_t *word, int n)
     stats.unparks++;
     errno = saved;
     return woken;
+}
+
+/* --- descriptors ----------------------------------------------------------------------------- */
+
+_Thread_local int (*modus_park_fd_instead)(int fd, int events, int64_t deadline, int *ready);
+
+/* Returns what is left until deadline, at least 0; a call of ppoll takes no absolute time. */
+static struct timespec left_until(int64_t deadline)
+{
+    int64_t ns = deadline - modus_now_ns();
+
+    return timespec_of(ns > 0 ? ns : 0);
+}
+
+static int poll_fd(int fd, int events, int64_t deadline, int *ready)
+{
+    struct pollfd look = {.fd = fd, .events = (short)events};
+    int n;
+
+    do {
+        struct timespec left = left_until(deadline);
+
+        n = ppoll(&look, 1, deadline == MODUS_FOREVER ? NULL : &left, NULL);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return n == 0 ? -ETIMEDOUT : -ENOMEM;
+    if (look.revents & POLLNVAL)
+        return -EINVAL;
+    if (ready)
+        *ready = look.revents;
+    return 0;
+}
+
+int modus_park_fd(int fd, int events, int64_t deadline, int *ready)
+{
+    int saved = errno;
+    int rc = modus_park_fd_instead ? modus_park_fd_instead(fd, events, deadline, ready)
+                                   : poll_fd(fd, events, deadline, ready);
+
+    stats.parks++;
+    errno = saved;
+    return rc;
 }

@@ -65,6 +65,14 @@ int modus_park_deaf(enum modus_scope scope, _Atomic uint32_t *word, uint32_t exp
  * Safe from: any thread and process, signal handlers, a forked child. */
 int modus_unpark(enum modus_scope scope, _Atomic uint32_t *word, int n);
 
+/* Wait until the descriptor is ready for events (of poll(2): POLLIN, POLLOUT), or has failed or been
+ * hung up, until deadline. *ready, unless NULL, becomes what poll told. Returns 0, -ETIMEDOUT,
+ * -EINVAL (no open descriptor) or -ENOMEM; in a coroutine also MODUS_CANCELED, or -EPERM for
+ * descriptors that can't be waited for there. Blocks; a coroutine lets others go on. Signals do not
+ * surface.
+ * Safe from: any thread and process, a forked child; not from signal handlers. */
+int modus_park_fd(int fd, int events, int64_t deadline, int *ready);
+
 /* What the calling thread has cost so far: sleeps begun, and wake-ups that were a system call. */
 struct modus_park_stats {
     uint64_t parks;
@@ -94,6 +102,10 @@ enum {
 extern _Thread_local int (*modus_park_instead)(enum modus_scope scope, _Atomic uint32_t *word,
                                                uint32_t expected, int64_t deadline,
                                                const struct modus_watch *watch, unsigned how)
+    __attribute__((tls_model("initial-exec")));
+
+/* The same for descriptors; NULL also says that the caller is no coroutine. */
+extern _Thread_local int (*modus_park_fd_instead)(int fd, int events, int64_t deadline, int *ready)
     __attribute__((tls_model("initial-exec")));
 
 #endif

@@ -1,58 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The queue: life, waiting, waking, closing and joining, for both scopes. The rings are in
- * ring_thread.c and ring_process.c; how sleepers are woken, in gate.c.
+ * The queue: life, waiting, waking, closing and joining, for both scopes and all orders. The rings
+ * are in ring_thread.c and ring_process.c, what is no ring in stock.c; how sleepers are woken, in
+ * gate.c.
  *
- * Every operation first tries the ring; only if that is in vain does it become a visitor of the
- * gate: enter, try again, sleep, try again. Whoever has been a visitor, and whoever changed
- * something, leaves the gates so that nobody sleeps while there is something to do: see settle.
+ * Every operation first tries the ring, or the stock; only if that is in vain does it become a
+ * visitor of the gate: enter, try again, sleep, try again. Whoever has been a visitor, and whoever
+ * changed something, leaves the gates so that nobody sleeps while there is something to do: see
+ * settle.
  */
 #include "concurrency/queue.h"
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
 #include "concurrency/participant.h"
 #include "concurrency/ring.h"
+#include "concurrency/stock.h"
 
 #include <limits.h>
-#include <stdlib.h>
 
-enum { CAPACITY_MAX = 1 << 24, ITEM_MAX = 65536, LINE = 64 };
+enum { CAPACITY_MAX = 1 << 24, ITEM_MAX = 65536 };
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static size_t round_up(size_t n, size_t to)
+static enum modus_queue_kind kind_of(const struct modus_queue_attr *attr)
 {
-    return (n + to - 1) / to * to;
-}
-
-static uint32_t stride_for(uint32_t item_size)
-{
-    return (uint32_t)round_up(sizeof(struct modus_ring_slot) + item_size, LINE);
-}
-
-static uint32_t holders_for(const struct modus_queue_attr *attr)
-{
-    return attr->scope == MODUS_PROCESS && attr->joinable ? attr->arena->participants : 0;
-}
-
-static uint32_t slots_at(uint32_t holders)
-{
-    return (uint32_t)round_up(sizeof(struct modus_ring) + holders * sizeof(_Atomic uint64_t), 128);
-}
-
-static size_t ring_bytes(uint32_t holders, uint32_t mask, uint32_t stride)
-{
-    return slots_at(holders) + ((size_t)mask + 1) * stride;
-}
-
-static void *ring_alloc(const struct modus_queue_attr *attr, size_t bytes)
-{
-    if (attr->scope == MODUS_PROCESS)
-        return modus_arena_alloc(attr->arena, bytes, 128);
-    void *memory = aligned_alloc(128, round_up(bytes, 128));
-    if (memory)
-        memset(memory, 0, bytes);
-    return memory;
+    if (attr->order != MODUS_QUEUE_FIFO || attr->capacity == MODUS_QUEUE_UNBOUNDED)
+        return MODUS_QUEUE_STOCK;
+    return attr->scope == MODUS_THREAD ? MODUS_QUEUE_RING_THREAD : MODUS_QUEUE_RING_PROCESS;
 }
 
 static bool valid(const struct modus_queue_attr *attr)
@@ -60,32 +34,32 @@ static bool valid(const struct modus_queue_attr *attr)
     if (attr->scope == MODUS_PROCESS ? !attr->arena
                                      : attr->scope != MODUS_THREAD || attr->on_death != 0)
         return false;
+    if ((unsigned)attr->order > MODUS_QUEUE_PRIORITY || attr->item_size < 1 ||
+        attr->item_size > ITEM_MAX)
+        return false;
+    if (attr->capacity == MODUS_QUEUE_UNBOUNDED)
+        return attr->scope == MODUS_THREAD;
     return attr->capacity >= 1 && attr->capacity <= CAPACITY_MAX &&
-           (attr->capacity & (attr->capacity - 1)) == 0 && attr->item_size >= 1 &&
-           attr->item_size <= ITEM_MAX;
+           (attr->order != MODUS_QUEUE_FIFO || (attr->capacity & (attr->capacity - 1)) == 0);
 }
 
 int modus_queue_init(struct modus_queue *queue, const struct modus_queue_attr *attr)
 {
+    struct modus_ring *ring;
+
     memset(queue, 0, sizeof *queue);
     if (!valid(attr))
         return -EINVAL;
-    uint32_t holders = holders_for(attr), stride = stride_for(attr->item_size);
-    struct modus_ring *ring = ring_alloc(attr, ring_bytes(holders, attr->capacity - 1, stride));
-    if (!ring)
-        return -ENOMEM;
-    ring->mask = attr->capacity - 1;
-    ring->stride = stride;
-    ring->redeliver = attr->on_death == MODUS_QUEUE_REDELIVER;
-    ring->slots_at = slots_at(holders);
-    ring->holders = holders;
-    modus_gate_init(&ring->consumers.gate, false);
-    modus_gate_init(&ring->producers.gate, true);
+    int rc = modus_ring_new(&ring, attr, kind_of(attr));
+    if (rc < 0)
+        return rc;
     *queue = (struct modus_queue){
         .scope = (uint32_t)attr->scope,
+        .kind = kind_of(attr),
+        .order = attr->order,
         .mask = ring->mask,
         .item_size = attr->item_size,
-        .stride = stride,
+        .stride = ring->stride,
         .spin = attr->spin,
         .joinable = attr->joinable,
         .redeliver = ring->redeliver,
@@ -93,7 +67,7 @@ int modus_queue_init(struct modus_queue *queue, const struct modus_queue_attr *a
         .ring = ring,
         .slots = (unsigned char *)ring + ring->slots_at,
     };
-    for (uint64_t at = 0; at <= queue->mask; at++)
+    for (uint64_t at = 0; !ring->stock && at <= queue->mask; at++)
         atomic_init(&ring_slot(queue, at)->state, ring_state(at, EMPTY, 0));
     if (queue->scope == MODUS_PROCESS)
         modus_registry_add(queue->arena, &ring->registered, MODUS_REGISTERED_QUEUE);
@@ -108,14 +82,9 @@ void modus_queue_fini(struct modus_queue *queue)
         return;
     modus_armed_fini(&ring->consumers.armed, queue->scope);
     modus_armed_fini(&ring->producers.armed, queue->scope);
-    if (queue->scope == MODUS_PROCESS) {
+    if (queue->scope == MODUS_PROCESS)
         modus_registry_remove(queue->arena, &ring->registered);
-        modus_arena_free(queue->arena, ring, ring_bytes(ring->holders, ring->mask, ring->stride));
-    } else {
-        modus_lock_fini(&ring->consumers.gate.lock);
-        modus_lock_fini(&ring->producers.gate.lock);
-        free(ring);
-    }
+    modus_ring_free(ring, queue->scope, queue->arena);
     memset(queue, 0, sizeof *queue);
 }
 
@@ -137,16 +106,28 @@ struct range {
         unsigned char *to;         /* get */
     };
     size_t n;
+    int64_t key; /* put */
 };
 
 static inline long move(struct modus_queue *queue, const struct direction *direction,
                         struct range range)
 {
-    if (queue->scope == MODUS_THREAD)
+    if (queue->kind == MODUS_QUEUE_RING_THREAD)
         return direction->put ? modus_ring_thread_put(queue, range.from, range.n)
                               : modus_ring_thread_get(queue, range.to, range.n);
-    return direction->put ? modus_ring_process_put(queue, range.from, range.n)
-                          : modus_ring_process_get(queue, range.to, range.n);
+    if (queue->kind == MODUS_QUEUE_RING_PROCESS)
+        return direction->put ? modus_ring_process_put(queue, range.from, range.n)
+                              : modus_ring_process_get(queue, range.to, range.n);
+    return direction->put ? modus_stock_put(queue, range.from, range.n, range.key)
+                          : modus_stock_get(queue, range.to, range.n);
+}
+
+/* Could the direction's next operation succeed? */
+static bool possible(const struct modus_queue *queue, const struct direction *direction)
+{
+    if (queue->kind == MODUS_QUEUE_STOCK)
+        return direction->put ? modus_stock_has_room(queue) : modus_stock_has_item(queue);
+    return direction->put ? modus_ring_has_room(queue) : modus_ring_has_item(queue);
 }
 
 static struct modus_ring_side *side_of(struct modus_queue *queue, const struct direction *direction)
@@ -177,38 +158,6 @@ static inline void moved(struct modus_queue *queue, const struct direction *dire
     }
 }
 
-bool modus_ring_has_item(const struct modus_queue *queue)
-{
-    uint64_t head = atomic_load(&queue->ring->head);
-
-    for (uint64_t i = 0; i <= queue->mask && !(head & RING_DROP); i++, head++) {
-        uint64_t state = atomic_load(&ring_slot(queue, head)->state);
-        int64_t ahead = ring_ahead(state, head);
-
-        if (ahead == 0 && ring_kind(state) == FULL)
-            return true;
-        if (ahead < 0 || (ahead == 0 && (ring_kind(state) == EMPTY || ring_kind(state) == WRITING)))
-            break;
-    }
-    return atomic_load(&queue->ring->redo) != 0;
-}
-
-bool modus_ring_has_room(const struct modus_queue *queue)
-{
-    uint64_t tail = atomic_load(&queue->ring->tail);
-
-    for (uint64_t i = 0; i <= queue->mask && !(tail & RING_CLOSED); i++, tail++) {
-        uint64_t state = atomic_load(&ring_slot(queue, tail)->state);
-        int64_t ahead = ring_ahead(state, tail);
-
-        if (ahead == 0 && ring_kind(state) == EMPTY)
-            return true;
-        if (ahead < 0)
-            return ring_kind(state) == TOMB;
-    }
-    return false;
-}
-
 /* A visitor leaves its gate. If it was the one on its way, it may have kept others from being
  * woken: wake the next if there is work for it. */
 static void settle(struct modus_queue *queue, const struct direction *direction,
@@ -217,7 +166,7 @@ static void settle(struct modus_queue *queue, const struct direction *direction,
     struct modus_gate *gate = &side_of(queue, direction)->gate;
 
     modus_gate_exit(gate, queue->scope, visit);
-    if (direction->put ? modus_ring_has_room(queue) : modus_ring_has_item(queue))
+    if (possible(queue, direction))
         modus_gate_nudge(gate, queue->scope);
 }
 
@@ -333,6 +282,24 @@ int modus_queue_get_until(struct modus_queue *queue, void *item, int64_t deadlin
     return one(operate_until(queue, &getting, (struct range){.to = item, .n = 1}, deadline));
 }
 
+int modus_queue_put_key(struct modus_queue *queue, const void *item, int64_t key, int64_t ns)
+{
+    struct range range = {.from = item, .n = 1, .key = key};
+
+    return queue->order == MODUS_QUEUE_PRIORITY ? one(operate(queue, &putting, range, ns))
+                                                : -EINVAL;
+}
+
+int modus_queue_put_key_until(struct modus_queue *queue, const void *item, int64_t key,
+                              int64_t deadline)
+{
+    struct range range = {.from = item, .n = 1, .key = key};
+
+    return queue->order == MODUS_QUEUE_PRIORITY
+               ? one(operate_until(queue, &putting, range, deadline))
+               : -EINVAL;
+}
+
 int modus_queue_try_put(struct modus_queue *queue, const void *item)
 {
     return modus_queue_put(queue, item, 0);
@@ -343,6 +310,23 @@ int modus_queue_try_get(struct modus_queue *queue, void *item)
     return modus_queue_get(queue, item, 0);
 }
 
+/* Put the range after a first try that returned rc. */
+static long put_rest(struct modus_queue *queue, struct range range, long rc, int64_t deadline)
+{
+    size_t n = range.n;
+
+    for (;;) {
+        if (rc > 0) {
+            range.n -= (size_t)rc;
+            range.from += (size_t)rc * queue->item_size;
+        }
+        if (range.n == 0 || (rc < 0 && rc != MODUS_FULL))
+            break;
+        rc = operate_until(queue, &putting, range, deadline);
+    }
+    return range.n < n ? (long)(n - range.n) : rc;
+}
+
 long modus_queue_put_n(struct modus_queue *queue, const void *items, size_t n, int64_t ns)
 {
     struct range range = {.from = items, .n = n};
@@ -350,17 +334,15 @@ long modus_queue_put_n(struct modus_queue *queue, const void *items, size_t n, i
     if (n == 0 || n > LONG_MAX || ns < MODUS_FOREVER)
         return -EINVAL;
     long rc = operate(queue, &putting, range, 0);
-    int64_t deadline = rc == (long)n || ns <= 0 ? ns : modus_deadline(ns);
-    for (;;) {
-        if (rc > 0) {
-            range.n -= (size_t)rc;
-            range.from += (size_t)rc * queue->item_size;
-        }
-        if (range.n == 0 || (rc < 0 && rc != MODUS_FULL) || ns == 0)
-            break;
-        rc = operate_until(queue, &putting, range, deadline);
-    }
-    return range.n < n ? (long)(n - range.n) : rc;
+    return rc == (long)n || ns == 0 ? rc : put_rest(queue, range, rc, modus_deadline(ns));
+}
+
+long modus_queue_put_n_until(struct modus_queue *queue, const void *items, size_t n,
+                             int64_t deadline)
+{
+    if (n == 0 || n > LONG_MAX)
+        return -EINVAL;
+    return put_rest(queue, (struct range){.from = items, .n = n}, MODUS_FULL, deadline);
 }
 
 long modus_queue_get_n(struct modus_queue *queue, void *items, size_t n, int64_t ns)
@@ -368,6 +350,13 @@ long modus_queue_get_n(struct modus_queue *queue, void *items, size_t n, int64_t
     if (n == 0 || n > LONG_MAX)
         return -EINVAL;
     return operate(queue, &getting, (struct range){.to = items, .n = n}, ns);
+}
+
+long modus_queue_get_n_until(struct modus_queue *queue, void *items, size_t n, int64_t deadline)
+{
+    if (n == 0 || n > LONG_MAX)
+        return -EINVAL;
+    return operate_until(queue, &getting, (struct range){.to = items, .n = n}, deadline);
 }
 
 /* --- closing --------------------------------------------------------------------------------- */
@@ -409,7 +398,8 @@ static bool count_done(struct modus_queue *queue, uint32_t n)
  * way then. */
 static void drop_all(struct modus_queue *queue)
 {
-    unsigned n = modus_ring_thread_drop(queue);
+    unsigned n =
+        queue->kind == MODUS_QUEUE_STOCK ? modus_stock_drop(queue) : modus_ring_thread_drop(queue);
 
     if (queue->joinable && n > 0)
         count_done(queue, n);
@@ -451,17 +441,25 @@ int modus_queue_interrupt(struct modus_queue *queue)
 
 /* --- joining --------------------------------------------------------------------------------- */
 
+/* Process scope: see ring.h. */
+static bool idle(struct modus_queue *queue)
+{
+    return queue->kind == MODUS_QUEUE_STOCK ? modus_stock_idle(queue)
+                                            : modus_ring_process_idle(queue);
+}
+
 int modus_queue_task_done(struct modus_queue *queue)
 {
     if (queue->scope == 0 || !queue->joinable)
         return -EINVAL;
     if (queue->scope == MODUS_THREAD)
         return count_done(queue, 1) ? 0 : -EOVERFLOW;
-    int rc = modus_ring_process_done(queue);
+    int rc =
+        queue->kind == MODUS_QUEUE_STOCK ? modus_stock_done(queue) : modus_ring_process_done(queue);
     MODUS_FAULT(MODUS_FAULT_DONE_NOTED);
     if (rc == 0 && queue->redeliver)
         nudge(queue, &queue->ring->producers);
-    if (rc == 0 && atomic_load(&queue->ring->joiners) && modus_ring_process_idle(queue))
+    if (rc == 0 && atomic_load(&queue->ring->joiners) && idle(queue))
         wake_joiners(queue);
     return rc;
 }
@@ -470,7 +468,8 @@ static bool all_done(struct modus_queue *queue)
 {
     if (queue->scope == MODUS_THREAD)
         return atomic_load(&queue->ring->unfinished) == 0;
-    return modus_ring_process_all_done(queue);
+    return queue->kind == MODUS_QUEUE_STOCK ? modus_stock_all_done(queue)
+                                            : modus_ring_process_all_done(queue);
 }
 
 int modus_queue_join_until(struct modus_queue *queue, int64_t deadline)
@@ -513,11 +512,7 @@ size_t modus_queue_len(const struct modus_queue *queue)
 {
     if (queue->scope == 0)
         return 0;
-    uint64_t head = atomic_load(&queue->ring->head), tail = atomic_load(&queue->ring->tail);
-    uint64_t len = (tail & RING_AT) - (head & RING_AT);
-    if (head & RING_DROP || len >> 62)
-        return 0;
-    return len > queue->mask ? (size_t)queue->mask + 1 : (size_t)len;
+    return queue->kind == MODUS_QUEUE_STOCK ? modus_stock_len(queue) : modus_ring_len(queue);
 }
 
 bool modus_queue_is_closed(const struct modus_queue *queue)

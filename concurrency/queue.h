@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queue: a bounded first-in-first-out of fixed-size items, between threads or between processes.
+ * Queue: fixed-size items handed on between threads or between processes, the first that was put
+ * first, or (attribute order) the last, or the one with the smallest key.
  *
  * States: not started (zeroed) -> open -> closed (drain: what is inside can still be got; now: it
  * is dropped). put copies an item in and waits for room, get copies one out and waits for an item;
@@ -17,6 +18,14 @@
  * struct modus_queue is a handle; what is shared lies in storage of its own (malloc or arena). In
  * process scope the handle is made before the fork and its copies in the children are as good.
  *
+ * LIFO and PRIORITY queues, and those without a bound, have a lock inside. A put or get of theirs,
+ * also one that does not wait, may have to wait for another's for a moment; if that one is stopped
+ * (SIGSTOP) in that moment, for as long. FIFO queues with a bound have no lock. One without a bound
+ * doubles its memory when that is full, and gives it back when it is empty.
+ *
+ *     attr.order = MODUS_QUEUE_PRIORITY;
+ *     modus_queue_put_key(&queue, &job, urgent ? 0 : 10, MODUS_FOREVER);
+ *
  * Waking is chained: a put, or a batch of puts, wakes one sleeping consumer; that one, having got
  * its item, wakes the next if there is more (gate.h). A loop arms a doorbell instead of sleeping.
  *
@@ -31,7 +40,10 @@
  *
  * With REDELIVER a joinable queue keeps an item in its place until task_done, so items in work
  * count against the capacity, and one consumer that works on an item while others go once around
- * the ring holds up the producers.
+ * the ring holds up the producers (LIFO and PRIORITY have no such round). An item that is given
+ * again comes with its old key and arrival, in a FIFO before all others. When the queue is closed,
+ * whoever gets is told MODUS_CLOSED once nothing is left but what others have in work; should one
+ * of those die then, join goes on waiting until somebody gets once more.
  *
  * The calls are linearizable, but for one thing that has to do with bounded rings: a try may come
  * back with MODUS_EMPTY while the put of the oldest item is under way, even if a later put has
@@ -42,7 +54,7 @@
  * by anybody.
  *
  * Algorithm: thread scope, D. Vyukov's bounded MPMC queue; process scope, a ring whose claims are
- * signed (ring_process.c).
+ * signed (ring_process.c). LIFO, PRIORITY and unbounded: stock.h.
  */
 #ifndef CONCURRENCY_QUEUE_H
 #define CONCURRENCY_QUEUE_H
@@ -67,10 +79,20 @@ enum modus_queue_death {
     MODUS_QUEUE_REDELIVER,
 };
 
+enum modus_queue_order {
+    MODUS_QUEUE_FIFO,     /* the first that was put comes first */
+    MODUS_QUEUE_LIFO,     /* the last */
+    MODUS_QUEUE_PRIORITY, /* the smallest key; of equal keys the first that was put */
+};
+
+/* As many items as there is memory for. Thread scope. */
+#define MODUS_QUEUE_UNBOUNDED UINT32_MAX
+
 struct modus_queue_attr {
     enum modus_scope scope;
+    enum modus_queue_order order;
     struct modus_arena *arena; /* process scope: where the storage goes */
-    unsigned capacity;         /* items; a power of two up to 2^24 */
+    unsigned capacity;         /* items, up to 2^24; FIFO: a power of two; or unbounded */
     unsigned item_size;        /* bytes, up to 65536; up to 56 fit in one cache line */
     bool joinable;
     enum modus_queue_death on_death; /* process scope */
@@ -79,9 +101,17 @@ struct modus_queue_attr {
 
 struct modus_ring;
 
+enum modus_queue_kind {
+    MODUS_QUEUE_RING_THREAD,
+    MODUS_QUEUE_RING_PROCESS,
+    MODUS_QUEUE_STOCK,
+};
+
 /* All fields are private. */
 struct modus_queue {
     uint32_t scope; /* enum modus_scope; 0: not started */
+    enum modus_queue_kind kind;
+    enum modus_queue_order order;
     uint32_t mask;
     uint32_t item_size;
     uint32_t stride; /* bytes from slot to slot */
@@ -105,12 +135,18 @@ void modus_queue_fini(struct modus_queue *queue);
 
 /* Put a copy of the item, waiting for room up to ns nanoseconds (MODUS_FOREVER: without end, 0: do
  * not wait). Returns 0; MODUS_FULL (ns 0), -ETIMEDOUT, MODUS_CLOSED, MODUS_CANCELED (interrupted
- * while waiting) or -EINVAL; in process scope -EPERM (not joined) or -ECHILD (only the parent has).
- * Blocks.
+ * while waiting) or -EINVAL; in process scope -EPERM (not joined) or -ECHILD (only the parent has);
+ * unbounded -ENOMEM. In a PRIORITY queue the key is 0. Blocks.
  * Safe from: any thread, in process scope any process; not signal handlers. */
 int modus_queue_put(struct modus_queue *queue, const void *item, int64_t ns);
 
-/* Get the oldest item into *item, waiting up to ns nanoseconds. Returns 0; MODUS_EMPTY (ns 0),
+/* Put a copy of the item with that key, smaller ones being got first. Returns what modus_queue_put
+ * does; -EINVAL also when the queue's order is another one. Blocks. Safe from: as modus_queue_put. */
+int modus_queue_put_key(struct modus_queue *queue, const void *item, int64_t key, int64_t ns);
+int modus_queue_put_key_until(struct modus_queue *queue, const void *item, int64_t key,
+                              int64_t deadline);
+
+/* Get the next item into *item, waiting up to ns nanoseconds. Returns 0; MODUS_EMPTY (ns 0),
  * -ETIMEDOUT, MODUS_CLOSED (closed, and nothing left), MODUS_CANCELED, -EINVAL, -EPERM or -ECHILD;
  * then *item is undefined. Blocks.
  * Safe from: as modus_queue_put. */
@@ -128,10 +164,13 @@ int modus_queue_try_get(struct modus_queue *queue, void *item);
  * time is over. Returns how many were put, or, if none, a code of modus_queue_put. Waking costs no
  * more than for one item. Blocks. Safe from: as modus_queue_put. */
 long modus_queue_put_n(struct modus_queue *queue, const void *items, size_t n, int64_t ns);
+long modus_queue_put_n_until(struct modus_queue *queue, const void *items, size_t n,
+                             int64_t deadline);
 
 /* Get up to n items that are there, waiting for the first. Returns how many, or a code of
  * modus_queue_get. Blocks. Safe from: as modus_queue_put. */
 long modus_queue_get_n(struct modus_queue *queue, void *items, size_t n, int64_t ns);
+long modus_queue_get_n_until(struct modus_queue *queue, void *items, size_t n, int64_t deadline);
 
 /* Close. Sleepers on both sides wake up. Closing again is legal; now after drain drops the rest.
  * Returns 0 or -EINVAL. Does not block.
@@ -142,8 +181,9 @@ int modus_queue_close(struct modus_queue *queue, enum modus_close how);
  * 0 or -EINVAL. Does not block. Safe from: as modus_queue_close. */
 int modus_queue_interrupt(struct modus_queue *queue);
 
-/* One got item is done (with REDELIVER the oldest that the caller has). Returns 0; -EOVERFLOW when
- * nothing got is open; -EINVAL (not joinable), -EPERM or -ECHILD. Does not block.
+/* One got item is done (with REDELIVER the one that the caller has had longest). Returns 0;
+ * -EOVERFLOW when nothing is open (between threads: of all that was put; else of what the caller
+ * has got); -EINVAL (not joinable), -EPERM or -ECHILD. Does not block.
  * Safe from: any thread; in process scope, the participant that got the item. */
 int modus_queue_task_done(struct modus_queue *queue);
 

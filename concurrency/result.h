@@ -64,6 +64,7 @@ enum modus_result {
     X(-ESTALE, "ESTALE", "changed by another meanwhile")                                           \
     X(-ENOENT, "ENOENT", "there is none of that name or number")                                   \
     X(-EACCES, "EACCES", "not allowed for this user")                                              \
+    X(-EMSGSIZE, "EMSGSIZE", "the message is longer than the room for it")                         \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
     X(MODUS_CLOSED, "CLOSED", "closed")                                                            \

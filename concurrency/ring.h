@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring under a queue: slots, positions, and the two ways of taking part (thread, process).
+ * The ring under a queue: slots, positions, and the two ways of taking part (thread, process). What
+ * queues of every kind share is in it too; one that is no ring has no slots here but a stock
+ * (stock.h).
  *
  * Positions count puts and gets from 0; a position's slot is position & mask. A slot's state is
  *
@@ -17,7 +19,7 @@
  *
  * Sequences compare modulo 2^44: wrong only for a call that sleeps during 10^13 others.
  *
- * For implementers: queue.c, ring_thread.c, ring_process.c.
+ * For implementers: queue.c, ring.c, ring_thread.c, ring_process.c, stock.c.
  */
 #ifndef CONCURRENCY_RING_H
 #define CONCURRENCY_RING_H
@@ -57,6 +59,7 @@ struct modus_ring {
     struct modus_registered registered; /* process scope */
     uint32_t mask, stride, redeliver;   /* as in the handle; for the scrub */
     uint32_t slots_at;                  /* bytes from here to the slots */
+    struct modus_stock *stock;          /* NULL: a ring */
     alignas(128) _Atomic uint64_t tail;
     alignas(128) _Atomic uint64_t head;
     _Atomic uint32_t redo; /* process scope: a slot may be REDO */
@@ -115,6 +118,11 @@ static inline void ring_copy(void *to, const void *from, size_t size)
         memcpy(to, from, size);
 }
 
+/* The storage of a queue with that attribute. Returns 0 or -ENOMEM. */
+int modus_ring_new(struct modus_ring **ring, const struct modus_queue_attr *attr,
+                   enum modus_queue_kind kind);
+void modus_ring_free(struct modus_ring *ring, enum modus_scope scope, struct modus_arena *arena);
+
 /* All of these return how many items they moved (1 to n), or MODUS_FULL, MODUS_EMPTY, MODUS_CLOSED.
  * They wake nobody. */
 long modus_ring_thread_put(struct modus_queue *queue, const void *items, size_t n);
@@ -123,9 +131,10 @@ long modus_ring_thread_get(struct modus_queue *queue, void *items, size_t n);
 long modus_ring_process_put(struct modus_queue *queue, const void *items, size_t n);
 long modus_ring_process_get(struct modus_queue *queue, void *items, size_t n);
 
-/* Is there anything to get, or room to put? */
+/* Is there anything to get, or room to put? How many are inside? */
 bool modus_ring_has_item(const struct modus_queue *queue);
 bool modus_ring_has_room(const struct modus_queue *queue);
+size_t modus_ring_len(const struct modus_queue *queue);
 
 /* Thread scope: drop everything; the queue is closed now. Returns how many were dropped. In process
  * scope what is inside just does not count any more. */
@@ -133,6 +142,9 @@ unsigned modus_ring_thread_drop(struct modus_queue *queue);
 
 /* Process scope: the caller's oldest item is done. Returns 0 or -EOVERFLOW, -EPERM, -ECHILD. */
 int modus_ring_process_done(struct modus_queue *queue);
+
+/* Process scope: has anybody got items that are not done? For those that are not kept in place. */
+bool modus_ring_anybody_holds(struct modus_ring *ring);
 
 /* Process scope: is everything done that was put? */
 bool modus_ring_process_all_done(struct modus_queue *queue);

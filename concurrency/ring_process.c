@@ -27,6 +27,7 @@
 #include "concurrency/fault.h"
 #include "concurrency/participant.h"
 #include "concurrency/ring.h"
+#include "concurrency/stock.h"
 
 #define SEQUENCE_BITS (64 - SEQUENCE_SHIFT)
 #define SEQUENCES     (((uint64_t)1 << SEQUENCE_BITS) - 1)
@@ -371,10 +372,10 @@ static bool any_item(struct modus_queue *queue)
     return false;
 }
 
-static bool anybody_holds(struct modus_queue *queue)
+bool modus_ring_anybody_holds(struct modus_ring *ring)
 {
-    for (uint32_t i = 0; !queue->redeliver && i < queue->ring->holders; i++)
-        if (atomic_load(&queue->ring->held[i]) != 0)
+    for (uint32_t i = 0; !ring->redeliver && i < ring->holders; i++)
+        if (atomic_load(&ring->held[i]) != 0)
             return true;
     return false;
 }
@@ -390,7 +391,7 @@ bool modus_ring_process_all_done(struct modus_queue *queue)
         if (any_item(queue))
             return false;
         MODUS_FAULT(MODUS_FAULT_JOIN_SCANNED);
-        if (anybody_holds(queue))
+        if (modus_ring_anybody_holds(queue->ring))
             return false;
     } while (atomic_load(&queue->ring->tail) != tail);
     return true;
@@ -438,6 +439,10 @@ void modus_queue_scrub(struct modus_registered *registered, int id)
     /* registered is the first member. */
     struct modus_ring *ring = (struct modus_ring *)(void *)registered;
 
+    if (ring->stock) {
+        modus_stock_scrub(ring, id);
+        return;
+    }
     for (uint64_t i = 0; i <= ring->mask; i++)
         scrub_slot(ring, ring_slot_of(ring, i), id);
     if (ring->holders)

@@ -10,6 +10,7 @@
 #include "concurrency/event.h"
 #include "concurrency/lock.h"
 #include "concurrency/lot.h"
+#include "concurrency/park.h"
 #include "concurrency/queue.h"
 #include "concurrency/sem.h"
 #include "concurrency/stack.h"
@@ -18,6 +19,7 @@
 
 #include <poll.h>
 #include <sched.h>
+#include <sys/socket.h>
 
 /* --- contexts and stacks ---------------------------------------------------------------------- */
 
@@ -713,6 +715,55 @@ static int descriptors(void *argument)
     return 0;
 }
 
+/* One for reading, one for writing, one through the parking layer; all on the same descriptor. */
+static int wait_on_same(void *events)
+{
+    int wanted = *(int *)events, ready = 0;
+
+    CHECK_INT(modus_co_wait_fd(pipe_ends[0], wanted, modus_ms(1), &ready), -ETIMEDOUT);
+    CHECK_INT(modus_co_wait_fd(pipe_ends[0], wanted, MODUS_FOREVER, &ready), 0);
+    return ready;
+}
+
+static int park_on_same(void *argument)
+{
+    int ready = 0;
+    (void)argument;
+
+    CHECK_INT(modus_park_fd(pipe_ends[0], POLLIN, 1, &ready), -ETIMEDOUT);
+    CHECK_INT(modus_park_fd(pipe_ends[0], POLLIN, MODUS_FOREVER, &ready), 0);
+    return ready;
+}
+
+static int same_descriptor(void *argument)
+{
+    char bytes[16384] = {0};
+    int in = POLLIN, out = POLLOUT;
+    (void)argument;
+
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pipe_ends), 0);
+    while (write(pipe_ends[0], bytes, sizeof bytes) > 0)
+        continue;
+    struct modus_co *reader = go(wait_on_same, &in), *writer = go(wait_on_same, &out),
+                    *parked = go(park_on_same, NULL);
+    CHECK_INT(modus_co_sleep(modus_ms(10)), 0);
+    CHECK_INT(write(pipe_ends[1], "x", 1), 1);
+    CHECK_INT(joined(reader), POLLIN);
+    CHECK_INT(joined(parked), POLLIN);
+    while (read(pipe_ends[1], bytes, sizeof bytes) > 0)
+        continue;
+    CHECK_INT(joined(writer), POLLOUT);
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    return 0;
+}
+
+static void test_same_descriptor(void **state)
+{
+    (void)state;
+    assert_int_equal(modus_co_run(same_descriptor, NULL), 0);
+}
+
 static void test_descriptors(void **state)
 {
     (void)state;
@@ -975,6 +1026,7 @@ int main(void)
         TEST(test_thread_of),
         TEST(test_deadline),
         TEST(test_descriptors),
+        TEST(test_same_descriptor),
         TEST(test_two_loops),
         TEST(test_ten_thousand),
         TEST(test_lag),

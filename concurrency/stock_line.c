@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Whose turn it is: the three orders of a stock.
+ *
+ *     FIFO      a circle of slots, from first on, by arrival
+ *     LIFO      an array of slots by arrival; the last one is next
+ *     PRIORITY  a binary heap: the smaller key, of equal keys the earlier arrival, on top
+ *
+ * An item that comes back, because its keeper has died, has its old key and arrival, and so its old
+ * place.
+ */
+#include "concurrency/stock.h"
+
+static uint32_t count(const struct modus_stock *stock)
+{
+    return atomic_load_explicit(&stock->inside, memory_order_relaxed);
+}
+
+static void set_count(struct modus_stock *stock, uint32_t n)
+{
+    atomic_store(&stock->inside, n);
+}
+
+/* Is a nearer to the top of the heap than b? A LIFO's heap exists only while it is sorted. */
+static bool above(const struct modus_stock *stock, uint32_t a, uint32_t b)
+{
+    const struct modus_stock_slot *one = stock_slot(stock, a), *other = stock_slot(stock, b);
+
+    if (stock->order == MODUS_QUEUE_LIFO)
+        return one->arrival > other->arrival;
+    return one->key != other->key ? one->key < other->key : one->arrival < other->arrival;
+}
+
+static void sift_up(struct modus_stock *stock, uint32_t at, uint32_t number)
+{
+    uint32_t *line = stock->line;
+
+    for (; at > 0 && above(stock, number, line[(at - 1) / 2]); at = (at - 1) / 2)
+        line[at] = line[(at - 1) / 2];
+    line[at] = number;
+}
+
+/* Put number where at is, or below, in a heap of n. */
+static void sift_down(struct modus_stock *stock, uint32_t at, uint32_t n, uint32_t number)
+{
+    uint32_t *line = stock->line;
+
+    for (uint32_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && above(stock, line[child + 1], line[child]))
+            child++;
+        if (!above(stock, line[child], number))
+            break;
+        line[at] = line[child];
+    }
+    line[at] = number;
+}
+
+/* Nearly always at the end. */
+static void insert_by_arrival(struct modus_stock *stock, uint32_t at, uint32_t number)
+{
+    uint32_t *line = stock->line;
+    uint64_t arrival = stock_slot(stock, number)->arrival;
+
+    for (; at > 0 && stock_slot(stock, line[at - 1])->arrival > arrival; at--)
+        line[at] = line[at - 1];
+    line[at] = number;
+}
+
+void modus_stock_line_add(struct modus_stock *stock, uint32_t number)
+{
+    uint32_t n = count(stock);
+
+    switch ((enum modus_queue_order)stock->order) {
+    case MODUS_QUEUE_FIFO: /* room is a power of two, and nothing comes back */
+        stock->line[(stock->first + n) & (stock->room - 1)] = number;
+        break;
+    case MODUS_QUEUE_LIFO:
+        insert_by_arrival(stock, n, number);
+        break;
+    case MODUS_QUEUE_PRIORITY:
+        sift_up(stock, n, number);
+        break;
+    }
+    set_count(stock, n + 1);
+}
+
+uint32_t modus_stock_line_take(struct modus_stock *stock)
+{
+    uint32_t n = count(stock) - 1, number = 0;
+
+    switch ((enum modus_queue_order)stock->order) {
+    case MODUS_QUEUE_FIFO:
+        number = stock->line[stock->first];
+        stock->first = (stock->first + 1) & (stock->room - 1);
+        break;
+    case MODUS_QUEUE_LIFO:
+        number = stock->line[n];
+        break;
+    case MODUS_QUEUE_PRIORITY:
+        number = stock->line[0];
+        if (n > 0)
+            sift_down(stock, 0, n, stock->line[n]);
+        break;
+    }
+    set_count(stock, n);
+    return number;
+}
+
+void modus_stock_line_sort(struct modus_stock *stock)
+{
+    uint32_t *line = stock->line, n = count(stock);
+
+    for (uint32_t at = n / 2; at-- > 0;)
+        sift_down(stock, at, n, line[at]);
+    if (stock->order == MODUS_QUEUE_PRIORITY)
+        return;
+    while (n > 1) { /* a heap sort: the top to the end */
+        uint32_t top = line[0];
+
+        n--;
+        sift_down(stock, 0, n, line[n]);
+        line[n] = top;
+    }
+}
