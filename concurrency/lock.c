@@ -216,7 +216,7 @@ static void release_slow(struct modus_lock *lock)
         modus_unpark(MODUS_THREAD, &lock->word, 1);
 }
 
-static int thread_release(struct modus_lock *lock)
+static __attribute__((noinline)) int thread_release(struct modus_lock *lock)
 {
     uint32_t me = modus_self_tid(), word = me;
 
@@ -231,14 +231,16 @@ static int thread_release(struct modus_lock *lock)
 }
 
 /* The common case: free when it is acquired, and unmarked when it is released. Apart from all else,
- * so that the compiler makes it a few instructions without a stack frame. */
+ * so that the compiler makes it a few instructions without a stack frame; that is also why a thread
+ * that is not known yet takes the long way. */
 static inline bool acquire_fast(struct modus_lock *lock)
 {
 #ifdef TSAN
     (void)lock; /* it must see every step */
     return false;
 #else
-    return lock->scope == MODUS_THREAD && take_free(lock, modus_self_tid());
+    return lock->scope == MODUS_THREAD && modus_self_known() &&
+           take_free(lock, modus_self_cache.tid);
 #endif
 }
 
@@ -248,9 +250,9 @@ static inline bool release_fast(struct modus_lock *lock)
     (void)lock;
     return false;
 #else
-    uint32_t word = modus_self_tid();
+    uint32_t word = modus_self_cache.tid;
 
-    return lock->scope == MODUS_THREAD &&
+    return lock->scope == MODUS_THREAD && modus_self_known() &&
            atomic_compare_exchange_strong_explicit(&lock->word, &word, 0, memory_order_release,
                                                    memory_order_relaxed);
 #endif
@@ -261,9 +263,17 @@ static inline bool release_fast(struct modus_lock *lock)
 /* What an owner's death has left: nothing, work for the next owner, or a lost lock. */
 enum { INHERITED = 1, POISONED = 2 };
 
-static uint64_t self_owner(void)
+/* Of a thread that is known (self.h). */
+static inline uint64_t self_owner(void)
 {
-    return (uint64_t)modus_self_tid() << 32 | (modus_self_stamp() & UINT32_MAX);
+    return (uint64_t)modus_self_cache.tid << 32 | (modus_self_cache.stamp & UINT32_MAX);
+}
+
+/* Who owns a lock is known since its acquire; who is not known (a forked child) owns none. */
+static inline bool process_mine(const struct modus_lock *lock)
+{
+    return modus_self_known() &&
+           atomic_load_explicit(&lock->owner, memory_order_relaxed) == self_owner();
 }
 
 static int process_init(struct modus_lock *lock)
@@ -295,10 +305,12 @@ static int inherit(struct modus_lock *lock)
     return MODUS_NOTRECOVERABLE;
 }
 
-static int process_result(struct modus_lock *lock, int rc)
+static __attribute__((noinline)) int process_result(struct modus_lock *lock, int rc)
 {
-    if (rc == 0 || rc == EOWNERDEAD)
+    if (rc == 0 || rc == EOWNERDEAD) {
+        modus_self_tid(); /* from now on known */
         atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    }
     switch (rc) {
     case EOWNERDEAD:
         return inherit(lock);
@@ -312,12 +324,23 @@ static int process_result(struct modus_lock *lock, int rc)
     }
 }
 
+/* The common case, short. */
+static __attribute__((noinline)) int process_acquire_forever(struct modus_lock *lock)
+{
+    int rc = pthread_mutex_lock(&lock->robust);
+
+    if (__builtin_expect(rc != 0 || !modus_self_known(), 0))
+        return process_result(lock, rc);
+    atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    return 0;
+}
+
 static int process_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
 {
     if (ns == 0)
         return process_result(lock, pthread_mutex_trylock(&lock->robust));
     if (ns == MODUS_FOREVER)
-        return process_result(lock, pthread_mutex_lock(&lock->robust));
+        return process_acquire_forever(lock);
     struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
     int rc = pthread_mutex_clocklock(&lock->robust, CLOCK_MONOTONIC, &until);
     if (rc == 0 || rc == EOWNERDEAD)
@@ -325,9 +348,9 @@ static int process_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline
     return process_result(lock, rc);
 }
 
-static int process_release(struct modus_lock *lock)
+static __attribute__((noinline)) int process_release(struct modus_lock *lock)
 {
-    if (!modus_lock_mine(lock))
+    if (!process_mine(lock))
         return -EPERM;
     if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED)
         atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
@@ -392,6 +415,8 @@ int modus_lock_acquire(struct modus_lock *lock, int64_t ns)
 {
     if (__builtin_expect(ns >= MODUS_FOREVER && acquire_fast(lock), 1))
         return 0;
+    if (ns == MODUS_FOREVER && lock->scope == MODUS_PROCESS)
+        return process_acquire_forever(lock);
     return acquire_for(lock, ns);
 }
 
@@ -407,24 +432,20 @@ int modus_lock_try(struct modus_lock *lock)
     return modus_lock_acquire(lock, 0);
 }
 
-static __attribute__((noinline)) int release(struct modus_lock *lock)
+int modus_lock_release(struct modus_lock *lock)
 {
+    if (__builtin_expect(release_fast(lock), 1))
+        return 0;
     if (lock->scope == MODUS_THREAD)
         return thread_release(lock);
     return lock->scope == MODUS_PROCESS ? process_release(lock) : -EINVAL;
-}
-
-int modus_lock_release(struct modus_lock *lock)
-{
-    return __builtin_expect(release_fast(lock), 1) ? 0 : release(lock);
 }
 
 bool modus_lock_mine(const struct modus_lock *lock)
 {
     if (lock->scope == MODUS_THREAD)
         return (atomic_load_explicit(&lock->word, memory_order_relaxed) & TID) == modus_self_tid();
-    return lock->scope == MODUS_PROCESS &&
-           atomic_load_explicit(&lock->owner, memory_order_relaxed) == self_owner();
+    return lock->scope == MODUS_PROCESS && process_mine(lock);
 }
 
 int modus_lock_consistent(struct modus_lock *lock)
