@@ -10,18 +10,21 @@ FUZZ     := $(FUZZ_SRC:%.c=$(BUILD)/%)
 FUZZ_SECONDS ?= 60
 PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 
-.PHONY: test test-run harness unit integration asan tsan fuzz fuzz-replay bench bench-toolbox
+.PHONY: test test-run harness outside unit integration asan tsan fuzz fuzz-replay bench
 
 test: packages-test ## install what tests need, build, run all of them
 	$(Q)$(MAKE) --no-print-directory test-run
 
 # What does not build stops at once; what fails does not keep the other parts from running.
-PARTS ?= headers harness unit fuzz-replay integration
+PARTS ?= headers harness outside unit fuzz-replay $(if $(T),,demo-run) integration
 test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ))
 	$(Q)sh tests/suite.sh '$(MAKE) --no-print-directory' $(PARTS)
 
 harness:
 	$(Q)sh tests/harness.sh
+
+outside: toolbox
+	$(Q)sh tests/outside.sh '$(MAKE) --no-print-directory' '$(CC)'
 
 $(UNIT): $(BUILD)/%: $(BUILD)/%.o $(LIBMODUS)
 	$(call say,LD,$@)
@@ -49,10 +52,11 @@ integration: $(MODUS)
 	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) $(PYTEST_ARGS) tests/integration $(if $(T),-k '$(T)')
 
 # Under the sanitizers the suite leaves out what takes seconds. Deadlines are stretched there, and
-# waiting for them takes longest: with BRIEF=1 each model meets its limits over one transport only,
-# under tsan those with threads do; all else runs for every model, plain and TLS.
+# waiting for them takes longest: so it runs in two halves at once, and with BRIEF=1 each model meets
+# its limits over one transport only, under tsan those with threads do; all else runs for every
+# model, plain and TLS.
 sanitized = $(Q)MODUS_TEST_SLOW=$(2) $(MAKE) --no-print-directory VARIANT=$(1) test-run PARTS='$(3)' \
-    PYTEST_ARGS='-m "not slow" $(if $(BRIEF),-k "not limits or $(4)")'
+    PYTEST_ARGS='-n 2 -m "not slow" $(if $(BRIEF),-k "not limits or $(4)")'
 
 asan: packages-test ## tests under the address and undefined-behaviour sanitizers; BRIEF=1
 	+$(call sanitized,asan,3,unit fuzz-replay integration,process-tls or prefork-plain or thread-pool-tls or event-loop-plain)
@@ -106,7 +110,20 @@ endif
 bench-toolbox: packages-bench-toolbox ## the toolbox beside glibc, GLib, APR, ck, libuv, CPython; QUICK=1, ROWS=, PEERS=
 	$(Q)$(MAKE) --no-print-directory bench-toolbox-run
 
-.PHONY: bench-toolbox-run
+.PHONY: bench-toolbox bench-toolbox-run
 bench-toolbox-run: $(PEERS_BUILT)
 	$(Q)/usr/bin/python3 -B tests/bench/toolbox_bench.py --build $(BUILD) --json $(BUILD)/bench-toolbox.json \
 	    --markdown $(BUILD)/bench-toolbox.md $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) $(if $(PEERS),--peers $(PEERS))
+
+# The study notes' claims, each as a small program part that runs and checks it.
+DEMO := $(BUILD)/tests/demo/demo
+$(DEMO): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/demo/*.c)) $(LIBMODUS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+.PHONY: demo demo-run
+demo: packages-build ## run the claims of the study notes; ROW=L5 one of them
+	$(Q)$(MAKE) --no-print-directory demo-run
+
+demo-run: $(DEMO)
+	$(Q)$(DEMO) $(ROW)

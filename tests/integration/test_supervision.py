@@ -658,6 +658,33 @@ def test_child_is_killed(serve) -> None:
     assert server.listener_status("main")["worker_deaths"] == 5
 
 
+def test_many_children_end_at_once(serve) -> None:
+    """Their ends come as one signal; each gives its permit back."""
+    server = serve(PROCESS, listener(PROCESS, max_connections=40))
+    main = server["main"]
+    [acceptor] = server.workers("main")
+    others = set(server.processes())
+    wires = [main.connect() for _ in range(40)]
+    for wire in wires:
+        wire.ask("/hello")
+    children = set(server.processes()) - others
+    assert len(children) == 40
+    proc.send(acceptor, signal.SIGSTOP)
+    for child in children:
+        proc.send(child, signal.SIGKILL)
+    server.deaths_expected = 40
+    eventually(lambda: not any(proc.is_alive(child) for child in children))
+    proc.send(acceptor, signal.SIGCONT)
+    for wire in wires:
+        wire.reset()
+    wires = [main.connect() for _ in range(40)]
+    for wire in wires:
+        assert wire.ask("/hello").status == 200
+    eventually(lambda: server.listener_status("main")["worker_deaths"] == 40)
+    for wire in wires:
+        wire.close()
+
+
 # --- the master ----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,46 @@
+# The toolbox alone, for programs that are no server: libmodus-concurrency, static and shared, its
+# headers and a pkg-config file. Its objects are position-independent, so that one set serves both.
+TOOLBOX_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard concurrency/*.c))
+TOOLBOX_A   := $(BUILD)/libmodus-concurrency.a
+TOOLBOX_SO  := $(BUILD)/libmodus-concurrency.so.0
+TOOLBOX_PC  := $(BUILD)/modus-concurrency.pc
+TOOLBOX_HEADERS := $(filter-out %_priv.h,$(wildcard concurrency/*.h))
+
+LIBDIR     = $(DESTDIR)$(PREFIX)/lib
+INCLUDEDIR = $(DESTDIR)$(PREFIX)/include/modus/concurrency
+
+.PHONY: toolbox install-toolbox uninstall-toolbox
+toolbox: $(TOOLBOX_A) $(TOOLBOX_SO) $(TOOLBOX_PC) ## build libmodus-concurrency
+
+$(BUILD)/pic/%.o: %.c $(BUILD)/.flags
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
+
+$(TOOLBOX_A): $(TOOLBOX_OBJ)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(TOOLBOX_SO): $(TOOLBOX_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(@F) $(filter-out -pie,$(ALL_LDFLAGS)) -o $@ $^ -luv
+
+$(TOOLBOX_PC): $(BUILD)/.prefix concurrency/module.mk Makefile
+	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include/modus' '' \
+	    'Name: modus-concurrency' 'Version: $(VERSION)' \
+	    'Description: locks, queues, pools and coroutines, between threads and between processes' \
+	    'Requires.private: libuv' 'Libs: -L$${libdir} -lmodus-concurrency -pthread' \
+	    'Cflags: -I$${includedir} -pthread' > $@
+
+install-toolbox: toolbox ## install the toolbox alone below DESTDIR/PREFIX
+	$(Q)install -d $(LIBDIR)/pkgconfig $(INCLUDEDIR)
+	$(Q)install -m644 $(TOOLBOX_HEADERS) $(INCLUDEDIR)
+	$(Q)install -m644 $(TOOLBOX_A) $(TOOLBOX_SO) $(LIBDIR)
+	$(Q)ln -sf $(notdir $(TOOLBOX_SO)) $(LIBDIR)/libmodus-concurrency.so
+	$(Q)install -m644 $(TOOLBOX_PC) $(LIBDIR)/pkgconfig
+
+uninstall-toolbox: ## remove what install-toolbox put there
+	$(Q)rm -f $(addprefix $(INCLUDEDIR)/,$(notdir $(TOOLBOX_HEADERS))) $(LIBDIR)/libmodus-concurrency.so \
+	    $(addprefix $(LIBDIR)/,$(notdir $(TOOLBOX_A) $(TOOLBOX_SO))) $(LIBDIR)/pkgconfig/$(notdir $(TOOLBOX_PC))
+	$(Q)for d in $(INCLUDEDIR) $(dir $(INCLUDEDIR)); do \
+	    test ! -d $$d || rmdir --ignore-fail-on-non-empty $$d || exit 1; done
