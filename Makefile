@@ -17,6 +17,7 @@ PACKAGES_BUILD := gcc libc6-dev pkg-config libuv1-dev libssl-dev libconfuse-dev 
 PACKAGES_TEST  := $(PACKAGES_BUILD) libcmocka-dev clang libclang-rt-14-dev llvm wrk curl \
                   nghttp2-client slowhttptest openssl python3 python3-pytest python3-pytest-xdist procps spin
 PACKAGES_BENCH := $(PACKAGES_TEST) nginx apache2
+PACKAGES_BENCH_TOOLBOX := $(PACKAGES_BUILD) libglib2.0-dev libapr1-dev libaprutil1-dev libck-dev python3
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -125,9 +126,9 @@ $(BUILD)/.prefix: FORCE
 
 # --- packages -------------------------------------------------------------------------------
 
-.PHONY: packages-build packages-test packages-bench
-packages-build packages-test packages-bench: packages-%:
-	$(Q)sh tests/packages.sh $(PACKAGES_$(shell echo $* | tr a-z A-Z))
+.PHONY: packages-build packages-test packages-bench packages-bench-toolbox
+packages-build packages-test packages-bench packages-bench-toolbox: packages-%:
+	$(Q)sh tests/packages.sh $(PACKAGES_$(shell echo $* | tr a-z- A-Z_))
 
 # --- targets --------------------------------------------------------------------------------
 

@@ -23,14 +23,18 @@
  * Process scope. The mutex belongs to the thread; which of its coroutines owns the lock is in owner.
  * The wait is not glibc's but our own, on the mutex's word: for the sake of coroutines, and because
  * glibc's has a hole. If a woken waiter is killed after somebody has overtaken it, neither the kernel
- * nor that one knows of the others that sleep. Here they watch the death epoch too.
+ * nor that one knows of the others that sleep. Here they watch the death epoch too: whoever buries
+ * the dead wakes them.
  *
- * No spinning before the sleep: measured on 2 CPUs, it gains nothing with 2 threads and loses with
- * more, since the spinner takes the CPU that the owner needs.
+ * Before the first sleep a few looks, some 3 us in all, with pauses between that let the owner work:
+ * to ask for the cache line all the time takes it from the owner, and gains nothing. If it has been
+ * in vain often (owners that hold the lock for long, or have no CPU) it is only tried now and then.
+ * Never in a coroutine: its thread may be the one that has to release.
  */
 #include "concurrency/lock.h"
 #include "concurrency/fault.h"
 #include "concurrency/lock_priv.h"
+#include "concurrency/pause.h"
 #include "concurrency/proxy.h"
 #include "concurrency/self.h"
 #include "concurrency/tsan.h"
@@ -50,6 +54,7 @@ static _Atomic uint32_t unwatched_process = MODUS_PROCESS;
 #define GRANTING 0xffffffffu /* in heir: a release is writing the heir's tid into word */
 
 enum { STARVED_NS = 1000000 };
+enum { SPIN = 128, SPIN_FIRST = 16, VAIN_MAX = 64 }; /* measured with make bench-toolbox */
 
 /* --- thread scope ---------------------------------------------------------------------------- */
 
@@ -106,12 +111,36 @@ static int wait_as_heir(struct modus_lock *lock, uint32_t me, int64_t deadline)
     return rc == -ETIMEDOUT ? rc : -EAGAIN;
 }
 
+/* Look for a free lock again, after pauses that let its owner work undisturbed; see above. */
+static bool linger(struct modus_lock *lock, uint32_t me)
+{
+    uint16_t vain = atomic_load_explicit(&lock->vain, memory_order_relaxed);
+    uint32_t left = SPIN;
+
+    if (modus_park_instead || (vain >= VAIN_MAX && !modus_now_and_then(vain)))
+        return false;
+    for (uint32_t n = SPIN_FIRST; left > 0; n *= 2) {
+        n = n < left ? n : left;
+        left -= n;
+        modus_pause(n);
+        if (atomic_load_explicit(&lock->word, memory_order_relaxed) == 0 && take_free(lock, me)) {
+            if (vain != 0)
+                atomic_store_explicit(&lock->vain, 0, memory_order_relaxed);
+            return true;
+        }
+    }
+    atomic_store_explicit(&lock->vain, (uint16_t)(vain + 1), memory_order_relaxed);
+    return false;
+}
+
 static int acquire_slow(struct modus_lock *lock, uint32_t me, int64_t deadline)
 {
     int64_t since = 0;
     uint32_t held;
     int rc = -EAGAIN;
 
+    if (linger(lock, me))
+        return 0;
     while (!take_or_mark(lock, me, SLEEPERS, &held)) {
         int64_t now = modus_now_ns();
 
@@ -188,7 +217,7 @@ static void release_slow(struct modus_lock *lock)
         modus_unpark(MODUS_THREAD, &lock->word, 1);
 }
 
-static int thread_release(struct modus_lock *lock)
+static __attribute__((noinline)) int thread_release(struct modus_lock *lock)
 {
     uint32_t me = modus_self_tid(), word = me;
 
@@ -207,14 +236,16 @@ static inline uint32_t unwatched_scope(void)
 }
 
 /* The common case: free when it is acquired, and unmarked when it is released. Apart from all else,
- * so that the compiler makes it a few instructions without a stack frame. */
+ * so that the compiler makes it a few instructions without a stack frame; that is also why a thread
+ * that is not known yet takes the long way. */
 static inline bool acquire_fast(struct modus_lock *lock)
 {
 #ifdef TSAN
     (void)lock; /* it must see every step */
     return false;
 #else
-    return lock->scope == unwatched_scope() && take_free(lock, modus_self_tid());
+    return lock->scope == unwatched_scope() && modus_self_known() &&
+           take_free(lock, modus_self_cache.tid);
 #endif
 }
 
@@ -224,9 +255,9 @@ static inline bool release_fast(struct modus_lock *lock)
     (void)lock;
     return false;
 #else
-    uint32_t word = modus_self_tid();
+    uint32_t word = modus_self_cache.tid;
 
-    return lock->scope == unwatched_scope() &&
+    return lock->scope == unwatched_scope() && modus_self_known() &&
            atomic_compare_exchange_strong_explicit(&lock->word, &word, 0, memory_order_release,
                                                    memory_order_relaxed);
 #endif
@@ -239,9 +270,17 @@ static inline bool release_fast(struct modus_lock *lock)
  * (glibc 2.36, ENOTRECOVERABLE) only the first of the sleepers is woken, and a trylock keeps it. */
 enum { INHERITED = 1, POISONED = 2 };
 
-static uint64_t self_owner(void)
+/* Of a thread that is known (self.h). */
+static inline uint64_t self_owner(void)
 {
-    return (uint64_t)modus_self_tid() << 32 | (modus_self_stamp() & UINT32_MAX);
+    return (uint64_t)modus_self_cache.tid << 32 | (modus_self_cache.stamp & UINT32_MAX);
+}
+
+/* Who owns a lock is known since its acquire; who is not known (a forked child) owns none. */
+static inline bool process_mine(const struct modus_lock *lock)
+{
+    return modus_self_known() &&
+           atomic_load_explicit(&lock->owner, memory_order_relaxed) == self_owner();
 }
 
 static int process_init(struct modus_lock *lock)
@@ -282,7 +321,7 @@ static int refuse(struct modus_lock *lock, int rc)
     return MODUS_NOTRECOVERABLE;
 }
 
-static int process_result(struct modus_lock *lock, int rc)
+static __attribute__((noinline)) int process_result(struct modus_lock *lock, int rc)
 {
     bool lost = atomic_load_explicit(&lock->damage, memory_order_relaxed) == POISONED;
 
@@ -291,6 +330,7 @@ static int process_result(struct modus_lock *lock, int rc)
     case EOWNERDEAD:
         if (lost)
             return refuse(lock, rc);
+        modus_self_tid(); /* from now on known */
         atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
         return rc == 0 ? 0 : inherit(lock);
     case EBUSY:
@@ -344,22 +384,42 @@ static int process_try(struct modus_lock *lock, bool slept)
     return process_result(lock, tried);
 }
 
-static int process_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
+static int process_wait(struct modus_lock *lock, int64_t deadline)
 {
-    int rc = process_try(lock, false), parked = 0;
+    int parked, rc;
 
-    while (rc == -EAGAIN && ns != 0) {
-        if (parked < 0)
-            return parked;
-        parked = await_owner(lock, ns == MODUS_FOREVER ? ns : deadline);
+    do {
+        parked = await_owner(lock, deadline);
         rc = process_try(lock, true);
-    }
-    return rc;
+    } while (rc == -EAGAIN && parked == 0);
+    return rc == -EAGAIN ? parked : rc;
 }
 
-static int process_release(struct modus_lock *lock)
+/* The common case, short. */
+static __attribute__((noinline)) int process_acquire_forever(struct modus_lock *lock)
 {
-    if (!modus_lock_mine(lock))
+    int rc = pthread_mutex_trylock(&lock->robust);
+
+    if (__builtin_expect(rc != 0 || !modus_self_known() || modus_lock_poisoned(lock), 0)) {
+        rc = process_result(lock, rc);
+        return rc == -EAGAIN ? process_wait(lock, MODUS_FOREVER) : rc;
+    }
+    atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    return 0;
+}
+
+static int process_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
+{
+    int rc = process_try(lock, false);
+
+    if (rc != -EAGAIN || ns == 0)
+        return rc;
+    return process_wait(lock, ns == MODUS_FOREVER ? ns : deadline);
+}
+
+static __attribute__((noinline)) int process_release(struct modus_lock *lock)
+{
+    if (!process_mine(lock))
         return -EPERM;
     if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED) {
         atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
@@ -388,7 +448,7 @@ int modus_lock_init(struct modus_lock *lock, enum modus_scope scope)
         return -EINVAL;
     int rc = scope == MODUS_PROCESS ? process_init(lock) : 0;
     if (rc == 0)
-        lock->scope = (uint32_t)scope;
+        lock->scope = (uint16_t)scope;
     return rc;
 }
 
@@ -479,6 +539,9 @@ int modus_lock_acquire(struct modus_lock *lock, int64_t ns)
 {
     if (__builtin_expect(ns >= MODUS_FOREVER && acquire_fast(lock), 1))
         return 0;
+    if (ns == MODUS_FOREVER &&
+        lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed))
+        return process_acquire_forever(lock);
     return acquire_for(lock, ns, __builtin_return_address(0));
 }
 
@@ -510,8 +573,10 @@ int modus_lock_try(struct modus_lock *lock)
     return modus_lock_acquire_from(lock, 0, __builtin_return_address(0));
 }
 
-static __attribute__((noinline)) int release(struct modus_lock *lock)
+int modus_lock_release(struct modus_lock *lock)
 {
+    if (__builtin_expect(release_fast(lock), 1))
+        return 0;
     if (lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed))
         return process_release(lock);
     const struct modus_lock_watcher *watcher = modus_lock_watched();
@@ -522,17 +587,11 @@ static __attribute__((noinline)) int release(struct modus_lock *lock)
     return lock->scope == MODUS_PROCESS ? process_release(lock) : -EINVAL;
 }
 
-int modus_lock_release(struct modus_lock *lock)
-{
-    return __builtin_expect(release_fast(lock), 1) ? 0 : release(lock);
-}
-
 bool modus_lock_mine(const struct modus_lock *lock)
 {
     if (lock->scope == MODUS_THREAD)
         return (atomic_load_explicit(&lock->word, memory_order_relaxed) & TID) == modus_self_tid();
-    return lock->scope == MODUS_PROCESS &&
-           atomic_load_explicit(&lock->owner, memory_order_relaxed) == self_owner();
+    return lock->scope == MODUS_PROCESS && process_mine(lock);
 }
 
 int modus_lock_consistent(struct modus_lock *lock)

@@ -44,7 +44,8 @@
 
 /* All fields are private. */
 struct modus_lock {
-    uint32_t scope;               /* enum modus_scope; 0: not started */
+    uint16_t scope;               /* enum modus_scope; 0: not started */
+    _Atomic uint16_t vain;        /* thread: looks before a sleep, in vain, in a row; a hint */
     _Atomic uint32_t word;        /* thread: owner's tid, and two marks; 0: free */
     _Atomic uint32_t heir;        /* thread: tid of the sleeper that is next; 0: nobody */
     _Atomic uint32_t damage;      /* process: what an owner's death has left */

@@ -13,12 +13,14 @@
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
 #include "concurrency/participant.h"
+#include "concurrency/pause.h"
 #include "concurrency/ring.h"
 #include "concurrency/stock.h"
 
 #include <limits.h>
 
 enum { CAPACITY_MAX = 1 << 24, ITEM_MAX = 65536 };
+enum { SPIN_USUAL = 128, SPIN_FIRST = 16, VAIN_MAX = 64 }; /* measured with make bench-toolbox */
 
 /* --- life ------------------------------------------------------------------------------------ */
 
@@ -60,7 +62,7 @@ int modus_queue_init(struct modus_queue *queue, const struct modus_queue_attr *a
         .mask = ring->mask,
         .item_size = attr->item_size,
         .stride = ring->stride,
-        .spin = attr->spin,
+        .spin = attr->spin ? attr->spin & ~MODUS_QUEUE_NO_SPIN : SPIN_USUAL,
         .joinable = attr->joinable,
         .redeliver = ring->redeliver,
         .arena = attr->scope == MODUS_PROCESS ? attr->arena : NULL,
@@ -170,12 +172,26 @@ static void settle(struct modus_queue *queue, const struct direction *direction,
         modus_gate_nudge(gate, queue->scope);
 }
 
-static long spin(struct modus_queue *queue, const struct direction *direction, struct range range)
+/* Look again, after ever longer pauses, for about as long as a sleep and a wake-up would cost. While
+ * the other side works on another CPU, what we wait for comes sooner than that; and the first pause
+ * is not short, so that there is more than one of it then, and the two don't fight for every slot.
+ * Where that has been in vain for long (the other side has no CPU, or nothing to do) it is only
+ * tried now and then. Not in a coroutine, whose thread has others to run. */
+static long linger(struct modus_queue *queue, const struct direction *direction, struct range range)
 {
+    _Atomic uint32_t *hint = &side_of(queue, direction)->vain;
+    uint32_t vain = atomic_load_explicit(hint, memory_order_relaxed), left = queue->spin;
     long rc = direction->nothing;
 
-    for (uint32_t i = 0; i < queue->spin && rc == direction->nothing; i++)
+    if (modus_park_instead || (vain >= VAIN_MAX && !modus_now_and_then(vain)))
+        left = 0;
+    for (uint32_t n = SPIN_FIRST; left > 0 && rc == direction->nothing; n *= 2) {
+        n = n < left ? n : left;
+        left -= n;
+        modus_pause(n);
         rc = move(queue, direction, range);
+    }
+    atomic_store_explicit(hint, rc == direction->nothing ? vain + 1 : 0, memory_order_relaxed);
     return rc;
 }
 
@@ -212,7 +228,7 @@ static long wait_and_move(struct modus_queue *queue, const struct direction *dir
 {
     uint32_t interrupts = atomic_load(&queue->ring->interrupts);
     struct modus_gate_visit visit = {0};
-    long rc = spin(queue, direction, range);
+    long rc = linger(queue, direction, range);
 
     if (rc != direction->nothing)
         return rc;

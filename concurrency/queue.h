@@ -96,8 +96,11 @@ struct modus_queue_attr {
     unsigned item_size;        /* bytes, up to 65536; up to 56 fit in one cache line */
     bool joinable;
     enum modus_queue_death on_death; /* process scope */
-    unsigned spin;                   /* looks before a sleep; 0, the default: none */
+    unsigned spin;                   /* pauses of the CPU before a sleep, in all; 0: the usual,
+                                      * some microseconds; MODUS_QUEUE_NO_SPIN: none */
 };
+
+#define MODUS_QUEUE_NO_SPIN 0x80000000u
 
 struct modus_ring;
 

@@ -53,6 +53,8 @@ struct modus_ring_side {
     alignas(128) struct modus_armed armed;
     _Atomic uint32_t dropping; /* consumers', thread scope: closed now; a late put drops its item */
     struct modus_gate gate;
+    _Atomic uint32_t vain; /* how often in a row looking again before a sleep has been in vain; only
+                            * a hint */
 };
 
 struct modus_ring {

@@ -16,6 +16,7 @@
 #define CONCURRENCY_SELF_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct modus_self {
@@ -34,12 +35,16 @@ uint32_t modus_self_renew(void);
 /* The stamp of the calling process: never 0 or 1, and never the same as a parent's or a child's. */
 uint64_t modus_self_stamp(void);
 
+/* Is the cache the calling thread's? */
+static inline bool modus_self_known(void)
+{
+    return modus_self_cache.stamp == atomic_load_explicit(modus_self_process, memory_order_relaxed);
+}
+
 /* The kernel's id of the calling thread, unique in the system while the thread lives. */
 static inline uint32_t modus_self_tid(void)
 {
-    uint64_t stamp = atomic_load_explicit(modus_self_process, memory_order_relaxed);
-
-    if (__builtin_expect(modus_self_cache.stamp == stamp, 1))
+    if (__builtin_expect(modus_self_known(), 1))
         return modus_self_cache.tid;
     return modus_self_renew();
 }

@@ -14,7 +14,7 @@ PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 # front (tests/check/check.h), and once more for each mutant, which is such a source with one step
 # broken by a sed script: <source>.<what>.sed, whose first line says which scenarios must fail.
 CHECK_HOOKED := $(addprefix $(BUILD)/tests/check/hooked/,$(addsuffix .o,lock rlock rwlock cond event sem gate \
-                barrier doorbell queue ring_thread ring_process participant arena result))
+                barrier doorbell queue ring ring_thread ring_process stock stock_line participant arena result))
 CHECK_SRC    := $(wildcard tests/check/*.c)
 CHECK_OBJ    := $(CHECK_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/concurrency/,context.o fault.o self.o)
 CHECK        := $(BUILD)/tests/check/check
@@ -175,6 +175,33 @@ bench: packages-bench ## measure every model beside nginx, Apache and bare loops
 bench-run: $(MODUS) $(LIMITS)
 	$(Q)/usr/bin/python3 -B tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json \
 	    --markdown $(BUILD)/bench.md $(if $(QUICK),--quick) $(if $(LOADS),--loads $(LOADS)) $(if $(SERVERS),--servers $(SERVERS))
+
+# A peer is one program of the toolbox benchmark; the libraries of some may not be there.
+PEER_DIR  := tests/bench/toolbox
+PEER_LIBS  = $(strip $(shell pkg-config --libs $(1) 2>/dev/null))
+ifneq ($(filter bench-toolbox-run,$(MAKECMDGOALS)),)
+PEER_LIBS_glib    := $(call PEER_LIBS,glib-2.0)
+PEER_LIBS_apr     := $(call PEER_LIBS,apr-util-1 apr-1)
+PEER_LIBS_ck      := $(call PEER_LIBS,ck)
+PEER_LIBS_uv      := -luv
+PEER_LIBS_modus   := -luv
+PEER_LIBS_pthread := -pthread
+PEERS_BUILT := $(foreach p,modus pthread glib apr ck uv,$(if $(PEER_LIBS_$(p)),$(BUILD)/$(PEER_DIR)/peer_$(p)))
+$(BUILD)/$(PEER_DIR)/peer_glib.o: private ALL_CPPFLAGS += $(shell pkg-config --cflags glib-2.0 2>/dev/null | sed 's/-I/-isystem /g')
+$(BUILD)/$(PEER_DIR)/peer_apr.o: private ALL_CPPFLAGS += $(shell pkg-config --cflags apr-util-1 apr-1 2>/dev/null | sed 's/-I/-isystem /g')
+$(BUILD)/$(PEER_DIR)/peer_modus: $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(PEER_DIR)/peer_modus_*.c))
+$(PEERS_BUILT): $(BUILD)/$(PEER_DIR)/peer_%: $(BUILD)/$(PEER_DIR)/peer_%.o $(BUILD)/$(PEER_DIR)/harness.o $(LIBMODUS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBMODUS) $(PEER_LIBS_$*)
+endif
+
+bench-toolbox: packages-bench-toolbox ## the toolbox beside glibc, GLib, APR, ck, libuv, CPython; QUICK=1, ROWS=, PEERS=
+	$(Q)$(MAKE) --no-print-directory bench-toolbox-run
+
+.PHONY: bench-toolbox bench-toolbox-run
+bench-toolbox-run: $(PEERS_BUILT)
+	$(Q)/usr/bin/python3 -B tests/bench/toolbox_bench.py --build $(BUILD) --json $(BUILD)/bench-toolbox.json \
+	    --markdown $(BUILD)/bench-toolbox.md $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) $(if $(PEERS),--peers $(PEERS))
 
 # The study notes' claims, each as a small program part that runs and checks it.
 DEMO := $(BUILD)/tests/demo/demo
