@@ -540,7 +540,6 @@ void modus_co_forget(void)
 {
     here = NULL;
     modus_park_instead = NULL;
-    modus_self_renew();
     modus_lot_forget();
 }
 

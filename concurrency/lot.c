@@ -21,6 +21,7 @@ struct bucket {
 
 static struct bucket buckets[BUCKETS];
 _Atomic uint32_t modus_lot_count;
+static atomic_bool used; /* ever */
 
 /* A signal handler may unpark while its thread holds a bucket: it must not wait for itself. */
 static _Thread_local volatile sig_atomic_t busy, disturbed;
@@ -62,6 +63,8 @@ bool modus_lot_enter(struct modus_lot_entry *entry, _Atomic uint32_t *word, uint
 {
     struct bucket *b = bucket_of((uintptr_t)word);
 
+    if (!atomic_load_explicit(&used, memory_order_relaxed))
+        atomic_store(&used, true);
     hold(b);
     atomic_fetch_add(&modus_lot_count, 1);
     if (atomic_load(word) != expected) {
@@ -136,6 +139,8 @@ int modus_lot_wake(_Atomic uint32_t *word, int n)
 
 void modus_lot_forget(void)
 {
+    if (!atomic_load(&used))
+        return; /* its pages stay the parent's */
     for (unsigned i = 0; i < BUCKETS; i++) {
         buckets[i].first = buckets[i].last = NULL;
         atomic_flag_clear(&buckets[i].held);

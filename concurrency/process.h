@@ -24,10 +24,11 @@
  * Two ways to start:
  * - FORK: the child is a copy of the caller and runs the function on a pointer of its own memory.
  *   stdout and stderr are flushed before (in a program without threads, all streams are) and again
- *   by the child at its end, which is _exit. The child has one thread, "MainThread". If the parent
- *   has others, their locks may be held for ever in the child, malloc's and stdio's excepted: it
- *   should use what was made for it, and what is of process scope, only. Objects in process scope
- *   go on as they are; participants (participant.h) join again.
+ *   by the child at its end, which is _exit: exit would run what the parent has given to atexit. The
+ *   child has one thread, "MainThread". If the parent has others, their locks may be held for ever
+ *   in the child, malloc's and stdio's excepted: it should use what was made for it, and what is of
+ *   process scope, only. Objects in process scope go on as they are; participants (participant.h)
+ *   join again.
  * - SPAWN: the program is executed again, nothing of the caller's memory is there. The function is
  *   found by its name (MODUS_PROCESS_FUNCTION), the argument is a copy of so many bytes, and the
  *   descriptors are 0, 1, 2 and those that the attributes list. The program's main begins with
@@ -35,25 +36,28 @@
  *   copies the tables of all of it. An arena does not outlive the exec.
  *
  * Either way no signal is blocked in the child and handlers are the standard ones, so that SIGTERM
- * ends it; what was ignored stays ignored. FORK keeps the handlers of SIGSEGV, SIGBUS, SIGFPE,
- * SIGILL, SIGTRAP, SIGSYS and SIGABRT, which report a crash there as well as here, and with
- * keep_signals everything.
+ * ends it; what was ignored stays ignored. With keep_signals FORK keeps mask and handlers, a
+ * sanitizer's too. No handler of the parent runs in the child before that.
  *
  * Nothing waits for children but by pidfd, so those of others (libuv's, the application's) are left
  * alone, and SIGCHLD is not touched. If it is ignored, or another takes the status by a waitpid(-1),
  * the code is MODUS_EXIT_UNKNOWN.
  *
- * No zombies, joined or not. What has ended is reaped by whoever looks first: a join or alive, a
- * start from time to time (so at most 8, or half as many as are running, wait for that), the end of
- * the program; and when the last reference to a running one is put, a thread "modus-reaper" takes
- * it over, which is there only as long as it has something to wait for.
+ * No zombies, joined or not. What has ended is reaped by whoever looks first: a join or alive; a
+ * start, from time to time (so of handles that are held and never asked, at most 8, or half as many
+ * as are running, wait for that); the end of the program; and a thread, "modus-reaper", which takes
+ * over what runs when its last reference is put, or from the beginning with reap_at_once. It is
+ * there only as long as it has something to wait for.
  *
  * Daemons are processes that the end of the program does not wait for: modus_main, or exit, ends
  * them with SIGTERM (and SIGKILL 5 s later) and joins them; then modus_main waits for all others. A
- * daemon may not have children. When the parent dies without that, orphan says what becomes of the
- * child: the kernel signals it, by a pipe whose other end the parent alone has, from whatever thread
- * it was started. A child that closes all its descriptors, or executes another program, is told
- * only if the main thread started it (PR_SET_PDEATHSIG, which that thread's end would set off, too).
+ * daemon may not have children.
+ *
+ * When the parent dies without that, orphan says what becomes of the child: the kernel signals it,
+ * by a pipe whose other end the parent alone has, from whatever thread it was started. A parent that
+ * executes another program has died in this sense. A child that closes all its descriptors, or
+ * executes another program, is told only if the main thread started it (by PR_SET_PDEATHSIG, which
+ * the end of that thread alone would set off, too).
  */
 #ifndef CONCURRENCY_PROCESS_H
 #define CONCURRENCY_PROCESS_H
@@ -93,6 +97,7 @@ struct modus_process_attr {
     enum modus_start start;
     enum modus_orphan orphan;
     bool keep_signals;         /* FORK: mask and handlers as in the thread that starts it */
+    bool reap_at_once;         /* by a thread, though nobody asks after it */
     struct modus_arena *arena; /* whoever reaps it buries it there; open until then */
     size_t size;               /* SPAWN: bytes at the argument */
     const int *fds;            /* SPAWN: descriptors that it gets too; copied */

@@ -6,6 +6,9 @@
  * to it when there is news (F_SETOWN, F_SETSIG, O_ASYNC); the only news there will ever be is that
  * the last writer is gone, and the parent is the only writer. So nobody has to watch it, it works
  * for SIGKILL too, and it does not matter which thread of the parent was the one that forked.
+ *
+ * What a short child costs is mostly the pages that it is the first to touch: so nothing here prints
+ * or copies what it need not.
  */
 #include "concurrency/coroutine.h"
 #include "concurrency/process_priv.h"
@@ -15,7 +18,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -40,7 +43,7 @@ void modus_process_become(struct modus_process *process, int line)
         process->pidfd = process->line = -1;
         atomic_store(&process->state, MODUS_PROCESS_RUNNING);
     } else {
-        snprintf(unmade.name, sizeof unmade.name, "Foreign");
+        strcpy(unmade.name, "Foreign");
     }
     atomic_store(&self, process ? process : &unmade);
 }
@@ -68,10 +71,8 @@ void modus_process_settle(const struct modus_process *process, int line)
 {
     int signal = modus_process_orphan_signal(process);
     struct pollfd parent = {.fd = line};
-    char name[16];
 
-    snprintf(name, sizeof name, "%.15s", process->name);
-    prctl(PR_SET_NAME, name);
+    prctl(PR_SET_NAME, process->name); /* its first 15 bytes */
     if (signal == 0)
         return;
     if (process->by_main)
@@ -84,21 +85,15 @@ void modus_process_settle(const struct modus_process *process, int line)
         kill(getpid(), signal);
 }
 
-static bool reports_crash(int signal)
-{
-    return signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL ||
-           signal == SIGTRAP || signal == SIGSYS || signal == SIGABRT;
-}
-
-/* What exec does to handlers, but for those of crashes. */
+/* What exec does. Handlers of crashes too: one that jumps back would go on as the parent. */
 static void reset_handlers(void)
 {
     const struct sigaction standard = {.sa_handler = SIG_DFL};
     struct sigaction now;
 
-    for (int signal = 1; signal <= SIGRTMAX; signal++)
-        if (!reports_crash(signal) && sigaction(signal, NULL, &now) == 0 &&
-            now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN)
+    for (int signal = 1; signal < NSIG; signal++)
+        if (sigaction(signal, NULL, &now) == 0 && now.sa_handler != SIG_DFL &&
+            now.sa_handler != SIG_IGN)
             sigaction(signal, &standard, NULL);
 }
 

@@ -51,6 +51,14 @@ enum modus_result {
     X(-ESRCH, "ESRCH", "not started")                                                              \
     X(-EALREADY, "EALREADY", "started already")                                                    \
     X(-EBUSY, "EBUSY", "still in use")                                                             \
+    X(-EMFILE, "EMFILE", "this process has no descriptor left")                                    \
+    X(-ENFILE, "ENFILE", "the system has no descriptor left")                                      \
+    X(-EBADF, "EBADF", "the descriptor is not open")                                               \
+    X(-ENOENT, "ENOENT", "no such program or folder")                                              \
+    X(-ENOTDIR, "ENOTDIR", "part of the path is not a folder")                                     \
+    X(-EACCES, "EACCES", "not allowed to execute this")                                            \
+    X(-ENOEXEC, "ENOEXEC", "not a program that this machine can execute")                          \
+    X(-E2BIG, "E2BIG", "arguments and environment are too long")                                   \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
     X(MODUS_CLOSED, "CLOSED", "closed")                                                            \
