@@ -47,7 +47,8 @@
  * itself is refused there: a wait for a future of the pool and a join with -EDEADLK, a submit
  * without room with MODUS_FULL.
  *
- * Idle pools cause no wake-up.
+ * Idle pools cause no wake-up. The end of the program waits for no pool: threads vanish, processes
+ * are terminated.
  */
 #ifndef CONCURRENCY_POOL_H
 #define CONCURRENCY_POOL_H
@@ -118,8 +119,10 @@ struct modus_pool_attr {
 
 /* Make a pool. With an initializer, or of processes, it returns when the first (processes: all)
  * workers are ready. Returns 0; -EINVAL, -ENOMEM, -EAGAIN (no room for threads or processes: see
- * RLIMIT_NPROC), or what the initializer returned, or MODUS_WORKERDIED, when it failed or died
- * three times in a row. Blocks that long.
+ * RLIMIT_NPROC), what the initializer returned, or MODUS_WORKERDIED, when it failed or died three
+ * times in a row; for processes also -EMFILE, -ENFILE or -EPERM (the program is a daemon, process.h).
+ * Later, each worker that is to be replaced is worth three attempts; a pool with none left is
+ * broken. Blocks that long.
  * Safe from: any thread; process kind: see above. */
 int modus_pool_new(struct modus_pool **pool, const struct modus_pool_attr *attr);
 

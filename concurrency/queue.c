@@ -146,6 +146,16 @@ static void nudge(struct modus_queue *queue, struct modus_ring_side *side)
 
 static void drop_all(struct modus_queue *queue);
 
+/* An item was got while others sleep. If the queue is closed it may have been the last, put too late
+ * for the close to wake them when it was in: then this get is what they wait for. */
+static __attribute__((noinline)) void tell_closed(struct modus_queue *queue)
+{
+    if (!(atomic_load(&queue->ring->tail) & RING_CLOSED))
+        return;
+    modus_gate_open(&queue->ring->consumers.gate, queue->scope);
+    modus_armed_ring(&queue->ring->consumers.armed);
+}
+
 /* After items were moved. */
 static inline void moved(struct modus_queue *queue, const struct direction *direction)
 {
@@ -157,6 +167,8 @@ static inline void moved(struct modus_queue *queue, const struct direction *dire
             drop_all(queue);
     } else {
         nudge(queue, &ring->producers);
+        if (__builtin_expect(atomic_load(&ring->consumers.gate.state) & MODUS_GATE_SLEEPERS, 0))
+            tell_closed(queue);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "test_concurrency.h"
 
 #include "concurrency/event.h"
+#include "concurrency/fault.h"
 #include "concurrency/queue.h"
 
 static struct modus_arena *arena;
@@ -426,6 +427,63 @@ static void test_close_wakes(void **state)
             assert_int_equal(get(queue), putting && how == MODUS_CLOSE_DRAIN ? 5 : MODUS_CLOSED);
             end_queue(queue);
         }
+}
+
+/* Who leaves the arena, or is buried, wakes all: so these do neither. */
+struct late {
+    struct modus_queue *queue;
+    atomic_int begun, results[2]; /* of gets, plus 1 */
+};
+
+static int put_and_stop(void *argument)
+{
+    struct late *late = argument;
+
+    CHECK(modus_participant_join(arena) > 0);
+    modus_fault_plan(MODUS_FAULT_PUT_HELPED, MODUS_FAULT_STOP, 1);
+    CHECK_INT(put(late->queue, 5), 0);
+    pause();
+    return 0;
+}
+
+static int get_and_stay(void *argument)
+{
+    struct late *late = argument;
+    long item;
+
+    CHECK(modus_participant_join(arena) > 0);
+    int number = atomic_fetch_add(&late->begun, 1);
+    int rc = modus_queue_get(late->queue, &item, MODUS_FOREVER);
+    atomic_store(&late->results[number], rc + 1);
+    pause();
+    return 0;
+}
+
+/* Two get from a closed queue, in which the last put is still under way: they sleep. One gets the
+ * item, and the other is told that there will be no more. */
+static void test_close_with_a_put_under_way(void **state)
+{
+    struct late *late = modus_arena_alloc(arena, sizeof *late, 0);
+    pid_t pids[3];
+
+    late->queue = new_queue(attr_of(state, 4));
+    pids[0] = start_child(put_and_stop, late);
+    AWAIT(state_of(pids[0]) == 'T');
+    assert_int_equal(modus_queue_close(late->queue, MODUS_CLOSE_DRAIN), 0);
+    for (int i = 1; i < 3; i++) {
+        pids[i] = start_child(get_and_stay, late);
+        AWAIT(atomic_load(&late->begun) == i);
+        AWAIT_ASLEEP(pids[i]);
+    }
+    kill(pids[0], SIGCONT);
+    AWAIT(atomic_load(&late->results[0]) && atomic_load(&late->results[1]));
+    assert_int_equal(atomic_load(&late->results[0]) + atomic_load(&late->results[1]),
+                     2 + MODUS_CLOSED); /* 0 and that, either way */
+    for (int i = 0; i < 3; i++)
+        kill_child(pids[i]);
+    modus_participant_bury(arena, 0);
+    end_queue(late->queue);
+    modus_arena_free(arena, late, sizeof *late);
 }
 
 static void test_interrupt(void **state)
@@ -891,6 +949,7 @@ int main(void)
         IN_BOTH(test_chain_reaches_all),
         IN(thread_scope, test_wakes_last_come_first),
         IN_BOTH(test_idle_is_quiet),
+        IN(process_scope, test_close_with_a_put_under_way),
         IN_BOTH(test_close_is_exact),
         IN_BOTH(test_close_now_is_exact),
         IN_BOTH(test_rally),
