@@ -211,6 +211,10 @@ static void changed(void *context, struct modus_object *object)
     while ((conn = object->first) != NULL) {
         struct modus_turn turn;
 
+        if (conn->dead) { /* seen in this turn, not yet buried: nothing for it */
+            stop_waiting(conn);
+            continue;
+        }
         begin_turn(manager, conn, &turn);
         int rc = modus_objects_do(&manager->objects, &turn);
         if (rc == MODUS_TURN_WAIT)

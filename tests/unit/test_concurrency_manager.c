@@ -501,6 +501,7 @@ static int co_cancelled(void *argument)
     int n = 0;
 
     (void)argument;
+    atomic_store(&board->go, 1);
     CHECK_INT(modus_remote_queue_get(&queue, &n, sizeof n, MODUS_FOREVER), MODUS_CANCELED);
     CHECK(!modus_client_alive(queue.client));
     modus_client_close(queue.client);
@@ -515,7 +516,8 @@ static int co_main(void *argument)
     (void)argument;
     CHECK_INT(modus_co_start(&getter, NULL, co_get, NULL), 0);
     CHECK_INT(modus_co_start(&cancelled, NULL, co_cancelled, NULL), 0);
-    modus_co_sleep(modus_ms(5));
+    while (atomic_load(&board->go) == 0)
+        modus_co_sleep(modus_ms(1));
     modus_co_cancel(cancelled);
     struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
     CHECK_INT(modus_remote_queue_put(&queue, modus_bytes(&n, sizeof n), MODUS_FOREVER), 0);
