@@ -26,7 +26,7 @@ static int joined(struct modus_co *co)
 
 /* --- lag -------------------------------------------------------------------------------------- */
 
-enum { BLOCKED_MS = 100 };
+enum { BLOCKED_MS = 300 };
 
 static int block(void *argument)
 {
