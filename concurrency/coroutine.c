@@ -536,6 +536,14 @@ int modus_co_sleep(int64_t ns)
     return ns < 0 ? -EINVAL : modus_co_sleep_until(modus_deadline(ns));
 }
 
+void modus_co_forget(void)
+{
+    here = NULL;
+    modus_park_instead = NULL;
+    modus_self_renew();
+    modus_lot_forget();
+}
+
 /* --- descriptors ----------------------------------------------------------------------------- */
 
 /* One wait for a descriptor. libuv closes a handle in its own time, so it is no part of the stack. */

@@ -97,6 +97,10 @@ bool modus_co_cancelled(void);
  * can't be waited for. Waits. Safe from: a coroutine. */
 int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready);
 
+/* In a forked child that will not go on with its parent's coroutines: forget that there are any, so
+ * that the calling one is a plain thread, on the coroutine's stack. Safe from: a forked child. */
+void modus_co_forget(void);
+
 /* The longest that one coroutine of this thread has run without waiting, in ns, and its name in
  * name (32 bytes, or NULL). 0 outside of modus_co_run. Safe from: a coroutine. */
 int64_t modus_co_lag(char *name);

@@ -133,3 +133,13 @@ int modus_lot_wake(_Atomic uint32_t *word, int n)
     }
     return wake_from(bucket_of((uintptr_t)word), (uintptr_t)word, n);
 }
+
+void modus_lot_forget(void)
+{
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        buckets[i].first = buckets[i].last = NULL;
+        atomic_flag_clear(&buckets[i].held);
+    }
+    atomic_store(&modus_lot_count, 0);
+    busy = disturbed = 0;
+}

@@ -45,4 +45,7 @@ bool modus_lot_leave(struct modus_lot_entry *entry);
  * Safe from: any thread, signal handlers. */
 int modus_lot_wake(_Atomic uint32_t *word, int n);
 
+/* In a forked child: nobody waits here, and no bucket is held. Safe from: a forked child. */
+void modus_lot_forget(void);
+
 #endif

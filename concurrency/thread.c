@@ -316,11 +316,3 @@ void modus_thread_join_all(void)
         modus_thread_put(thread);
     }
 }
-
-_Noreturn void modus_main(int (*main)(int argc, char **argv), int argc, char **argv)
-{
-    int status = main(argc, argv);
-
-    modus_thread_join_all();
-    exit(status);
-}

@@ -93,8 +93,9 @@ int modus_thread_tid(const struct modus_thread *thread);
  * caller. Blocks. Safe from: any one thread. */
 void modus_thread_join_all(void);
 
-/* Run a program: main, then modus_thread_join_all, then exit(3) with what main returned. Daemon
- * threads vanish there. Does not return.
+/* Run a program: modus_process_child (process.h), main, modus_thread_join_all,
+ * modus_process_join_all, then exit(3) with what main returned. Daemon processes are terminated when
+ * the threads have been joined, daemon threads vanish at the exit. Does not return.
  *
  *     int main(int argc, char **argv) { modus_main(program, argc, argv); } */
 _Noreturn void modus_main(int (*main)(int argc, char **argv), int argc, char **argv);

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the parent's side (process.c), the child's (process_child.c) and the way over an exec
+ * (process_spawn.c) share.
+ *
+ * For implementers: these, and subprocess.c.
+ */
+#ifndef CONCURRENCY_PROCESS_PRIV_H
+#define CONCURRENCY_PROCESS_PRIV_H
+
+#include "concurrency/process.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+
+struct modus_launch;
+
+enum modus_process_state {
+    MODUS_PROCESS_NEW,
+    MODUS_PROCESS_STARTING, /* somebody is about to */
+    MODUS_PROCESS_RUNNING,
+    MODUS_PROCESS_REAPING, /* somebody looks whether it has ended */
+    MODUS_PROCESS_ENDED,
+};
+
+struct modus_process {
+    _Atomic uint32_t state; /* STARTING and REAPING are waited for on it */
+    _Atomic uint32_t references;
+    uint64_t stamp; /* of the process that it belongs to: who made it, or in it its own */
+    pid_t pid;
+    int pidfd; /* -1: none */
+    int line;  /* the parent's end of the life line; -1: none */
+    int code;
+    bool daemon;
+    bool is_static; /* of a process that was not made here */
+    bool by_main;   /* started by the main thread of its parent */
+    bool flush_all; /* there were no other threads */
+    bool is_program;
+    struct modus_process_attr attr; /* but for name and daemon */
+    int fds[MODUS_PROCESS_FDS_MAX];
+    int (*run)(void *argument);
+    void *argument;
+    const struct modus_launch *launch;     /* another program; borrowed for the start */
+    struct modus_process *next, *previous; /* in the list; under its lock */
+    char name[64];
+};
+
+/* A new handle for another program; started by modus_process_start_program. */
+int modus_process_new_program(struct modus_process **process, const char *name);
+int modus_process_start_program(struct modus_process *process, const struct modus_launch *launch);
+
+/* In a forked child, with all signals blocked: become it, run, end. line is its end, or -1. */
+_Noreturn void modus_process_begin(struct modus_process *process, int line, const sigset_t *mask);
+
+/* The handle of the calling process is this from now on; line is its descriptor, or -1. */
+void modus_process_become(struct modus_process *process, int line);
+
+/* In it: take its name, and have the kernel tell of the parent's death. */
+void modus_process_settle(const struct modus_process *process, int line);
+
+/* The end of a process, but for its exit: wait for its threads and children. */
+void modus_process_finish(void);
+
+/* Execute this program again, to run process there; line is the child's end, or -1. */
+int modus_process_spawn(const struct modus_process *process, int line, pid_t *pid);
+
+/* The registered name of a function, or NULL: it has none, or not alone. */
+const char *modus_process_function_name(int (*run)(void *argument));
+
+/* The signal that tells of the parent's death; 0: none. */
+int modus_process_orphan_signal(const struct modus_process *process);
+
+/* Flush what stands in buffers of stdio: of all streams, or of stdout and stderr. */
+void modus_process_flush(bool all);
+
+#endif
