@@ -24,8 +24,8 @@ struct demo_row {
 };
 
 /* Each ends with a row without an id. */
-extern const struct demo_row demo_processes[], demo_threads[], demo_locks[], demo_queues[],
-    demo_interpreter[], demo_coroutines[];
+extern const struct demo_row demo_processes[], demo_pools[], demo_threads[], demo_locks[],
+    demo_queues[], demo_interpreter[], demo_coroutines[];
 
 /* Print a line. Does not block. Safe from: any thread and process of the row. */
 void demo_print(struct demo *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
