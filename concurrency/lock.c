@@ -357,6 +357,14 @@ void modus_lock_fini(struct modus_lock *lock)
     memset(lock, 0, sizeof *lock);
 }
 
+void modus_lock_free_in_child(struct modus_lock *lock)
+{
+    TSAN_BEFORE_UNLOCK(lock);
+    memset(lock, 0, sizeof *lock);
+    lock->scope = MODUS_THREAD;
+    TSAN_AFTER_UNLOCK(lock);
+}
+
 int modus_lock_set_repair(struct modus_lock *lock, int (*repair)(void *context), void *context)
 {
     if (lock->scope != MODUS_PROCESS)

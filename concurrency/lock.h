@@ -94,6 +94,11 @@ int modus_lock_try(struct modus_lock *lock);
  * Safe from: the owning thread only. */
 int modus_lock_release(struct modus_lock *lock);
 
+/* In a forked child, for a lock of thread scope that the thread which forked held: free it, since
+ * nobody there owns it. Holding a lock across forks, and this (pthread_atfork), keep what it guards
+ * whole in the child. Does not block. Safe from: a forked child, before it has threads. */
+void modus_lock_free_in_child(struct modus_lock *lock);
+
 /* Does the calling thread own the lock? Does not block.
  * Safe from: any thread and process, signal handlers, a forked child. */
 bool modus_lock_mine(const struct modus_lock *lock);

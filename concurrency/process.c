@@ -14,7 +14,6 @@
  */
 #include "concurrency/process_priv.h"
 #include "concurrency/coroutine.h"
-#include "concurrency/launch.h"
 #include "concurrency/lock.h"
 #include "concurrency/park.h"
 #include "concurrency/participant.h"
@@ -89,16 +88,17 @@ static void after_fork(void)
 /* The child has none of them. */
 static void begin_child(void)
 {
-    modus_lock_fini(&list_lock);
-    modus_lock_init(&list_lock, MODUS_THREAD);
     for (struct modus_process *process = list; process; process = process->next) {
         close_fd(&process->pidfd);
         close_fd(&process->line);
+        for (int i = 0; i < 3; i++)
+            close_fd(&process->pipes[i]);
     }
     close_fd(&watched);
     list = NULL;
     running = starts = watched_count = 0;
     starting = false;
+    modus_lock_free_in_child(&list_lock);
     modus_process_become(NULL, -1);
 }
 
@@ -123,6 +123,8 @@ static struct modus_process *make(const char *name)
         return NULL;
     made->stamp = modus_self_stamp();
     made->pidfd = made->line = -1;
+    for (int i = 0; i < 3; i++)
+        made->pipes[i] = -1;
     if (name)
         snprintf(made->name, sizeof made->name, "%s", name);
     else
@@ -156,10 +158,17 @@ int modus_process_new(struct modus_process **process, const struct modus_process
     return 0;
 }
 
-int modus_process_new_program(struct modus_process **process, const char *name)
+int modus_process_new_program(struct modus_process **process, const char *name,
+                              int (*launch)(struct modus_process *process, void *argument,
+                                            pid_t *pid))
 {
-    *process = make(name);
-    return *process ? 0 : -ENOMEM;
+    struct modus_process *made = make(name);
+
+    if (!made)
+        return -ENOMEM;
+    made->launch = launch;
+    *process = made;
+    return 0;
 }
 
 /* --- reaping --------------------------------------------------------------------------------- */
@@ -346,7 +355,7 @@ static int fork_child(struct modus_process *process, const int line[2], pid_t *p
 static int make_child(struct modus_process *process, const int line[2], pid_t *pid)
 {
     if (process->launch)
-        return modus_launch(process->launch, pid);
+        return process->launch(process, process->argument, pid);
     process->by_main = gettid() == getpid();
     if (process->attr.start == MODUS_START_SPAWN)
         return modus_process_spawn(process, line[0], pid);
@@ -378,10 +387,21 @@ static int make_watched_child(struct modus_process *process, const int line[2])
     return 0;
 }
 
+/* Before one that is closed becomes one of ours. */
+static bool are_open(const int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (fcntl(fds[i], F_GETFD) < 0)
+            return false;
+    return true;
+}
+
 static int start_locked(struct modus_process *process)
 {
     int line[2] = {-1, -1};
 
+    if (!are_open(process->fds, process->attr.fds_count))
+        return -EBADF;
     if (modus_process_orphan_signal(process) && pipe2(line, O_CLOEXEC) < 0)
         return -errno;
     int rc = make_watched_child(process, line);
@@ -437,10 +457,9 @@ int modus_process_start(struct modus_process *process)
     return start(process);
 }
 
-int modus_process_start_program(struct modus_process *process, const struct modus_launch *launch)
+int modus_process_start_program(struct modus_process *process, void *argument)
 {
-    process->launch = launch;
-    process->is_program = true;
+    process->argument = argument;
     return start(process);
 }
 
@@ -491,6 +510,21 @@ int modus_process_join(struct modus_process *process, int64_t ns, int *code)
 
 /* --- signals --------------------------------------------------------------------------------- */
 
+/* As long as it is not reaped, its pid is the number of its group, and nobody else's. */
+static int signal_group(struct modus_process *process, int signal)
+{
+    uint32_t state = MODUS_PROCESS_RUNNING;
+
+    while (!atomic_compare_exchange_strong(&process->state, &state, MODUS_PROCESS_REAPING)) {
+        if (settled(process) == MODUS_PROCESS_ENDED)
+            return 0;
+        state = MODUS_PROCESS_RUNNING;
+    }
+    int rc = kill(-process->pid, signal) == 0 || errno == ESRCH ? 0 : -errno;
+    set_state(process, MODUS_PROCESS_RUNNING);
+    return rc;
+}
+
 int modus_process_signal(struct modus_process *process, int signal)
 {
     if (!is_mine(process))
@@ -500,6 +534,8 @@ int modus_process_signal(struct modus_process *process, int signal)
     uint32_t state = settled(process);
     if (state == MODUS_PROCESS_NEW)
         return -ESRCH;
+    if (process->leads_group)
+        return signal_group(process, signal);
     if (state == MODUS_PROCESS_ENDED || pidfd_send_signal(process->pidfd, signal, NULL, 0) == 0)
         return 0;
     return errno == ESRCH ? 0 : -errno;
@@ -531,9 +567,20 @@ static void destroy(struct modus_process *process)
         list_remove(process);
         close_fd(&process->pidfd);
         close_fd(&process->line);
+        for (int i = 0; i < 3; i++)
+            close_fd(&process->pipes[i]);
         modus_lock_release(&list_lock);
     }
     free(process);
+}
+
+void modus_process_close_pipe(struct modus_process *process, int i)
+{
+    if (process->pipes[i] < 0)
+        return;
+    modus_lock_acquire(&list_lock, MODUS_FOREVER); /* no fork sees a number that is another's */
+    close_fd(&process->pipes[i]);
+    modus_lock_release(&list_lock);
 }
 
 /* As long as it is not reaped, its own reference keeps it; if the caller's is the only other one,
@@ -607,8 +654,7 @@ static struct modus_process *any_running(bool daemon)
     MODUS_HOLD(held, &list_lock, MODUS_FOREVER);
     (void)held;
     for (struct modus_process *at = list; at; at = at->next)
-        if (!at->is_program && at->daemon == daemon &&
-            atomic_load(&at->state) != MODUS_PROCESS_ENDED)
+        if (!at->launch && at->daemon == daemon && atomic_load(&at->state) != MODUS_PROCESS_ENDED)
             return modus_process_get(at);
     return NULL;
 }

@@ -84,21 +84,15 @@ void modus_process_settle(const struct modus_process *process, int line)
         kill(getpid(), signal);
 }
 
-static bool reports_crash(int signal)
-{
-    return signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL ||
-           signal == SIGTRAP || signal == SIGSYS || signal == SIGABRT;
-}
-
-/* What exec does to handlers, but for those of crashes. */
+/* What exec does. Handlers of crashes too: one that jumps back would go on as the parent. */
 static void reset_handlers(void)
 {
     const struct sigaction standard = {.sa_handler = SIG_DFL};
     struct sigaction now;
 
     for (int signal = 1; signal <= SIGRTMAX; signal++)
-        if (!reports_crash(signal) && sigaction(signal, NULL, &now) == 0 &&
-            now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN)
+        if (sigaction(signal, NULL, &now) == 0 && now.sa_handler != SIG_DFL &&
+            now.sa_handler != SIG_IGN)
             sigaction(signal, &standard, NULL);
 }
 

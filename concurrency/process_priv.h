@@ -13,8 +13,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-struct modus_launch;
-
 enum modus_process_state {
     MODUS_PROCESS_NEW,
     MODUS_PROCESS_STARTING, /* somebody is about to */
@@ -32,22 +30,29 @@ struct modus_process {
     int line;  /* the parent's end of the life line; -1: none */
     int code;
     bool daemon;
-    bool is_static; /* of a process that was not made here */
-    bool by_main;   /* started by the main thread of its parent */
-    bool flush_all; /* there were no other threads */
-    bool is_program;
+    bool is_static;                 /* of a process that was not made here */
+    bool by_main;                   /* started by the main thread of its parent */
+    bool flush_all;                 /* there were no other threads */
     struct modus_process_attr attr; /* but for name and daemon */
     int fds[MODUS_PROCESS_FDS_MAX];
     int (*run)(void *argument);
     void *argument;
-    const struct modus_launch *launch;     /* another program; borrowed for the start */
+    bool leads_group; /* signals go to all of it */
+    int pipes[3];     /* the parent's ends of a program's; -1: none. Closed in its other children */
+    int (*launch)(struct modus_process *process, void *argument, pid_t *pid);
     struct modus_process *next, *previous; /* in the list; under its lock */
     char name[64];
 };
 
-/* A new handle for another program; started by modus_process_start_program. */
-int modus_process_new_program(struct modus_process **process, const char *name);
-int modus_process_start_program(struct modus_process *process, const struct modus_launch *launch);
+/* A handle for another program, not started. launch executes it; it is called by
+ * modus_process_start_program with the argument, while no other thread can fork, and sets pipes. */
+int modus_process_new_program(struct modus_process **process, const char *name,
+                              int (*launch)(struct modus_process *process, void *argument,
+                                            pid_t *pid));
+int modus_process_start_program(struct modus_process *process, void *argument);
+
+/* Close the parent's end of one of its pipes, if it is open. */
+void modus_process_close_pipe(struct modus_process *process, int i);
 
 /* In a forked child, with all signals blocked: become it, run, end. line is its end, or -1. */
 _Noreturn void modus_process_begin(struct modus_process *process, int line, const sigset_t *mask);

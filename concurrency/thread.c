@@ -74,17 +74,28 @@ static void list_remove(struct modus_thread *thread)
     thread->next = thread->previous = NULL;
 }
 
-/* The child has none of them, and the lock may have been held by one. */
-static void begin_child(void)
+static void before_fork(void)
 {
-    modus_lock_fini(&list_lock);
-    modus_lock_init(&list_lock, MODUS_THREAD);
-    list = NULL;
+    modus_lock_acquire(&list_lock, MODUS_FOREVER);
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+static void after_fork(void)
 {
-    pthread_atfork(NULL, NULL, begin_child);
+    modus_lock_release(&list_lock);
+}
+
+/* The child has none of them. */
+static void begin_child(void)
+{
+    list = NULL;
+    modus_lock_free_in_child(&list_lock);
+}
+
+/* Early: forks take the locks in the reverse of this order, and a process that is started holds its
+ * own list's lock already when it comes to this one. */
+__attribute__((constructor(1000))) static void watch_forks(void)
+{
+    pthread_atfork(before_fork, after_fork, begin_child);
 }
 
 /* --- making ---------------------------------------------------------------------------------- */

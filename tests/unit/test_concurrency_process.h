@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* What the tests of processes share: a board that parents and children write on, and counts of what
+ * must not be left. */
+#ifndef TESTS_UNIT_TEST_CONCURRENCY_PROCESS_H
+#define TESTS_UNIT_TEST_CONCURRENCY_PROCESS_H
+
+#include "test_concurrency.h"
+
+#include "concurrency/event.h"
+#include "concurrency/process.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#ifdef __SANITIZE_THREAD__
+/* Children of a program with threads begin some, too. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+#endif
+
+/* What parents and children tell each other; in an arena. */
+struct board {
+    struct modus_event gate;
+    atomic_int pids[4];
+    atomic_int counts[4];
+};
+
+static struct modus_arena *arena;
+static struct board *board;
+
+static inline unsigned entries(const char *folder)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(folder);
+
+    CHECK(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        count += entry->d_name[0] != '.';
+    closedir(dir);
+    return count;
+}
+
+static inline unsigned fds_here(void)
+{
+    return entries("/proc/self/fd") - 1; /* its own */
+}
+
+static inline unsigned threads_here(void)
+{
+    return entries("/proc/self/task");
+}
+
+/* Children of this process, zombies too. */
+static inline unsigned children_here(void)
+{
+    char path[64], buffer[4096];
+    unsigned count = 0;
+    DIR *dir = opendir("/proc/self/task");
+
+    CHECK(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        snprintf(path, sizeof path, "/proc/self/task/%.16s/children", entry->d_name);
+        int fd = open(path, O_RDONLY);
+        ssize_t size;
+
+        while (fd >= 0 && (size = read(fd, buffer, sizeof buffer)) > 0)
+            for (ssize_t i = 0; i < size; i++)
+                count += buffer[i] == ' ';
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(dir);
+    return count;
+}
+
+static inline void *nothing(void *argument)
+{
+    return argument;
+}
+
+static unsigned threads; /* without a reaper */
+
+static inline int open_board(void **state)
+{
+    if (!arena) {
+        CHECK_INT(modus_arena_open(&arena, (size_t)64 << 20, 64), 0);
+        board = modus_arena_alloc(arena, sizeof *board, 0);
+    }
+    if (!threads) {
+        join_thread(start_thread(nothing, NULL)); /* a sanitizer begins its own with the first */
+        threads = threads_here();
+    }
+    AWAIT(children_here() == 0 && threads_here() == threads); /* the last test's reaper has ended */
+    memset(board, 0, sizeof *board);
+    CHECK_INT(modus_event_init(&board->gate, MODUS_PROCESS), 0);
+    return watchdog(state);
+}
+
+static inline struct modus_process *make(const struct modus_process_attr *attr, int (*run)(void *),
+                                         void *argument)
+{
+    struct modus_process *process;
+
+    CHECK_INT(modus_process_new(&process, attr, run, argument), 0);
+    return process;
+}
+
+static inline struct modus_process *started(const struct modus_process_attr *attr,
+                                            int (*run)(void *), void *argument)
+{
+    struct modus_process *process = make(attr, run, argument);
+
+    CHECK_INT(modus_process_start(process), 0);
+    return process;
+}
+
+/* Join, put, and return the code. */
+static inline int code_of(struct modus_process *process)
+{
+    int code = 0;
+
+    CHECK_INT(modus_process_join(process, MODUS_FOREVER, &code), 0);
+    modus_process_put(process);
+    return code;
+}
+
+static inline int give_back(void *argument)
+{
+    return *(int *)argument;
+}
+
+static inline int pass_gate(void *argument)
+{
+    alarm(WATCHDOG_SECONDS);
+    CHECK_INT(modus_event_wait(&board->gate, MODUS_FOREVER), 0);
+    return argument ? *(int *)argument : 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, open_board)
+
+#endif
