@@ -13,6 +13,7 @@
  */
 #include "concurrency/coroutine.h"
 #include "concurrency/context.h"
+#include "concurrency/local_priv.h"
 #include "concurrency/lot.h"
 #include "concurrency/park.h"
 #include "concurrency/self.h"
@@ -40,7 +41,7 @@ struct modus_co {
     struct loop *loop;
     struct modus_co *next; /* in the ready list or the inbox */
     struct modus_lot_entry entry;
-    struct modus_timer timer;
+    struct modus_timers_entry timer;
     int64_t deadline;
     int waited; /* what the wait returns */
     uint32_t id;
@@ -52,6 +53,7 @@ struct modus_co {
     bool deaf;                       /* to that, in this wait */
     struct modus_co *next_cancelled; /* in the loop's list */
     struct modus_stack stack;
+    struct modus_locals *locals;
     int (*run)(void *argument);
     void *argument;
     int result;
@@ -129,7 +131,7 @@ static struct modus_co *co_of_entry(struct modus_lot_entry *entry)
     return (struct modus_co *)(void *)((char *)entry - offsetof(struct modus_co, entry));
 }
 
-static struct modus_co *co_of_timer(struct modus_timer *timer)
+static struct modus_co *co_of_timer(struct modus_timers_entry *timer)
 {
     return (struct modus_co *)(void *)((char *)timer - offsetof(struct modus_co, timer));
 }
@@ -238,7 +240,9 @@ static void run_one(struct loop *loop, struct modus_co *co)
     if (loop->lag_wanted)
         memcpy(loop->ran_name, co->name, NAME_SIZE);
     modus_self_cache.tid = co->id;
+    modus_locals_instead = &co->locals;
     modus_context_switch(&loop->context, &co->context);
+    modus_locals_instead = NULL;
     modus_self_cache.tid = loop->tid;
     loop->running = NULL;
     if (loop->over) {
@@ -275,7 +279,7 @@ static void on_bell(uv_async_t *bell)
 static void end_due(struct loop *loop)
 {
     int64_t now = loop->timers.count ? modus_now_ns() : 0;
-    struct modus_timer *timer;
+    struct modus_timers_entry *timer;
 
     while ((timer = modus_timers_due(&loop->timers, now)) != NULL)
         end_wait(co_of_timer(timer), -ETIMEDOUT);
@@ -343,6 +347,7 @@ static void begin(void *argument)
     struct loop *loop = co->loop;
 
     co->result = co->run(co->argument);
+    modus_locals_end(&co->locals);
     atomic_store(&co->ended, 1);
     while (atomic_load(&co->cancellers)) /* who saw it alive still uses the loop, for a moment */
         sched_yield();

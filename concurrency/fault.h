@@ -39,6 +39,8 @@
     X(SEM_NOTED, "held count changed, value not yet")                                              \
     X(SEM_RELEASED, "value raised, nobody woken yet")                                              \
     X(EVENT_SET, "flag set, nobody woken yet")                                                     \
+    X(RWLOCK_NOTED, "noted as a reader, writer's mark not yet looked at")                          \
+    X(RWLOCK_MARKED, "readers kept out, not yet waited for")                                       \
     X(PUT_AIMED, "tail read, slot not yet")                                                        \
     X(PUT_LOOKED, "slot seen empty, not yet claimed")                                              \
     X(PUT_CLAIMED, "slot claimed, tail not yet moved")                                             \

@@ -25,31 +25,16 @@
  */
 #include "concurrency/lock.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/self.h"
+#include "concurrency/tsan.h"
 
 #include <limits.h>
 #include <string.h>
 #include <time.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TSAN 1
-#endif
-#endif
-
-/* Tell ThreadSanitizer that this is a mutex, for its deadlock detector and readable reports. */
 #ifdef TSAN
-#include <sanitizer/tsan_interface.h>
-#define TSAN_BEFORE_LOCK(lock, flags) __tsan_mutex_pre_lock(lock, flags)
-#define TSAN_AFTER_LOCK(lock, flags)  __tsan_mutex_post_lock(lock, flags, 1)
-#define TSAN_BEFORE_UNLOCK(lock)      __tsan_mutex_pre_unlock(lock, 0)
-#define TSAN_AFTER_UNLOCK(lock)       __tsan_mutex_post_unlock(lock, 0)
-#define TSAN_DESTROY(lock)            __tsan_mutex_destroy(lock, __tsan_mutex_not_static)
-#define TSAN_TRY                      __tsan_mutex_try_lock
-#define TSAN_FAILED                   (__tsan_mutex_try_lock | __tsan_mutex_try_lock_failed)
-#define TSAN_CLOCKLOCKED(mutex)       tsan_clocklocked(mutex)
+#define TSAN_CLOCKLOCKED(mutex) tsan_clocklocked(mutex)
 
 /* Some versions of ThreadSanitizer do not see pthread_mutex_clocklock. */
 extern char __interceptor_pthread_mutex_clocklock __attribute__((weak));
@@ -63,12 +48,7 @@ static void tsan_clocklocked(void *mutex)
     __tsan_mutex_post_lock(mutex, __tsan_mutex_try_lock, 1);
 }
 #else
-#define TSAN_BEFORE_LOCK(lock, flags) ((void)0)
-#define TSAN_AFTER_LOCK(lock, flags)  ((void)0)
-#define TSAN_BEFORE_UNLOCK(lock)      ((void)0)
-#define TSAN_AFTER_UNLOCK(lock)       ((void)0)
-#define TSAN_DESTROY(lock)            ((void)0)
-#define TSAN_CLOCKLOCKED(mutex)       ((void)0)
+#define TSAN_CLOCKLOCKED(mutex) ((void)0)
 #endif
 
 #define SLEEPERS 0x80000000u
@@ -171,8 +151,7 @@ static int thread_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
      * run. */
     rc = acquire_slow(lock, me, ns == MODUS_FOREVER ? ns : deadline);
     if (rc == 0) {
-        TSAN_BEFORE_LOCK(lock, TSAN_TRY);
-        TSAN_AFTER_LOCK(lock, TSAN_TRY);
+        TSAN_LOCKED(lock, 0);
     }
     return rc;
 }
@@ -222,12 +201,19 @@ static int thread_release(struct modus_lock *lock)
 
     if ((atomic_load_explicit(&lock->word, memory_order_relaxed) & TID) != me)
         return -EPERM;
-    TSAN_BEFORE_UNLOCK(lock);
+    TSAN_BEFORE_UNLOCK(lock, 0);
     if (!atomic_compare_exchange_strong_explicit(&lock->word, &word, 0, memory_order_release,
                                                  memory_order_relaxed))
         release_slow(lock);
-    TSAN_AFTER_UNLOCK(lock);
+    TSAN_AFTER_UNLOCK(lock, 0);
     return 0;
+}
+
+void modus_lock_renew(struct modus_lock *lock)
+{
+    TSAN_UNLOCKED(lock, 0);
+    atomic_store(&lock->word, 0);
+    atomic_store(&lock->heir, 0);
 }
 
 /* The common case: free when it is acquired, and unmarked when it is released. Apart from all else,
@@ -258,7 +244,9 @@ static inline bool release_fast(struct modus_lock *lock)
 
 /* --- process scope --------------------------------------------------------------------------- */
 
-/* What an owner's death has left: nothing, work for the next owner, or a lost lock. */
+/* What an owner's death has left: nothing, work for the next owner, or a lost lock. To the mutex a
+ * lost lock is a sound one, which everybody gets and gives up at once: in its own state of that kind
+ * (glibc 2.36, ENOTRECOVERABLE) only the first of the sleepers is woken, and a trylock keeps it. */
 enum { INHERITED = 1, POISONED = 2 };
 
 static uint64_t self_owner(void)
@@ -295,17 +283,29 @@ static int inherit(struct modus_lock *lock)
     return MODUS_NOTRECOVERABLE;
 }
 
+/* It is lost, and we hold it: on to the next who waits. */
+static int refuse(struct modus_lock *lock, int rc)
+{
+    if (rc == EOWNERDEAD)
+        pthread_mutex_consistent(&lock->robust);
+    pthread_mutex_unlock(&lock->robust);
+    return MODUS_NOTRECOVERABLE;
+}
+
 static int process_result(struct modus_lock *lock, int rc)
 {
-    if (rc == 0 || rc == EOWNERDEAD)
-        atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    bool lost = atomic_load_explicit(&lock->damage, memory_order_relaxed) == POISONED;
+
     switch (rc) {
+    case 0:
     case EOWNERDEAD:
-        return inherit(lock);
-    case ENOTRECOVERABLE:
-        atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
-        return MODUS_NOTRECOVERABLE;
+        if (lost)
+            return refuse(lock, rc);
+        atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+        return rc == 0 ? 0 : inherit(lock);
     case EBUSY:
+        if (lost)
+            return MODUS_NOTRECOVERABLE;
         return modus_lock_mine(lock) ? -EDEADLK : -EAGAIN;
     default:
         return -rc;
@@ -329,8 +329,10 @@ static int process_release(struct modus_lock *lock)
 {
     if (!modus_lock_mine(lock))
         return -EPERM;
-    if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED)
+    if (atomic_load_explicit(&lock->damage, memory_order_relaxed) == INHERITED) {
         atomic_store_explicit(&lock->damage, POISONED, memory_order_relaxed);
+        pthread_mutex_consistent(&lock->robust);
+    }
     atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
     return -pthread_mutex_unlock(&lock->robust);
 }

@@ -107,6 +107,9 @@ static void scrub(struct modus_arena *arena, int id)
         case MODUS_REGISTERED_QUEUE:
             modus_queue_scrub(object, id);
             break;
+        case MODUS_REGISTERED_RWLOCK:
+            modus_rwlock_scrub(object, id);
+            break;
         }
     }
 }

@@ -19,6 +19,7 @@ enum modus_registered_kind {
     MODUS_REGISTERED_ARMED = 1,
     MODUS_REGISTERED_SEM = 2,
     MODUS_REGISTERED_QUEUE = 3,
+    MODUS_REGISTERED_RWLOCK = 4,
 };
 
 /* First member of whatever registers. */
@@ -41,5 +42,6 @@ bool modus_participant_mourn(struct modus_arena *arena, int id);
 void modus_armed_scrub(struct modus_registered *registered);
 void modus_sem_scrub(struct modus_registered *registered, int id);
 void modus_queue_scrub(struct modus_registered *registered, int id);
+void modus_rwlock_scrub(struct modus_registered *registered, int id);
 
 #endif

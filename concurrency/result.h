@@ -34,6 +34,7 @@ enum modus_result {
     MODUS_CANCELED = -5005,
     MODUS_WORKERDIED = -5006,
     MODUS_NOTRECOVERABLE = -5007,
+    MODUS_TOO_LATE = -5008,
     MODUS_OWNERDEAD = 1,
 };
 
@@ -58,6 +59,7 @@ enum modus_result {
     X(MODUS_CANCELED, "CANCELED", "interrupted by another thread or process")                      \
     X(MODUS_WORKERDIED, "WORKERDIED", "the worker died before it answered")                        \
     X(MODUS_NOTRECOVERABLE, "NOTRECOVERABLE", "an owner died and nobody repaired what it left")    \
+    X(MODUS_TOO_LATE, "TOO_LATE", "it has happened already, or is happening")                      \
     X(MODUS_OWNERDEAD, "OWNERDEAD", "acquired, but the previous owner died while holding")
 
 /* The sentence for a result, in static memory; never NULL, also for codes that are not in the

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A plain lock and a count that only its owner touches. The plain lock says -EDEADLK to its owner:
- * that is the recursion, so nobody asks who owns it before the acquire.
+ * that is the recursion, so nobody asks who owns it before the acquire. Only then it is asked: a lock
+ * of process scope says so to all coroutines of its owner's thread.
  */
 #include "concurrency/rlock.h"
 
@@ -25,7 +26,7 @@ int modus_rlock_set_repair(struct modus_rlock *lock, int (*repair)(void *context
 /* After an acquire of the plain lock that returned rc. */
 static int count(struct modus_rlock *lock, int rc)
 {
-    if (rc == -EDEADLK) {
+    if (rc == -EDEADLK && modus_lock_mine(&lock->lock)) {
         if (lock->depth == UINT32_MAX)
             return -EOVERFLOW;
         lock->depth++;

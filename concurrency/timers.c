@@ -7,14 +7,14 @@
 
 enum { WAYS = 4, FIRST_ROOM = 16 };
 
-static void put_at(struct modus_timers *t, uint32_t i, struct modus_timer *timer)
+static void put_at(struct modus_timers *t, uint32_t i, struct modus_timers_entry *timer)
 {
     t->heap[i] = timer;
     timer->place = i + 1;
 }
 
 /* Move a timer from place i towards the root until none above it is later. */
-static void rise(struct modus_timers *t, uint32_t i, struct modus_timer *timer)
+static void rise(struct modus_timers *t, uint32_t i, struct modus_timers_entry *timer)
 {
     while (i > 0 && t->heap[(i - 1) / WAYS]->at > timer->at) {
         put_at(t, i, t->heap[(i - 1) / WAYS]);
@@ -34,7 +34,7 @@ static uint32_t earliest_below(const struct modus_timers *t, uint32_t i)
 }
 
 /* Move a timer from place i away from the root until none below it is earlier. */
-static void sink(struct modus_timers *t, uint32_t i, struct modus_timer *timer)
+static void sink(struct modus_timers *t, uint32_t i, struct modus_timers_entry *timer)
 {
     while (i * WAYS + 1 < t->count) {
         uint32_t child = earliest_below(t, i);
@@ -47,7 +47,7 @@ static void sink(struct modus_timers *t, uint32_t i, struct modus_timer *timer)
     put_at(t, i, timer);
 }
 
-static void place(struct modus_timers *t, uint32_t i, struct modus_timer *timer)
+static void place(struct modus_timers *t, uint32_t i, struct modus_timers_entry *timer)
 {
     if (i > 0 && t->heap[(i - 1) / WAYS]->at > timer->at)
         rise(t, i, timer);
@@ -55,7 +55,7 @@ static void place(struct modus_timers *t, uint32_t i, struct modus_timer *timer)
         sink(t, i, timer);
 }
 
-int modus_timers_add(struct modus_timers *timers, struct modus_timer *timer, int64_t at)
+int modus_timers_add(struct modus_timers *timers, struct modus_timers_entry *timer, int64_t at)
 {
     timer->at = at;
     if (timer->place) {
@@ -64,7 +64,7 @@ int modus_timers_add(struct modus_timers *timers, struct modus_timer *timer, int
     }
     if (timers->count == timers->room) {
         uint32_t room = timers->room ? timers->room * 2 : FIRST_ROOM;
-        struct modus_timer **heap = realloc(timers->heap, room * sizeof *heap);
+        struct modus_timers_entry **heap = realloc(timers->heap, room * sizeof *heap);
 
         if (!heap)
             return -ENOMEM;
@@ -75,12 +75,12 @@ int modus_timers_add(struct modus_timers *timers, struct modus_timer *timer, int
     return 0;
 }
 
-void modus_timers_remove(struct modus_timers *timers, struct modus_timer *timer)
+void modus_timers_remove(struct modus_timers *timers, struct modus_timers_entry *timer)
 {
     if (!timer->place)
         return;
     uint32_t i = timer->place - 1;
-    struct modus_timer *last = timers->heap[--timers->count];
+    struct modus_timers_entry *last = timers->heap[--timers->count];
     timer->place = 0;
     if (last != timer)
         place(timers, i, last);
@@ -91,9 +91,9 @@ int64_t modus_timers_next(const struct modus_timers *timers)
     return timers->count ? timers->heap[0]->at : MODUS_FOREVER;
 }
 
-struct modus_timer *modus_timers_due(struct modus_timers *timers, int64_t now)
+struct modus_timers_entry *modus_timers_due(struct modus_timers *timers, int64_t now)
 {
-    struct modus_timer *first = timers->count ? timers->heap[0] : NULL;
+    struct modus_timers_entry *first = timers->count ? timers->heap[0] : NULL;
 
     if (!first || first->at > now)
         return NULL;

@@ -22,29 +22,29 @@
 
 #include "concurrency/result.h"
 
-struct modus_timer {
+struct modus_timers_entry {
     int64_t at;     /* absolute CLOCK_MONOTONIC ns */
     uint32_t place; /* private: in the heap, from 1; 0: in none */
 };
 
 /* Zeroed is empty. All fields are private. */
 struct modus_timers {
-    struct modus_timer **heap;
+    struct modus_timers_entry **heap;
     uint32_t count, room;
 };
 
 /* Put the timer in, or give one that is in another time. Returns 0 or -ENOMEM; one that is in
  * always finds room. */
-int modus_timers_add(struct modus_timers *timers, struct modus_timer *timer, int64_t at);
+int modus_timers_add(struct modus_timers *timers, struct modus_timers_entry *timer, int64_t at);
 
 /* Take the timer out, if it is in. */
-void modus_timers_remove(struct modus_timers *timers, struct modus_timer *timer);
+void modus_timers_remove(struct modus_timers *timers, struct modus_timers_entry *timer);
 
 /* The earliest time; MODUS_FOREVER when there is none. */
 int64_t modus_timers_next(const struct modus_timers *timers);
 
 /* Take out the earliest timer if its time is not after now; NULL: none is due. */
-struct modus_timer *modus_timers_due(struct modus_timers *timers, int64_t now);
+struct modus_timers_entry *modus_timers_due(struct modus_timers *timers, int64_t now);
 
 /* Free the heap; the timers that are in it are forgotten. */
 void modus_timers_fini(struct modus_timers *timers);

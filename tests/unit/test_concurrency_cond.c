@@ -5,6 +5,7 @@
 
 #include "concurrency/barrier.h"
 #include "concurrency/cond.h"
+#include "concurrency/coroutine.h"
 #include "concurrency/fault.h"
 #include "concurrency/rlock.h"
 
@@ -100,6 +101,40 @@ static void test_rlock_inherits_once(void **state)
     assert_int_equal(modus_rlock_release(lock), 0);
     assert_true(modus_rlock_poisoned(lock));
     assert_int_equal(modus_rlock_acquire(lock, MODUS_FOREVER), MODUS_NOTRECOVERABLE);
+    modus_rlock_fini(lock);
+}
+
+static int co_rlock_second(void *argument)
+{
+    CHECK_INT(modus_rlock_acquire(argument, MODUS_FOREVER), -EDEADLK);
+    CHECK_INT(modus_rlock_try(argument), -EDEADLK);
+    CHECK_INT(modus_rlock_depth(argument), 0);
+    CHECK_INT(modus_rlock_release(argument), -EPERM);
+    return 0;
+}
+
+static int co_rlock_first(void *argument)
+{
+    struct modus_co *co;
+
+    CHECK_INT(modus_rlock_acquire(argument, MODUS_FOREVER), 0);
+    CHECK_INT(modus_co_start(&co, NULL, co_rlock_second, argument), 0);
+    CHECK_INT(modus_co_join(co, MODUS_FOREVER, NULL), 0);
+    modus_co_put(co);
+    CHECK_INT(modus_rlock_depth(argument), 1);
+    CHECK_INT(modus_rlock_release(argument), 0);
+    return 0;
+}
+
+/* To the kernel, two coroutines of a thread are one: the second must not take the first one's lock
+ * for its own. */
+static void test_rlock_of_coroutines(void **state)
+{
+    struct modus_rlock *lock = shared(sizeof *lock);
+    (void)state;
+
+    assert_int_equal(modus_rlock_init(lock, MODUS_PROCESS), 0);
+    assert_int_equal(modus_co_run(co_rlock_first, lock), 0);
     modus_rlock_fini(lock);
 }
 
@@ -778,6 +813,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_rlock),
         TEST(test_rlock_inherits_once),
+        TEST(test_rlock_of_coroutines),
         TEST(test_cond_errors),
         TEST(test_cond_wakes_the_longest_waiting),
         TEST(test_cond_wait_for),

@@ -142,7 +142,7 @@ static void test_stack_guard(void **state)
 static void test_timers(void **state)
 {
     enum { COUNT = 500 };
-    static struct modus_timer timer[COUNT];
+    static struct modus_timers_entry timer[COUNT];
     struct modus_timers timers = {0};
     unsigned seed = 7;
     (void)state;
@@ -159,7 +159,7 @@ static void test_timers(void **state)
         assert_int_equal(modus_timers_add(&timers, &timer[i], rand_r(&seed) % 1000), 0);
     int64_t last = -1;
     int count = 0;
-    for (struct modus_timer *due; (due = modus_timers_due(&timers, 999)) != NULL; count++) {
+    for (struct modus_timers_entry *due; (due = modus_timers_due(&timers, 999)) != NULL; count++) {
         assert_true(due->at >= last);
         last = due->at;
         assert_int_equal(due->place, 0);

@@ -422,6 +422,47 @@ static void test_owner_dies(void **state)
     assert_true(modus_lock_poisoned(&shared->lock));
 }
 
+static int find_poisoned(void *argument)
+{
+    struct shared *shared = argument;
+
+    CHECK_INT(modus_lock_acquire(&shared->lock, MODUS_FOREVER), MODUS_NOTRECOVERABLE);
+    return 0;
+}
+
+static void *try_inherited(void *argument)
+{
+    struct shared *shared = argument;
+
+    CHECK_INT(modus_lock_try(&shared->lock), -EAGAIN);
+    return NULL;
+}
+
+/* Whoever slept is told, one after the other, and whoever comes, however often, in whatever way. */
+static void test_poisoned_for_everybody(void **state)
+{
+    struct shared *shared = new_shared();
+    pid_t pids[3];
+    (void)state;
+
+    kill_holder(shared);
+    assert_int_equal(modus_lock_acquire(&shared->lock, MODUS_FOREVER), MODUS_OWNERDEAD);
+    assert_int_equal(modus_lock_try(&shared->lock), -EDEADLK);
+    join_thread(start_thread(try_inherited, shared));
+    for (int i = 0; i < 3; i++) {
+        pids[i] = start_child(find_poisoned, shared);
+        AWAIT_ASLEEP(pids[i]);
+    }
+    assert_int_equal(modus_lock_release(&shared->lock), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(modus_lock_try(&shared->lock), MODUS_NOTRECOVERABLE);
+        assert_int_equal(modus_lock_acquire(&shared->lock, modus_ms(1)), MODUS_NOTRECOVERABLE);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(reap(pids[i]), 0);
+    assert_int_equal(reap(start_child(find_poisoned, shared)), 0);
+}
+
 static int repaired;
 
 static int repair_balance(void *context)
@@ -530,6 +571,7 @@ int main(void)
         cmocka_unit_test_setup(test_hold_releases_on_every_path, watchdog),
         cmocka_unit_test_setup(test_excludes_processes, watchdog),
         cmocka_unit_test_setup(test_owner_dies, watchdog),
+        cmocka_unit_test_setup(test_poisoned_for_everybody, watchdog),
         cmocka_unit_test_setup(test_repair, watchdog),
         cmocka_unit_test_setup(test_sleepers_inherit, watchdog),
         cmocka_unit_test_setup(test_child_does_not_own, watchdog),
