@@ -361,10 +361,10 @@ void modus_lock_fini(struct modus_lock *lock)
 
 void modus_lock_free_in_child(struct modus_lock *lock)
 {
-    TSAN_BEFORE_UNLOCK(lock);
+    TSAN_BEFORE_UNLOCK(lock, 0);
     memset(lock, 0, sizeof *lock);
     lock->scope = MODUS_THREAD;
-    TSAN_AFTER_UNLOCK(lock);
+    TSAN_AFTER_UNLOCK(lock, 0);
 }
 
 int modus_lock_set_repair(struct modus_lock *lock, int (*repair)(void *context), void *context)
