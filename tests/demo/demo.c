@@ -15,13 +15,15 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "concurrency/process.h"
 #include "concurrency/result.h"
 
-enum { PRINTED = 1 << 20, SAW = 1024, SECONDS = 60, TRIES = 3 };
+enum { PRINTED = 1 << 20, SAW = 1024, SECONDS = 60, TRIES = 3, BUSY_PERCENT = 10 };
 
 /* Shared with the row's process and those that it makes. */
 struct demo {
@@ -33,7 +35,8 @@ struct demo {
 };
 
 static const struct demo_row *const groups[] = {
-    demo_processes, demo_threads, demo_locks, demo_queues, demo_interpreter, demo_coroutines,
+    demo_processes, demo_programs,    demo_threads,    demo_locks,
+    demo_queues,    demo_interpreter, demo_coroutines,
 };
 
 /* --- what rows call -------------------------------------------------------------------------- */
@@ -134,6 +137,47 @@ uint64_t demo_add(uint64_t n)
     return sum;
 }
 
+/* --- what else the machine does ---------------------------------------------------------------- */
+
+struct load {
+    double at, busy,
+        own; /* seconds: now; of all CPUs; of ours and our children's that are reaped */
+};
+
+static double seconds_of(const struct timeval *t)
+{
+    return (double)t->tv_sec + (double)t->tv_usec / 1e6;
+}
+
+static struct load look_at_load(void)
+{
+    struct load load = {.at = demo_now()};
+    struct rusage self, children;
+    unsigned long t[8] = {0}; /* user nice system idle iowait irq softirq steal */
+    FILE *f = fopen("/proc/stat", "r");
+    if (f) {
+        if (fscanf(f, "cpu %lu %lu %lu %lu %lu %lu %lu %lu", &t[0], &t[1], &t[2], &t[3], &t[4],
+                   &t[5], &t[6], &t[7]) != 8)
+            memset(t, 0, sizeof t);
+        fclose(f);
+    }
+    load.busy = (double)(t[0] + t[1] + t[2] + t[5] + t[6] + t[7]) / (double)sysconf(_SC_CLK_TCK);
+    getrusage(RUSAGE_SELF, &self);
+    getrusage(RUSAGE_CHILDREN, &children);
+    load.own = seconds_of(&self.ru_utime) + seconds_of(&self.ru_stime) +
+               seconds_of(&children.ru_utime) + seconds_of(&children.ru_stime);
+    return load;
+}
+
+/* The part of all CPUs that others have used, or a hypervisor has kept. */
+static double others_since(const struct load *then)
+{
+    struct load now = look_at_load();
+    double all = (now.at - then->at) * (double)sysconf(_SC_NPROCESSORS_ONLN);
+    double others = (now.busy - then->busy) - (now.own - then->own);
+    return all > 0 && others > 0 ? others / all : 0;
+}
+
 /* --- running them ---------------------------------------------------------------------------- */
 
 static bool is_over(int pidfd)
@@ -173,26 +217,31 @@ static void run_once(struct demo *d, const struct demo_row *row)
         close(pidfd);
 }
 
+/* A time that did not hold is judged only where it could have: on a machine that is ours. */
 static bool run_row(const struct demo_row *row, bool verbose)
 {
     struct demo *d =
         mmap(NULL, sizeof *d, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (d == MAP_FAILED)
         return false;
-    bool passed = false;
+    double others = 0;
     int tries = 0;
-    while (!passed && tries++ < TRIES) {
+    do {
+        struct load begun = look_at_load();
         memset(d, 0, sizeof *d);
         run_once(d, row);
-        passed = d->failed == 0 && d->late == 0;
-        if (d->failed)
-            break;
-    }
+        others = others_since(&begun);
+    } while (!d->failed && d->late && ++tries < TRIES);
+    bool excused = !d->failed && d->late && others > BUSY_PERCENT / 100.0;
+    bool passed = !d->failed && (!d->late || excused);
     if (verbose || !passed)
         for (char *line = strtok(d->printed, "\n"); line; line = strtok(NULL, "\n"))
             printf("  | %s\n", line);
-    printf("%s %s: %s", row->id, passed ? "pass" : "fail", row->claim);
-    printf("%s%s%s\n", d->saw_len ? ": " : "", d->saw, passed && tries > 1 ? " (tried again)" : "");
+    printf("%s %s: %s%s%s", row->id, passed ? "pass" : "fail", row->claim, d->saw_len ? ": " : "",
+           d->saw);
+    if (excused)
+        printf(" (times not judged: others use %.0f %% of the CPUs)", others * 100);
+    puts("");
     munmap(d, sizeof *d);
     return passed;
 }
@@ -220,6 +269,7 @@ static void tell_counts(unsigned passed, unsigned failed)
 
 int main(int argc, char **argv)
 {
+    modus_process_child(argc, argv); /* a row may start this program again */
     bool verbose = argc > 1 && strcmp(argv[1], "-v") == 0;
     char **names = argv + 1 + verbose;
     unsigned passed = 0, failed = 0;

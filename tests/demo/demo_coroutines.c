@@ -14,8 +14,7 @@
 #include "concurrency/arena.h"
 #include "concurrency/context.h"
 #include "concurrency/coroutine.h"
-#include "concurrency/event.h"
-#include "concurrency/lock.h"
+#include "concurrency/local.h"
 #include "concurrency/sem.h"
 #include "concurrency/thread.h"
 
@@ -260,6 +259,79 @@ static void c5(struct demo *d)
     demo_saw(d, "%d trees: dig, plant, bury each in turn, with neither lock nor chance", TREES);
 }
 
+/* --- C6: a value a thread ----------------------------------------------------------------------------------- */
+
+static struct modus_local student;
+static _Atomic int students_gone;
+
+static void forget_student(void *name)
+{
+    (void)name;
+    students_gone++;
+}
+
+struct pupil {
+    struct demo *row;
+    const char *name;
+};
+
+static void say_hello(struct demo *d, const char *where)
+{
+    demo_print(d, "Hello, %s (in %s)", (const char *)modus_local_get(&student), where);
+}
+
+static void *process_thread(void *argument)
+{
+    const struct pupil *p = argument;
+    modus_local_set(&student, (void *)(uintptr_t)p->name);
+    say_hello(p->row, modus_thread_name(modus_thread_self()));
+    return NULL;
+}
+
+static int process_coroutine(void *argument)
+{
+    const struct pupil *p = argument;
+    modus_local_set(&student, (void *)(uintptr_t)p->name);
+    modus_co_yield(); /* the other sets its own */
+    say_hello(p->row, modus_co_name(modus_co_self()));
+    return 0;
+}
+
+static int two_coroutines(void *both)
+{
+    struct pupil *p = both;
+    modus_co_start(NULL, &(struct modus_co_attr){.name = "Coroutine-A"}, process_coroutine, &p[0]);
+    modus_co_start(NULL, &(struct modus_co_attr){.name = "Coroutine-B"}, process_coroutine, &p[1]);
+    return 0;
+}
+
+static void c6(struct demo *d)
+{
+    static const char *const names[] = {"Thread-A", "Thread-B"};
+    struct pupil both[] = {{d, "Alice"}, {d, "Bob"}};
+    struct modus_thread *threads[2];
+    DEMO_CHECK(d, modus_local_init(&student, forget_student) == 0);
+    for (int i = 0; i < 2; i++) {
+        modus_thread_new(&threads[i], &(struct modus_thread_attr){.name = names[i]}, process_thread,
+                         &both[i]);
+        modus_thread_start(threads[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        modus_thread_join(threads[i], MODUS_FOREVER, NULL);
+        modus_thread_put(threads[i]);
+    }
+    DEMO_CHECK(d, students_gone == 2);
+    DEMO_CHECK(d, modus_co_run(two_coroutines, both) == 0);
+    DEMO_CHECK(d, students_gone == 4);
+    DEMO_CHECK(d, demo_count(d, "Hello, Alice (in Thread-A)") == 1 &&
+                      demo_count(d, "Hello, Bob (in Thread-B)") == 1);
+    DEMO_CHECK(d, demo_count(d, "Hello, Alice (in Coroutine-A)") == 1 &&
+                      demo_count(d, "Hello, Bob (in Coroutine-B)") == 1);
+    modus_local_fini(&student);
+    demo_saw(d, "Hello, Alice (in Thread-A); Hello, Bob (in Thread-B); the same in two coroutines "
+                "of one thread; each value is destroyed at its end");
+}
+
 /* --- O1: as many at once as there are CPUs ----------------------------------------------------------------- */
 
 static void *add_some(void *argument)
@@ -306,6 +378,7 @@ const struct demo_row demo_coroutines[] = {
     {"C2", "tens of thousands of coroutines on one CPU", c2},
     {"C3", "no price of a thread's switch", c3},
     {"C5", "dig, plant, bury", c5},
+    {"C6", "ThreadLocal", c6},
     {"O1", "parallel are as many as there are CPUs", o1},
     {0},
 };

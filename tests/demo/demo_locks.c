@@ -2,6 +2,8 @@
 /* Locks: what goes wrong without them, what they cost, and what else makes threads wait: L1 to L12. */
 #include "tests/demo/demo.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +16,9 @@
 #include "concurrency/lock.h"
 #include "concurrency/rlock.h"
 #include "concurrency/sem.h"
+#include "concurrency/scoped.h"
 #include "concurrency/thread.h"
+#include "concurrency/timer.h"
 
 enum { MOST = 100 };
 
@@ -294,6 +298,87 @@ static void l8(struct demo *d)
     demo_saw(d, "three that want to connect wait until the checker sets it; clear arms it again");
 }
 
+/* --- L9: a timer -------------------------------------------------------------------------------------------------- */
+
+struct alarm {
+    struct modus_event rung;
+    atomic_int times;
+    double at;
+};
+
+static void ring(void *argument)
+{
+    struct alarm *a = argument;
+    a->at = demo_now();
+    atomic_fetch_add(&a->times, 1);
+    modus_event_set(&a->rung);
+}
+
+static void l9(struct demo *d)
+{
+    struct alarm once = {.at = 0}, never = {.at = 0};
+    struct modus_timer timer = {0}, other = {0};
+    modus_event_init(&once.rung, MODUS_THREAD);
+    modus_event_init(&never.rung, MODUS_THREAD);
+    double begun = demo_now();
+    DEMO_CHECK(d, modus_timer_once(&timer, modus_ms(100), ring, &once) == 0);
+    DEMO_CHECK(d, modus_timer_once(&other, modus_ms(100), ring, &never) == 0);
+    DEMO_CHECK(d, modus_timer_cancel(&other) == 0);
+    DEMO_CHECK(d, modus_event_wait(&once.rung, modus_seconds(20)) == 0);
+    double late_ms = (once.at - begun - 0.1) * 1e3;
+    DEMO_CHECK(d, modus_event_wait(&never.rung, modus_ms(50)) == -ETIMEDOUT);
+    DEMO_CHECK(d, modus_timer_cancel_sync(&timer) == MODUS_TOO_LATE);
+    DEMO_CHECK(d, atomic_load(&once.times) == 1 && atomic_load(&never.times) == 0);
+    demo_expect(d, late_ms >= 0, "not too early");
+    demo_expect_time(d, late_ms < 10, "on time");
+    demo_saw(d,
+             "once, %.2f ms after its time; one that was cancelled never; cancelling it afterwards "
+             "is too late",
+             late_ms);
+}
+
+/* --- L11: always released ------------------------------------------------------------------------------------------- */
+
+static int leave_early(struct modus_lock *lock, int way)
+{
+    MODUS_HOLD(held, lock, MODUS_FOREVER);
+    if (held.result < 0)
+        return held.result;
+    if (way == 0)
+        return -EIO; /* an error in the middle */
+    for (;;)
+        if (way-- == 1)
+            break;
+    return way;
+}
+
+static void l11(struct demo *d)
+{
+    struct modus_lock plain = MODUS_LOCK_INIT, *lock;
+    struct modus_arena *arena;
+    int status;
+    DEMO_CHECK(d, leave_early(&plain, 0) == -EIO && leave_early(&plain, 1) == 0);
+    DEMO_CHECK(d, modus_lock_try(&plain) == 0); /* free again, whatever the way out */
+    if (!DEMO_CHECK(d, modus_arena_open(&arena, 1 << 20, 1) == 0))
+        return;
+    lock = modus_arena_alloc(arena, sizeof *lock, 0);
+    modus_lock_init(lock, MODUS_PROCESS);
+    pid_t pid = fork();
+    if (pid == 0) {
+        modus_lock_acquire(lock, MODUS_FOREVER);
+        raise(SIGKILL); /* no finally helps here */
+    }
+    waitpid(pid, &status, 0);
+    DEMO_CHECK(d, WIFSIGNALED(status));
+    DEMO_CHECK(d, modus_lock_acquire(lock, modus_seconds(20)) == MODUS_OWNERDEAD);
+    DEMO_CHECK(d, modus_lock_consistent(lock) == 0 && modus_lock_release(lock) == 0);
+    DEMO_CHECK(d, modus_lock_acquire(lock, 0) == 0);
+    modus_lock_release(lock);
+    modus_arena_close(arena);
+    demo_saw(d, "released on every way out of the block; and when the owner is killed, the next is "
+                "told so (OWNERDEAD), which try/finally can't do");
+}
+
 /* --- L12: what a lock costs -------------------------------------------------------------------------------------- */
 
 struct counting {
@@ -346,6 +431,8 @@ const struct demo_row demo_locks[] = {
     {"L6", "a recursive lock", l6},
     {"L7", "a semaphore of 3", l7},
     {"L8", "an event: is the database up?", l8},
+    {"L9", "a timer", l9},
+    {"L11", "try, finally: always release", l11},
     {"L12", "a lock is safer and slower", l12},
     {0},
 };

@@ -1,17 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-/* What passes between threads and processes: queues, pipes, shared data: I1 to I6. */
+/* What passes between threads and processes: queues, pipes, files, shared data: I1 to I6, P7, P19, P20. */
 #include "tests/demo/demo.h"
 
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "concurrency/arena.h"
+#include "concurrency/lock.h"
 #include "concurrency/participant.h"
+#include "concurrency/process.h"
 #include "concurrency/queue.h"
 #include "concurrency/thread.h"
+
+static struct modus_process *start_child(struct demo *d, struct modus_arena *arena,
+                                         int (*run)(void *argument), void *argument)
+{
+    struct modus_process *process = NULL;
+    DEMO_CHECK(d, modus_process_new(&process, &(struct modus_process_attr){.arena = arena}, run,
+                                    argument) == 0);
+    DEMO_CHECK(d, modus_process_start(process) == 0);
+    return process;
+}
+
+static int join_child(struct demo *d, struct modus_process *process)
+{
+    int code = -1000;
+    DEMO_CHECK(d, modus_process_join(process, modus_seconds(50), &code) == 0);
+    modus_process_put(process);
+    return code;
+}
 
 /* --- I1: exactly once ------------------------------------------------------------------------------- */
 
@@ -93,6 +119,280 @@ static void i1(struct demo *d)
     modus_arena_close(arena);
 }
 
+/* --- P7: one writes, one reads ------------------------------------------------------------------------ */
+
+struct writing {
+    struct demo *row;
+    struct modus_arena *arena;
+    struct modus_queue queue;
+    const char *values;
+    atomic_int got;
+};
+
+static int write_values(void *argument)
+{
+    struct writing *w = argument;
+    modus_participant_join(w->arena);
+    for (const char *value = w->values; *value; value++) {
+        demo_print(w->row, "Put %c to queue...", *value);
+        modus_queue_put(&w->queue, value, MODUS_FOREVER);
+        demo_pause(0.02);
+    }
+    modus_participant_leave(w->arena);
+    return 0;
+}
+
+static int read_values(void *argument)
+{
+    struct writing *w = argument;
+    char value;
+    modus_participant_join(w->arena);
+    while (modus_queue_get(&w->queue, &value, MODUS_FOREVER) == 0) {
+        demo_print(w->row, "Get %c from queue.", value);
+        atomic_fetch_add(&w->got, 1);
+        if (value == 'e') /* the mark of the end */
+            break;
+    }
+    modus_participant_leave(w->arena);
+    return 0;
+}
+
+/* Returns how the reader ended. */
+static int write_and_read(struct demo *d, struct writing *w, const char *values, bool terminate)
+{
+    w->values = values;
+    atomic_store(&w->got, 0);
+    struct modus_process *writer = start_child(d, w->arena, write_values, w);
+    struct modus_process *reader = start_child(d, w->arena, read_values, w);
+    DEMO_CHECK(d, join_child(d, writer) == 0);
+    while (terminate && atomic_load(&w->got) < (int)strlen(values))
+        demo_pause(0.001);
+    if (terminate)
+        DEMO_CHECK(d, modus_process_terminate(reader) == 0);
+    return join_child(d, reader);
+}
+
+static bool in_order(const char *printed, const char *values)
+{
+    for (const char *value = values; *value; value++) {
+        char line[32];
+        snprintf(line, sizeof line, "Get %c from queue.\n", *value);
+        printed = strstr(printed, line);
+        if (!printed)
+            return false;
+    }
+    return true;
+}
+
+static void p7(struct demo *d)
+{
+    struct modus_arena *arena;
+    if (!DEMO_CHECK(d, modus_arena_open(&arena, 4 << 20, 16) == 0))
+        return;
+    struct writing *w = modus_arena_alloc(arena, sizeof *w, 64);
+    *w = (struct writing){.row = d, .arena = arena};
+    DEMO_CHECK(d, modus_queue_init(&w->queue, &(struct modus_queue_attr){.scope = MODUS_PROCESS,
+                                                                         .arena = arena,
+                                                                         .capacity = 8,
+                                                                         .item_size = 1}) == 0);
+    int code = write_and_read(d, w, "ABC", true);
+    DEMO_CHECK(d, code == -SIGTERM && in_order(demo_printed(d), "ABC"));
+    DEMO_CHECK(d, write_and_read(d, w, "abcde", false) == 0);
+    DEMO_CHECK(d, in_order(demo_printed(d), "abcde"));
+    demo_saw(d,
+             "A B C in order, the endless reader ended by terminate (%d); then a to e through the "
+             "same queue, which its end did not hurt",
+             code);
+    modus_queue_fini(&w->queue);
+    modus_arena_close(arena);
+}
+
+/* --- P19: one printer ------------------------------------------------------------------------------------ */
+
+enum { RECORDS = 300, LINES = 4 };
+
+struct printer {
+    struct modus_lock lock;
+    bool locked;
+    int fd;
+    atomic_int writers;
+};
+
+static int print_records(void *argument)
+{
+    struct printer *p = argument;
+    char line[32];
+    int who = atomic_fetch_add(&p->writers, 1);
+    for (int record = 0; record < RECORDS; record++) {
+        if (p->locked)
+            modus_lock_acquire(&p->lock, MODUS_FOREVER);
+        for (int i = 0; i < LINES; i++) {
+            int len = snprintf(line, sizeof line, "%d %d %d\n", who, record, i);
+            if (write(p->fd, line, (size_t)len) != len)
+                return 1;
+            if (record % 10 == 0)
+                sched_yield(); /* paper is slow */
+        }
+        if (p->locked)
+            modus_lock_release(&p->lock);
+    }
+    return 0;
+}
+
+/* Records whose lines do not stand together. */
+static int torn_records(int fd)
+{
+    int torn = 0, who, record, i, last_who = 0, last_record = 0, last = LINES - 1;
+    FILE *f = fdopen(dup(fd), "r");
+    rewind(f);
+    while (fscanf(f, "%d %d %d", &who, &record, &i) == 3) {
+        bool follows =
+            i == 0 ? last == LINES - 1 : who == last_who && record == last_record && i == last + 1;
+        torn += !follows;
+        last_who = who, last_record = record, last = i;
+    }
+    fclose(f);
+    return torn;
+}
+
+static int torn_by_three(struct demo *d, struct modus_arena *arena, bool locked)
+{
+    struct printer *p = modus_arena_alloc(arena, sizeof *p, 64);
+    struct modus_process *writers[3];
+    p->locked = locked;
+    p->fd = memfd_create("printer", 0);
+    fcntl(p->fd, F_SETFL, O_APPEND);
+    modus_lock_init(&p->lock, MODUS_PROCESS);
+    for (int i = 0; i < 3; i++)
+        writers[i] = start_child(d, NULL, print_records, p);
+    for (int i = 0; i < 3; i++)
+        DEMO_CHECK(d, join_child(d, writers[i]) == 0);
+    int torn = torn_records(p->fd);
+    close(p->fd);
+    return torn;
+}
+
+static void p19(struct demo *d)
+{
+    struct modus_arena *arena;
+    if (!DEMO_CHECK(d, modus_arena_open(&arena, 1 << 20, 4) == 0))
+        return;
+    int without = torn_by_three(d, arena, false), with = torn_by_three(d, arena, true);
+    DEMO_CHECK(d, without > 0);
+    DEMO_CHECK(d, with == 0);
+    demo_saw(d, "3 processes x %d records: without a lock %d times torn, with one %d", RECORDS,
+             without, with);
+    modus_arena_close(arena);
+}
+
+/* --- P20: a file between processes -------------------------------------------------------------------------- */
+
+struct by_file {
+    bool locked;
+    int fd;
+};
+
+static int add_in_file(void *argument)
+{
+    const struct by_file *f = argument;
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC); /* opened anew: a lock belongs to what was opened */
+    for (int i = 0; i < 500; i++) {
+        int n = 0;
+        if (f->locked)
+            flock(fd, LOCK_EX);
+        (void)!pread(fd, &n, sizeof n, 0);
+        n++;
+        (void)!pwrite(fd, &n, sizeof n, 0);
+        if (f->locked)
+            flock(fd, LOCK_UN);
+    }
+    close(fd);
+    return 0;
+}
+
+static int counted_in_file(struct demo *d, bool locked)
+{
+    struct by_file f = {locked, memfd_create("counter", 0)};
+    struct modus_process *both[2];
+    int n = 0;
+    for (int i = 0; i < 2; i++)
+        both[i] = start_child(d, NULL, add_in_file, &f);
+    for (int i = 0; i < 2; i++)
+        DEMO_CHECK(d, join_child(d, both[i]) == 0);
+    (void)!pread(f.fd, &n, sizeof n, 0);
+    close(f.fd);
+    return n;
+}
+
+static double file_us(int rounds)
+{
+    int fd = memfd_create("mail", 0), n = 0;
+    double begun = demo_now();
+    for (int i = 0; i < rounds; i++) {
+        flock(fd, LOCK_EX);
+        (void)!pwrite(fd, &i, sizeof i, 0);
+        (void)!pread(fd, &n, sizeof n, 0);
+        flock(fd, LOCK_UN);
+    }
+    double took = demo_now() - begun;
+    close(fd);
+    return took * 1e6 / rounds;
+}
+
+static double pipe_us(int rounds)
+{
+    int ends[2], n = 0;
+    if (pipe(ends) != 0)
+        return 0;
+    double begun = demo_now();
+    for (int i = 0; i < rounds; i++) {
+        (void)!write(ends[1], &i, sizeof i);
+        (void)!read(ends[0], &n, sizeof n);
+    }
+    double took = demo_now() - begun;
+    close(ends[0]);
+    close(ends[1]);
+    return took * 1e6 / rounds;
+}
+
+static double shared_us(struct modus_arena *arena, int rounds)
+{
+    struct modus_queue queue;
+    int n = 0;
+    modus_queue_init(
+        &queue, &(struct modus_queue_attr){
+                    .scope = MODUS_PROCESS, .arena = arena, .capacity = 8, .item_size = sizeof n});
+    modus_participant_join(arena);
+    double begun = demo_now();
+    for (int i = 0; i < rounds; i++) {
+        modus_queue_try_put(&queue, &i);
+        modus_queue_try_get(&queue, &n);
+    }
+    double took = demo_now() - begun;
+    modus_participant_leave(arena);
+    modus_queue_fini(&queue);
+    return took * 1e6 / rounds;
+}
+
+static void p20(struct demo *d)
+{
+    enum { ROUNDS = 20000 };
+    struct modus_arena *arena;
+    if (!DEMO_CHECK(d, modus_arena_open(&arena, 4 << 20, 4) == 0))
+        return;
+    int without = counted_in_file(d, false), with = counted_in_file(d, true);
+    DEMO_CHECK(d, with == 1000);
+    double file = file_us(ROUNDS), by_pipe = pipe_us(ROUNDS), shared = shared_us(arena, ROUNDS);
+    demo_expect_time(d, shared < by_pipe && shared < file, "shared memory is the fastest");
+    demo_saw(d,
+             "two count to 1000 in a file: %d without a lock, %d with flock; an item in and out: "
+             "file %.2f us, pipe %.2f us, queue in shared memory %.3f us",
+             without, with, file, by_pipe, shared);
+    modus_arena_close(arena);
+}
+
 /* --- I5: a queue that can be joined ------------------------------------------------------------------ */
 
 struct joinable {
@@ -142,6 +442,9 @@ static void i5(struct demo *d)
 }
 
 const struct demo_row demo_queues[] = {
+    {"P7", "A, B, C through a queue, and a to e", p7},
+    {"P19", "three processes and one printer", p19},
+    {"P20", "a file between processes", p20},
     {"I1", "a queue is safe and in order", i1},
     {"I5", "JoinableQueue(10)", i5},
     {0},
