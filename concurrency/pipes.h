@@ -17,7 +17,7 @@
 #include "concurrency/subprocess.h"
 
 struct modus_collected {
-    struct modus_bytes bytes; /* a 0 follows them */
+    struct modus_output bytes; /* a 0 follows them */
     size_t capacity;
 };
 

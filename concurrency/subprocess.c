@@ -211,8 +211,8 @@ static int check(struct modus_subprocess *subprocess, const void *input, size_t 
 }
 
 int modus_subprocess_communicate_until(struct modus_subprocess *subprocess, const void *input,
-                                       size_t size, struct modus_bytes *output,
-                                       struct modus_bytes *errors, int64_t deadline)
+                                       size_t size, struct modus_output *output,
+                                       struct modus_output *errors, int64_t deadline)
 {
     struct modus_pipes *pipes = &subprocess->pipes;
     int rc = check(subprocess, input, size, deadline);
@@ -229,8 +229,8 @@ int modus_subprocess_communicate_until(struct modus_subprocess *subprocess, cons
 }
 
 int modus_subprocess_communicate(struct modus_subprocess *subprocess, const void *input,
-                                 size_t size, struct modus_bytes *output,
-                                 struct modus_bytes *errors, int64_t ns)
+                                 size_t size, struct modus_output *output,
+                                 struct modus_output *errors, int64_t ns)
 {
     return modus_subprocess_communicate_until(subprocess, input, size, output, errors,
                                               ns < MODUS_FOREVER ? ns : modus_deadline(ns));

@@ -48,7 +48,7 @@ struct modus_stdio_attr {
     int fd;
 };
 
-enum modus_group {
+enum modus_subprocess_group {
     MODUS_GROUP_SAME,
     MODUS_GROUP_NEW,     /* it leads a new process group; signals from here go to all of that */
     MODUS_GROUP_SESSION, /* it leads a new session, and a group in it; the same */
@@ -58,12 +58,12 @@ struct modus_subprocess_attr {
     struct modus_stdio_attr input, output, errors;
     const char *const *environment; /* "NAME=value", NULL at the end; NULL: the caller's */
     const char *folder;             /* to run in; NULL: the caller's */
-    enum modus_group group;
+    enum modus_subprocess_group group;
     size_t limit; /* bytes that are kept of output and of errors; 0: 1 GiB */
 };
 
 /* A 0 follows the bytes. data NULL: none. */
-struct modus_bytes {
+struct modus_output {
     char *data;
     size_t size;
 };
@@ -90,11 +90,11 @@ int modus_subprocess_start(struct modus_subprocess **subprocess, const char *con
  * coroutine MODUS_CANCELED or -EMFILE. Blocks.
  * Safe from: one thread or coroutine at a time. */
 int modus_subprocess_communicate(struct modus_subprocess *subprocess, const void *input,
-                                 size_t size, struct modus_bytes *output,
-                                 struct modus_bytes *errors, int64_t ns);
+                                 size_t size, struct modus_output *output,
+                                 struct modus_output *errors, int64_t ns);
 int modus_subprocess_communicate_until(struct modus_subprocess *subprocess, const void *input,
-                                       size_t size, struct modus_bytes *output,
-                                       struct modus_bytes *errors, int64_t deadline);
+                                       size_t size, struct modus_output *output,
+                                       struct modus_output *errors, int64_t deadline);
 
 /* Write to its input: all size bytes, unless the time is over. Returns how many it took, or if none
  * -ETIMEDOUT, MODUS_CLOSED (nobody reads it), -EINVAL (no pipe, or closed), -ECHILD, MODUS_CANCELED.
@@ -137,7 +137,7 @@ void modus_subprocess_free(struct modus_subprocess *subprocess);
 
 struct modus_ran {
     int code; /* exit code, minus signal, or MODUS_EXIT_UNKNOWN */
-    struct modus_bytes output, errors;
+    struct modus_output output, errors;
 };
 
 /* Start, communicate, free. attr NULL: input, output and errors are pipes. When the time is over, or

@@ -69,6 +69,10 @@ LD_LIBRARY_PATH="$prefix/lib" ldd "$folder/shared" | grep -q "$prefix/lib/libmod
 ! ldd "$folder/static" | grep -q libmodus
 names=$(nm -D --defined-only "$prefix/lib/libmodus-concurrency.so.0" | awk '{print $3}' | grep -v '^modus_' || true)
 [ -z "$names" ] || { echo "outside: exported without a prefix: $names" >&2; exit 1; }
+# All headers together, too: no two may use one name.
+(cd "$prefix/include/modus" && for h in concurrency/*.h; do echo "#include <$h>"; done) > "$folder/all.c"
+# shellcheck disable=SC2086,SC2046
+$cc -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only $(pkg-config --cflags modus-concurrency) "$folder/all.c"
 $make uninstall-toolbox PREFIX="$prefix"
 left=$(find "$prefix" -type f -o -type l)
 [ -z "$left" ] || { echo "outside: left behind: $left" >&2; exit 1; }

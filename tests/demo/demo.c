@@ -35,8 +35,8 @@ struct demo {
 };
 
 static const struct demo_row *const groups[] = {
-    demo_processes, demo_programs,    demo_threads,    demo_locks,
-    demo_queues,    demo_interpreter, demo_coroutines,
+    demo_processes, demo_programs, demo_pools,       demo_threads,
+    demo_locks,     demo_queues,   demo_interpreter, demo_coroutines,
 };
 
 /* --- what rows call -------------------------------------------------------------------------- */

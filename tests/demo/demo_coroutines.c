@@ -14,9 +14,55 @@
 #include "concurrency/arena.h"
 #include "concurrency/context.h"
 #include "concurrency/coroutine.h"
+#include "concurrency/generator.h"
 #include "concurrency/local.h"
+#include "concurrency/offload.h"
 #include "concurrency/sem.h"
 #include "concurrency/thread.h"
+
+/* --- C1: it keeps its locals ----------------------------------------------------------------------- */
+
+struct tree {
+    int value;
+    const struct tree *left, *right;
+};
+
+/* In order, by recursion: each yield leaves all the frames above it standing. */
+static void walk(struct modus_generator *self, const struct tree *t)
+{
+    if (!t)
+        return;
+    walk(self, t->left);
+    modus_generator_yield(self, (void *)(uintptr_t)t);
+    walk(self, t->right);
+}
+
+static int walk_tree(struct modus_generator *self, void *tree)
+{
+    walk(self, tree);
+    return 0;
+}
+
+static void c1(struct demo *d)
+{
+    static const struct tree one = {1, NULL, NULL}, three = {3, NULL, NULL},
+                             two = {2, &one, &three}, six = {6, NULL, NULL}, five = {5, NULL, &six},
+                             four = {4, &two, &five};
+    struct modus_generator *generator;
+    void *at;
+    int n = 0;
+    DEMO_CHECK(d, modus_generator_new(&generator, 0, walk_tree, (void *)(uintptr_t)&four) == 0);
+    while (modus_generator_next(generator, &at) == 0) {
+        demo_print(d, "%d", ((const struct tree *)at)->value);
+        DEMO_CHECK(d, ((const struct tree *)at)->value == ++n);
+    }
+    DEMO_CHECK(d, n == 6 && modus_generator_next(generator, &at) == MODUS_CLOSED);
+    modus_generator_free(generator);
+    demo_saw(d,
+             "a tree walked by recursion gives one value at a time, 1 to %d, its frames standing "
+             "between",
+             n);
+}
 
 /* --- C2: a hundred thousand ------------------------------------------------------------------------ */
 
@@ -201,6 +247,65 @@ static void c3(struct demo *d)
              co, uc, thread, process);
 }
 
+/* --- C4: one core, and a call that blocks -------------------------------------------------------------- */
+
+struct stall {
+    bool offload;
+    int64_t longest; /* ns that the ticker had to wait for its turn */
+    bool over;
+};
+
+static int block(void *argument)
+{
+    (void)argument;
+    demo_pause(0.2); /* a call that knows nothing of coroutines */
+    return 0;
+}
+
+static int blocker(void *argument)
+{
+    struct stall *s = argument;
+    modus_co_sleep(modus_ms(20));
+    if (s->offload)
+        modus_offload(block, NULL, MODUS_FOREVER, NULL);
+    else
+        block(NULL);
+    s->over = true;
+    return 0;
+}
+
+static int ticker(void *argument)
+{
+    struct stall *s = argument;
+    while (!s->over) {
+        int64_t before = modus_now_ns();
+        modus_co_sleep(modus_ms(5));
+        int64_t took = modus_now_ns() - before;
+        s->longest = took > s->longest ? took : s->longest;
+    }
+    return 0;
+}
+
+static int both(void *stall)
+{
+    modus_co_start(NULL, NULL, blocker, stall);
+    modus_co_start(NULL, NULL, ticker, stall);
+    return 0;
+}
+
+static void c4(struct demo *d)
+{
+    struct stall direct = {.offload = false}, offloaded = {.offload = true};
+    DEMO_CHECK(d, modus_co_run(both, &direct) == 0 && modus_co_run(both, &offloaded) == 0);
+    double stalled = (double)direct.longest / 1e9, smooth = (double)offloaded.longest / 1e9;
+    DEMO_CHECK(d, stalled >= 0.15);
+    demo_expect_time(d, smooth < 0.05, "the others go on");
+    demo_saw(d,
+             "a call that blocks for 0.2 s holds up one that ticks every 5 ms for %.0f ms, "
+             "offloaded to a thread for %.0f ms; several loops use several CPUs (O1 in threads)",
+             stalled * 1e3, smooth * 1e3);
+}
+
 /* --- C5: steps in order --------------------------------------------------------------------------------- */
 
 enum { TREES = 200 };
@@ -375,8 +480,10 @@ static void o1(struct demo *d)
 }
 
 const struct demo_row demo_coroutines[] = {
+    {"C1", "it keeps what it has between entries", c1},
     {"C2", "tens of thousands of coroutines on one CPU", c2},
     {"C3", "no price of a thread's switch", c3},
+    {"C4", "what blocks, blocks all", c4},
     {"C5", "dig, plant, bury", c5},
     {"C6", "ThreadLocal", c6},
     {"O1", "parallel are as many as there are CPUs", o1},

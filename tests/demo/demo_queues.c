@@ -15,10 +15,15 @@
 #include <unistd.h>
 
 #include "concurrency/arena.h"
+#include "concurrency/dict.h"
+#include "concurrency/list.h"
 #include "concurrency/lock.h"
+#include "concurrency/manager.h"
 #include "concurrency/participant.h"
+#include "concurrency/pipe.h"
 #include "concurrency/process.h"
 #include "concurrency/queue.h"
+#include "concurrency/remote.h"
 #include "concurrency/thread.h"
 
 static struct modus_process *start_child(struct demo *d, struct modus_arena *arena,
@@ -393,6 +398,284 @@ static void p20(struct demo *d)
     modus_arena_close(arena);
 }
 
+/* --- I2: a pipe with two writers ------------------------------------------------------------------------ */
+
+enum { FRAMES = 200, FRAME = 100 * 1000 }; /* more than PIPE_BUF */
+
+struct two_writers {
+    struct modus_pipe end;
+    int fd;
+    int number;
+};
+
+static int write_frames(void *argument)
+{
+    const struct two_writers *w = argument;
+    static char frame[FRAME];
+    memset(frame, 'a' + w->number, sizeof frame);
+    for (int i = 0; i < FRAMES; i++)
+        for (size_t done = 0; done < sizeof frame;) {
+            ssize_t n = write(w->fd, frame + done, sizeof frame - done);
+            if (n <= 0)
+                return 1;
+            done += (size_t)n;
+        }
+    return 0;
+}
+
+static int send_frames(void *argument)
+{
+    struct two_writers *w = argument;
+    static char frame[FRAME];
+    memset(frame, 'a' + w->number, sizeof frame);
+    for (int i = 0; i < FRAMES; i++)
+        if (modus_pipe_send(&w->end, frame, sizeof frame, MODUS_FOREVER) != 0)
+            return 1;
+    return 0;
+}
+
+static bool is_torn(const char *frame)
+{
+    for (size_t i = 1; i < FRAME; i++)
+        if (frame[i] != frame[0])
+            return true;
+    return false;
+}
+
+static int torn_in_pipe(struct demo *d)
+{
+    static char frame[FRAME];
+    int ends[2], torn = 0;
+    struct modus_process *writers[2];
+    if (!DEMO_CHECK(d, pipe(ends) == 0))
+        return 0;
+    for (int i = 0; i < 2; i++)
+        writers[i] =
+            start_child(d, NULL, write_frames, &(struct two_writers){.fd = ends[1], .number = i});
+    for (int i = 0; i < 2 * FRAMES; i++) {
+        for (size_t got = 0; got < sizeof frame;) {
+            ssize_t n = read(ends[0], frame + got, sizeof frame - got);
+            if (n <= 0)
+                break;
+            got += (size_t)n;
+        }
+        torn += is_torn(frame);
+    }
+    for (int i = 0; i < 2; i++)
+        DEMO_CHECK(d, join_child(d, writers[i]) == 0);
+    close(ends[0]);
+    close(ends[1]);
+    return torn;
+}
+
+static int torn_in_ours(struct demo *d, struct modus_arena *arena)
+{
+    static char frame[FRAME];
+    struct modus_pipe ends[2];
+    struct modus_process *writers[2];
+    int torn = 0;
+    DEMO_CHECK(d, modus_pipe_pair(ends, &(struct modus_pipe_attr){.scope = MODUS_PROCESS,
+                                                                  .arena = arena}) == 0);
+    for (int i = 0; i < 2; i++)
+        writers[i] =
+            start_child(d, NULL, send_frames, &(struct two_writers){.end = ends[1], .number = i});
+    for (int i = 0; i < 2 * FRAMES; i++) {
+        size_t size = sizeof frame;
+        DEMO_CHECK(d, modus_pipe_recv(&ends[0], frame, &size, modus_seconds(30)) == 0 &&
+                          size == sizeof frame);
+        torn += is_torn(frame);
+    }
+    for (int i = 0; i < 2; i++)
+        DEMO_CHECK(d, join_child(d, writers[i]) == 0);
+    DEMO_CHECK(d, modus_pipe_send(&ends[0], "back", 4, 0) == 0); /* the other way, too */
+    size_t size = 4;
+    DEMO_CHECK(d, modus_pipe_recv(&ends[1], frame, &size, 0) == 0 && memcmp(frame, "back", 4) == 0);
+    modus_pipe_close(&ends[1]);
+    DEMO_CHECK(d, modus_pipe_recv(&ends[0], frame, &size, 0) == MODUS_CLOSED);
+    modus_pipe_fini(&ends[0]);
+    return torn;
+}
+
+static void i2(struct demo *d)
+{
+    struct modus_arena *arena;
+    if (!DEMO_CHECK(d, modus_arena_open(&arena, 4 << 20, 4) == 0))
+        return;
+    int plain = torn_in_pipe(d), ours = torn_in_ours(d, arena);
+    if (demo_cpus() >= 2)
+        DEMO_CHECK(d, plain > 0);
+    DEMO_CHECK(d, ours == 0);
+    demo_saw(d,
+             "two writers of %d frames of 100 kB each: %d torn in a plain pipe, %d in ours, which "
+             "has a lock, both ways and an end",
+             FRAMES, plain, ours);
+    modus_arena_close(arena);
+}
+
+/* --- I3: a shared dict ---------------------------------------------------------------------------------------- */
+
+enum { ADDERS = 10, ADDITIONS_EACH = 200 };
+
+struct adder {
+    struct modus_dict *dict;
+    bool update;
+};
+
+static struct modus_bytes key_k(void)
+{
+    return modus_str("k");
+}
+
+static long add_one(void *context, void *value, long size, size_t room)
+{
+    int n = 0;
+    (void)context;
+    (void)room;
+    if (size == sizeof n)
+        memcpy(&n, value, sizeof n);
+    n++;
+    memcpy(value, &n, sizeof n);
+    return sizeof n;
+}
+
+static int add_to_dict(void *argument)
+{
+    const struct adder *a = argument;
+    for (int i = 0; i < ADDITIONS_EACH; i++) {
+        int n = 0;
+        if (a->update) {
+            if (modus_dict_update(a->dict, key_k(), sizeof n, add_one, NULL) < 0)
+                return 1;
+            continue;
+        }
+        modus_dict_get(a->dict, key_k(), &n, sizeof n, NULL);
+        sched_yield(); /* d['k'] += 1 is a get, an addition and a put */
+        n++;
+        if (modus_dict_put(a->dict, key_k(), modus_bytes(&n, sizeof n)) < 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int added(struct demo *d, struct modus_arena *arena, bool update)
+{
+    struct modus_process *adders[ADDERS];
+    struct modus_dict dict;
+    int n = 0;
+    DEMO_CHECK(
+        d, modus_dict_init(&dict, &(struct modus_dict_attr){MODUS_PROCESS, arena, 64 << 10}) == 0);
+    for (int i = 0; i < ADDERS; i++)
+        adders[i] = start_child(d, arena, add_to_dict, &(struct adder){&dict, update});
+    for (int i = 0; i < ADDERS; i++)
+        DEMO_CHECK(d, join_child(d, adders[i]) == 0);
+    DEMO_CHECK(d, modus_dict_get(&dict, key_k(), &n, sizeof n, NULL) == sizeof n);
+    modus_dict_fini(&dict);
+    return n;
+}
+
+/* A process that is nobody's child here would do the same. */
+static int use_manager(void *path)
+{
+    struct modus_client *client;
+    struct modus_remote dict, list;
+    int one = 1, back = 0;
+    if (modus_client_open(&client, &(struct modus_client_attr){.path = path}) != 0)
+        return 1;
+    bool good = modus_remote_open(&dict, client, MODUS_REMOTE_DICT, "d", 0) == 0 &&
+                modus_remote_open(&list, client, MODUS_REMOTE_LIST, "l", 0) == 0 &&
+                modus_remote_dict_put(&dict, key_k(), modus_bytes(&one, sizeof one)) == 0 &&
+                modus_remote_dict_get(&dict, key_k(), &back, sizeof back, NULL) == sizeof back &&
+                back == 1 && modus_remote_list_append(&list, modus_str("a")) == 0 &&
+                modus_remote_len(&list) == 1;
+    modus_client_close(client);
+    return good ? 0 : 2;
+}
+
+static int serve_manager(void *manager)
+{
+    int rc = modus_manager_serve(manager);
+    modus_manager_close(manager);
+    return rc == 0 ? 0 : 1;
+}
+
+static void i3(struct demo *d)
+{
+    struct modus_arena *arena;
+    struct modus_manager *manager;
+    char path[64];
+    if (!DEMO_CHECK(d, modus_arena_open(&arena, 4 << 20, 16) == 0))
+        return;
+    int lost = added(d, arena, false), exact = added(d, arena, true);
+    DEMO_CHECK(d, exact == ADDERS * ADDITIONS_EACH);
+    DEMO_CHECK(d, lost < exact);
+    snprintf(path, sizeof path, "/tmp/modus-demo-%d", getpid());
+    DEMO_CHECK(d, modus_manager_open(&manager, &(struct modus_manager_attr){.path = path}) == 0);
+    struct modus_process *server = start_child(d, NULL, serve_manager, manager);
+    DEMO_CHECK(d, join_child(d, start_child(d, NULL, use_manager, path)) == 0);
+    modus_manager_stop(manager);
+    modus_manager_close(manager);
+    DEMO_CHECK(d, join_child(d, server) == 0);
+    demo_saw(d,
+             "d['k'] += 1 from %d processes, %d in all: %d arrive with get and put, %d with "
+             "update; a manager serves dict and list to a process that shares no memory (it is a "
+             "server, not shared memory as the notes say)",
+             ADDERS, ADDERS * ADDITIONS_EACH, lost, exact);
+    modus_arena_close(arena);
+}
+
+/* --- I4: first produce, then consume; and both at once ---------------------------------------------------------- */
+
+static void *produce_slowly(void *queue)
+{
+    for (int i = 0; i < 10; i++) {
+        demo_pause(0.01);
+        modus_queue_put(queue, &i, MODUS_FOREVER);
+    }
+    modus_queue_close(queue, MODUS_CLOSE_DRAIN);
+    return NULL;
+}
+
+static double consume_slowly(struct demo *d, struct modus_queue *queue)
+{
+    int item;
+    double begun = demo_now();
+    while (modus_queue_get(queue, &item, MODUS_FOREVER) == 0) {
+        demo_print(d, "%d", item);
+        demo_pause(0.01);
+    }
+    return demo_now() - begun;
+}
+
+static void i4(struct demo *d)
+{
+    struct modus_queue_attr attr = {
+        .scope = MODUS_THREAD, .capacity = 16, .item_size = sizeof(int), .order = MODUS_QUEUE_LIFO};
+    struct modus_queue queue;
+    struct modus_thread *producer;
+    DEMO_CHECK(d, modus_queue_init(&queue, &attr) == 0);
+    double begun = demo_now();
+    produce_slowly(&queue);
+    consume_slowly(d, &queue);
+    double serial = demo_now() - begun;
+    modus_queue_fini(&queue);
+    DEMO_CHECK(d, strcmp(demo_printed(d), "9\n8\n7\n6\n5\n4\n3\n2\n1\n0\n") == 0);
+    attr.order = MODUS_QUEUE_FIFO;
+    modus_queue_init(&queue, &attr);
+    begun = demo_now();
+    modus_thread_new(&producer, NULL, produce_slowly, &queue);
+    modus_thread_start(producer);
+    consume_slowly(d, &queue);
+    modus_thread_join(producer, MODUS_FOREVER, NULL);
+    modus_thread_put(producer);
+    double overlapped = demo_now() - begun;
+    modus_queue_fini(&queue);
+    demo_expect_time(d, overlapped < serial * 0.75, "both at once take less");
+    demo_saw(d,
+             "one after the other 9 8 ... 0 (the newest first) in %.2f s; at the same time 0 1 ... "
+             "9 in %.2f s",
+             serial, overlapped);
+}
+
 /* --- I5: a queue that can be joined ------------------------------------------------------------------ */
 
 struct joinable {
@@ -446,6 +729,9 @@ const struct demo_row demo_queues[] = {
     {"P19", "three processes and one printer", p19},
     {"P20", "a file between processes", p20},
     {"I1", "a queue is safe and in order", i1},
+    {"I2", "a pipe, and two that write", i2},
+    {"I3", "a shared dict", i3},
+    {"I4", "serial and concurrent producer", i4},
     {"I5", "JoinableQueue(10)", i5},
     {0},
 };

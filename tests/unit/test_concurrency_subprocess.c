@@ -156,7 +156,7 @@ static void test_surroundings(void **state)
         struct modus_ran ran;
         int pid, parent, pgrp, session;
 
-        attr.group = (enum modus_group)group;
+        attr.group = (enum modus_subprocess_group)group;
         assert_int_equal(modus_subprocess_run((const char *const[]){"cat", "/proc/self/stat", NULL},
                                               &attr, NULL, 0, MODUS_FOREVER, &ran),
                          0);
@@ -241,7 +241,7 @@ static int use_parents(void *argument)
 static void test_fork(void **state)
 {
     struct modus_subprocess *subprocess = begun(SH("cat"), &pipes);
-    struct modus_bytes output;
+    struct modus_output output;
     (void)state;
 
     pid_t other = start_child(use_parents, subprocess);
@@ -293,7 +293,7 @@ static void test_communicate_again(void **state)
 {
     struct modus_subprocess *subprocess = begun(SH("head -c 5; kill -STOP $$; cat"), &pipes);
     char *text = big_text();
-    struct modus_bytes output, errors;
+    struct modus_output output, errors;
     (void)state;
 
     int rc = modus_subprocess_communicate(subprocess, text, BIG, &output, &errors, modus_ms(5));
@@ -447,7 +447,7 @@ static void test_wait(void **state)
     assert_int_equal(modus_subprocess_stream(subprocess, 0), -EINVAL);
     assert_int_equal(modus_subprocess_stream(subprocess, 7), -EINVAL);
     assert_true(modus_subprocess_stream(subprocess, 1) >= 0);
-    struct modus_bytes output;
+    struct modus_output output;
     assert_int_equal(
         modus_subprocess_communicate(subprocess, NULL, 0, &output, NULL, MODUS_FOREVER), 0);
     assert_int_equal(output.size, n);
