@@ -31,7 +31,7 @@ struct modus_future_hook {
 };
 
 static struct modus_lock hooks = MODUS_LOCK_INIT;
-static int64_t look_ns = 5000; /* before a sleep; 0 where there is but one CPU */
+static int64_t look_ns = 10000; /* before a sleep; 0 where there is but one CPU */
 
 static inline void pause_cpu(void)
 {
