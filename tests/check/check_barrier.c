@@ -124,6 +124,22 @@ static void nobody_inside(void)
 CHECK_SCENARIO(aborted, .name = "barrier/abort", .setup = setup_two,
                .actors = {meet_or_be_broken, meet_or_be_broken, abort_it}, .verify = nobody_inside);
 
+static void reset_it(void)
+{
+    check_await_asleep_or_gone(1);
+    modus_barrier_reset(&s->barrier);
+}
+
+static void was_reset(void)
+{
+    MUST_INT(s->broken, 1);
+    is_empty();
+}
+
+/* Who is inside gets BROKEN, and the barrier is whole again. */
+CHECK_SCENARIO(reset, .name = "barrier/reset", .setup = setup_two,
+               .actors = {meet_or_be_broken, reset_it}, .verify = was_reset);
+
 /* A party that dies in the barrier breaks it for the other; before or after it does not. */
 static void bury_and_abort(void)
 {

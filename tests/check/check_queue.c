@@ -174,6 +174,53 @@ CHECK_SCENARIO(closing, .name = "queue/close", .setup = setup_thread,
 CHECK_SCENARIO(process_closing, .name = "queue-process/close", .setup = setup_process,
                .actors = {get_all, get_all, put_and_close}, .verify = came_once);
 
+/* Who waits for room is told of the close; who was in before it stays in. */
+static void fill_and_wait(void)
+{
+    put(1);
+    int item = 2, rc = modus_queue_put(&s->queue, &item, MODUS_FOREVER);
+    MUST(rc == 0 || rc == MODUS_CLOSED);
+    s->put[2] = rc == 0;
+}
+
+static void close_when_asleep(void)
+{
+    check_await_asleep_or_gone(1);
+    MUST_INT(modus_queue_close(&s->queue, MODUS_CLOSE_DRAIN), 0);
+}
+
+CHECK_SCENARIO(full, .name = "queue/close-full", .setup = setup_thread,
+               .actors = {fill_and_wait, close_when_asleep});
+CHECK_SCENARIO(process_full, .name = "queue-process/close-full", .setup = setup_process,
+               .actors = {fill_and_wait, close_when_asleep});
+
+static void get_interrupted(void)
+{
+    int item;
+
+    MUST_INT(modus_queue_get(&s->queue, &item, MODUS_FOREVER), MODUS_CANCELED);
+    s->count++;
+}
+
+static void interrupt_both(void)
+{
+    check_await_asleep_or_gone(1);
+    check_await_asleep_or_gone(2);
+    MUST_INT(modus_queue_interrupt(&s->queue), 0);
+}
+
+static void both_interrupted(void)
+{
+    MUST_INT(s->count, 2);
+}
+
+CHECK_SCENARIO(interrupt, .name = "queue/interrupt", .setup = setup_thread,
+               .actors = {get_interrupted, get_interrupted, interrupt_both},
+               .verify = both_interrupted, .switches = 1);
+CHECK_SCENARIO(process_interrupt, .name = "queue-process/interrupt", .setup = setup_process,
+               .actors = {get_interrupted, get_interrupted, interrupt_both},
+               .verify = both_interrupted, .switches = 1);
+
 static void put_then_close_now(void)
 {
     int item = 1;

@@ -7,6 +7,7 @@
 
 struct scene {
     struct modus_sem sem;
+    struct modus_doorbell bell;
     int holding, most, taken, timeouts;
 };
 
@@ -131,6 +132,31 @@ CHECK_SCENARIO(by_turns, .name = "sem/one-by-one", .setup = setup_none,
                .actors = {take, take, give_twice}, .verify = both_took, .switches = 3);
 CHECK_SCENARIO(relay, .name = "sem/relay", .setup = setup_none,
                .actors = {take_and_give, take_and_give, take, give_twice}, .verify = passed_on);
+
+/* --- doorbell -------------------------------------------------------------------------------- */
+
+static void setup_bell(void)
+{
+    setup_none();
+    MUST_INT(modus_doorbell_init(&s->bell), 0);
+}
+
+static void poll_for_two(void)
+{
+    MUST_INT(modus_sem_arm(&s->sem, &s->bell), 0);
+    for (;;) {
+        while (modus_sem_try(&s->sem) == 0)
+            s->taken++;
+        if (s->taken == 2)
+            break;
+        check_await_readable(modus_doorbell_fd(&s->bell));
+        modus_doorbell_hear(&s->bell);
+    }
+    modus_sem_disarm(&s->sem, &s->bell);
+}
+
+CHECK_SCENARIO(bell, .name = "sem/doorbell", .setup = setup_bell,
+               .actors = {poll_for_two, give_twice}, .verify = both_took, .switches = 3);
 
 /* --- accounted ------------------------------------------------------------------------------- */
 

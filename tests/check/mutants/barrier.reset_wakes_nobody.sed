@@ -1,0 +1,2 @@
+# barrier/reset
+s/^        set_state(barrier, RESETTING);/        barrier->state = RESETTING;/

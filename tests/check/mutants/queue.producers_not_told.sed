@@ -1,0 +1,2 @@
+# queue/close-full queue-process/close-full
+s/^    modus_gate_open(&queue->ring->producers.gate, queue->scope);/    (void)0;/
