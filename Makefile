@@ -150,14 +150,14 @@ DOC      = $(DESTDIR)$(PREFIX)/share/doc/modus
 EXAMPLES = modus.conf $(patsubst conf/%,%,$(shell find conf/www -type f))
 DOCS     = README.md LICENSE conf/production.conf conf/reference.conf conf/modus.service
 
-install: all ## install the server below DESTDIR/PREFIX (/usr/local)
+install: all install-toolbox ## install server and toolbox below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus
 	$(Q)install -d $(DOC) && install -m644 $(DOCS) $(DOC)
 	$(Q)for f in $(EXAMPLES); do to=$(ETC)/$$f; \
 	    test -e $$to || test -L $$to || install -Dm644 conf/$$f $$to || exit 1; done
 	$(Q)$(if $(DESTDIR),:,echo "installed; next: $(PREFIX)/sbin/modus -t -c $(PREFIX)/etc/modus/modus.conf")
 
-uninstall: ## remove what install put there; what you changed stays
+uninstall: uninstall-toolbox ## remove what install put there; what you changed stays
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/modus $(addprefix $(DOC)/,$(notdir $(DOCS)))
 	$(Q)for f in $(EXAMPLES); do if cmp -s conf/$$f $(ETC)/$$f; then rm -f $(ETC)/$$f; fi; done
 	$(Q)for d in $(DOC) $(ETC)/www $(ETC); do test ! -d $$d || rmdir --ignore-fail-on-non-empty $$d || exit 1; done

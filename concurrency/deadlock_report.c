@@ -9,6 +9,7 @@
 #include "concurrency/deadlock_priv.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -78,20 +79,34 @@ void modus_text_node(struct modus_text *text, struct modus_node node)
         put_name(text, name);
 }
 
-/* The program's own code lies between these, by the linker. */
-extern const char __executable_start[] __attribute__((weak));
-extern const char etext[] __attribute__((weak));
+/* The program's own code, found early: a signal handler can't ask for it. */
+static uintptr_t program, program_code, program_end;
+
+static int note_program(struct dl_phdr_info *info, size_t size, void *unused)
+{
+    (void)size, (void)unused;
+    program = info->dlpi_addr;
+    for (unsigned i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_flags & PF_X) {
+            program_code = program + info->dlpi_phdr[i].p_vaddr;
+            program_end = program_code + info->dlpi_phdr[i].p_memsz;
+        }
+    return 1; /* the others are libraries */
+}
+
+__attribute__((constructor)) static void find_program(void)
+{
+    dl_iterate_phdr(note_program, NULL);
+}
 
 static void put_site_safely(struct modus_text *text, uintptr_t site)
 {
-    uintptr_t low = (uintptr_t)__executable_start, high = (uintptr_t)etext;
-
-    if (low == 0 || site < low || site >= high) {
+    if (site < program_code || site >= program_end) {
         put_hex(text, site);
         return;
     }
     modus_text_put(text, "program+");
-    put_hex(text, site - low);
+    put_hex(text, site - program);
 }
 
 void modus_text_site(struct modus_text *text, uintptr_t site)

@@ -38,9 +38,10 @@ install-toolbox: toolbox ## install the toolbox alone below DESTDIR/PREFIX
 	$(Q)install -m644 $(TOOLBOX_A) $(TOOLBOX_SO) $(LIBDIR)
 	$(Q)ln -sf $(notdir $(TOOLBOX_SO)) $(LIBDIR)/libmodus-concurrency.so
 	$(Q)install -m644 $(TOOLBOX_PC) $(LIBDIR)/pkgconfig
+	$(Q)install -Dm644 concurrency/README.md $(DOC)/toolbox.md
 
 uninstall-toolbox: ## remove what install-toolbox put there
 	$(Q)rm -f $(addprefix $(INCLUDEDIR)/,$(notdir $(TOOLBOX_HEADERS))) $(LIBDIR)/libmodus-concurrency.so \
-	    $(addprefix $(LIBDIR)/,$(notdir $(TOOLBOX_A) $(TOOLBOX_SO))) $(LIBDIR)/pkgconfig/$(notdir $(TOOLBOX_PC))
-	$(Q)for d in $(INCLUDEDIR) $(dir $(INCLUDEDIR)); do \
+	    $(addprefix $(LIBDIR)/,$(notdir $(TOOLBOX_A) $(TOOLBOX_SO))) $(LIBDIR)/pkgconfig/$(notdir $(TOOLBOX_PC)) $(DOC)/toolbox.md
+	$(Q)for d in $(INCLUDEDIR) $(dir $(INCLUDEDIR)) $(DOC); do \
 	    test ! -d $$d || rmdir --ignore-fail-on-non-empty $$d || exit 1; done
