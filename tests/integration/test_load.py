@@ -39,17 +39,19 @@ def requests_done(report: str) -> int:
 # --- fairness ------------------------------------------------------------------------------------
 
 
-def answers_of_each(endpoint: Endpoint, connections: int, path: str, total: int) -> list[int]:
-    """Keep-alive connections that ask as fast as they are answered, until there are total answers."""
+def answers_of_each(endpoint: Endpoint, connections: int, path: str, each: int, seconds: float) -> list[int]:
+    """Keep-alive connections that ask as fast as they are answered, until each has had that many
+    answers, or the time is over."""
     wires = [endpoint.connect() for _ in range(connections)]
     for wire in wires:
         assert wire.ask(path).status == 200
     counts = dict.fromkeys(wires, 0)
+    watch = Stopwatch()
     with selectors.DefaultSelector() as selector:
         for wire in wires:
             selector.register(wire.sock, selectors.EVENT_READ, wire)
             wire.send(request(path))
-        while sum(counts.values()) < total:
+        while min(counts.values()) < each and watch.seconds < seconds:
             for key, _ in selector.select(PATIENCE):
                 assert key.data.answer().status == 200
                 counts[key.data] += 1
@@ -61,9 +63,11 @@ def answers_of_each(endpoint: Endpoint, connections: int, path: str, total: int)
 
 @pytest.mark.parametrize("path", ["/hello", "/sleep?ms=2"])
 def test_more_connections_than_workers_all_progress(serve, model: Model, path: str) -> None:
+    """However busy the others are. (In shares of the answers it would be the kernel's scheduler, and who
+    else is on the machine, that is tested.)"""
     server = serve(model, listener(model, **model.sized(4) if model.shares_descriptors else {}))
-    counts = answers_of_each(server["main"], 64, path, 64 * 20)
-    assert min(counts) >= 5, sorted(counts)
+    counts = answers_of_each(server["main"], 64, path, 20, 2 * SLOW)
+    assert min(counts) >= 20, sorted(counts)
 
 
 def test_connections_are_spread_over_workers(serve, model: Model) -> None:
