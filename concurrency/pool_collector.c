@@ -184,7 +184,8 @@ static void break_pool(struct modus_process_pool *p, int code)
 {
     uint32_t none = 0;
 
-    atomic_compare_exchange_strong(&p->pool.broken, &none, (uint32_t)-code); /* the first says why */
+    atomic_compare_exchange_strong(&p->pool.broken, &none,
+                                   (uint32_t)-code);    /* the first says why */
     if (modus_pool_move(&p->pool, MODUS_POOL_BROKEN)) { /* else it is not asked for */
         modus_sem_release(&p->free_count, MODUS_FLOOD);
         modus_nursery_command(p, MODUS_NURSERY_TERMINATES);

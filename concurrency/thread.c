@@ -272,7 +272,7 @@ int modus_thread_set_daemon(struct modus_thread *thread, bool daemon)
 struct modus_thread *modus_thread_self(void)
 {
     if (self && self->stamp == modus_self_stamp())
-        return self; /* else it was the parent's, before the fork */
+        return self;      /* else it was the parent's, before the fork */
     pid_t tid = gettid(); /* modus_self_tid may be a coroutine's */
     bool is_main = tid == getpid();
     foreign.foreign = true;

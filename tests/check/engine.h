@@ -34,7 +34,7 @@ struct check_actor {
     /* PARKED: */
     enum modus_scope scope;
     const void *word, *epoch;
-    bool timed; /* PARKED and WAITING: may find its time over */
+    bool timed;   /* PARKED and WAITING: may find its time over */
     bool patient; /* ... but only once nobody else can go on */
     bool woken, timed_out;
     unsigned order; /* of falling asleep */
