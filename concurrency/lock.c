@@ -24,7 +24,8 @@
  * The wait is not glibc's but our own, on the mutex's word: for the sake of coroutines, and because
  * glibc's has a hole. If a woken waiter is killed after somebody has overtaken it, neither the kernel
  * nor that one knows of the others that sleep. Here they watch the death epoch too: whoever buries
- * the dead wakes them.
+ * the dead wakes them. They need that also when one is killed between its trylock and its mark, which
+ * can't be one step.
  *
  * Before the first sleep a few looks, some 3 us in all, with pauses between that let the owner work:
  * to ask for the cache line all the time takes it from the owner, and gains nothing. If it has been

@@ -22,7 +22,10 @@
  * returns MODUS_OWNERDEAD: the caller owns the lock, and what it guards may be half changed. Either
  * the caller mends that and calls modus_lock_consistent before the release, or a repair function,
  * set once, has done both already. A release without either poisons the lock: every acquire from
- * then on returns MODUS_NOTRECOVERABLE.
+ * then on returns MODUS_NOTRECOVERABLE. The kernel knows of the others that sleep by a mark, and
+ * whoever has slept takes the lock a few instructions before it sets that again: if it is killed just
+ * there, they sleep until the death is buried (participant.h). So bury who was killed, before you
+ * wait for a lock that it used.
  *
  * A forked child does not own what its parent held: its release is -EPERM. A thread-scope lock that
  * was held at the fork stays held in the child for ever, so fork with such locks free.
