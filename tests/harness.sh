@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 130' INT TERM
-unset MODUS_TEST_COUNTS
+unset MODUS_TEST_COUNTS MODUS_TEST_TROUBLE
 checks=0 wrong=0
 
 program() { # NAME COMMANDS
@@ -75,6 +75,7 @@ fails) exit 2 ;;
 counts) count 10 0 ;;
 finds) count 10 3; exit 2 ;;
 crashes) count 10 0; exit 2 ;;
+dies) cd "$(dirname "$0")" && sh "$UNIT" died ./died ;;
 nothing) count 0 0; exit 2 ;;
 esac'
 suite() { sh "$here/suite.sh" "$folder/make" "$@"; }
@@ -83,6 +84,13 @@ expect 1 'tests: 21 passed, 4 failed: fails finds' suite fails finds counts fine
 expect 1 'tests: 10 passed, 1 failed: crashes' suite crashes
 expect 0 'tests: 11 passed, 0 failed' suite fine nothing counts
 expect 1 'tests: 1 passed, 1 failed' suite fine nothing nothing
+# What a failed program said is said again at the end, without the tests that were well.
+export UNIT="$here/unit.sh"
+expect 1 'tests: 11 passed, 2 failed: dies' suite dies counts
+cp "$folder/out" "$folder/said"
+expect 0 '2' grep -c -F '[  FAILED  ] b' "$folder/said"
+expect 0 '2' grep -c -F '[ RUN      ] c' "$folder/said"
+expect 0 '1' grep -c -F '[       OK ] a' "$folder/said"
 
 [ "$wrong" = 0 ] && echo "harness: $checks checks of unit.sh and suite.sh"
 exit "$((wrong != 0))"

@@ -2,7 +2,8 @@
 # unit.sh WORD PROGRAM...: run the unit programs whose name holds WORD, quietly unless one fails, and
 # count their tests. All of them run, whatever becomes of one. A program that dies, that hangs or that
 # tells of no test is one failure beside the tests it told of. The sum also goes to the file
-# MODUS_TEST_COUNTS, for suite.sh. UNIT_SECONDS (600) is how long a program may take.
+# MODUS_TEST_COUNTS and what a failed program said to MODUS_TEST_TROUBLE, for suite.sh. UNIT_SECONDS
+# (600) is how long a program may take.
 set -u
 word=$1
 shift
@@ -52,8 +53,8 @@ EOF
     fi
     printf '  unit  %-44s %s tests%s\n' "${program##*/}" "$good" "${trouble:+, $trouble}"
     if [ -n "$trouble" ]; then
-        echo "unit: $program: $trouble:"
-        cat "$out"
+        { echo "unit: $program: $trouble:"
+          cat "$out"; } | tee -a "${MODUS_TEST_TROUBLE:-/dev/null}"
     fi
     passed=$((passed + good)) failed=$((failed + bad))
 done
