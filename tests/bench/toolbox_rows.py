@@ -182,17 +182,16 @@ def other_rows() -> Iterator[Row]:
     yield Row("thread", "thread, started and joined", "start", jobs(
         "thread", modus="thread", pthread="thread", glib="thread", apr="thread", uv="thread",
         python="thread"), operation="start")
-    # modus takes part in the next five when peer_modus has jobs for its processes and pools.
     yield Row("process", "process, started and waited for", "start", jobs(
-        "thread", pthread__fork="process", python="process"), operation="start")
+        "thread", modus="process", pthread__fork="process", python="process"), operation="start")
     yield Row("tasks", "thread pool of 2, 1000 empty tasks ahead", "tasks", jobs(
-        "thread", glib="pool", apr="pool", uv="pool", python="pool"), operation="task")
+        "thread", modus="pool", glib="pool", apr="pool", uv="pool", python="pool"), operation="task")
     yield Row("task", "thread pool of 2, one empty task after the other", "task", jobs(
-        "thread", glib="pool", apr="pool", uv="pool", python="pool"), operation="task")
+        "thread", modus="pool", glib="pool", apr="pool", uv="pool", python="pool"), operation="task")
     yield Row("tasks-process", "process pool of 2, 1000 empty tasks ahead", "tasks",
-              jobs("thread", python="processes"), operation="task")
+              jobs("thread", modus="processes", python="processes"), operation="task")
     yield Row("task-process", "process pool of 2, one empty task after the other", "task",
-              jobs("thread", python="processes"), operation="task")
+              jobs("thread", modus="processes", python="processes"), operation="task")
     one = {"cpus": 1}
     yield Row("switch", "from a context to another and back", "switch", jobs(
         "thread", modus="context", ucontext="context", python__generator="context"),
@@ -248,6 +247,11 @@ TARGETS = [
     *(target for row in ("queue-2-2-1024", "queue-process-2-2-1024")
       for target in (*at_least(1.5, "apr", row), *at_least(1.5, "glib", row))),
     *at_least(200, "python", "queue-process-1-1-1024"),
+    *at_most("ns", 700, None, "tasks"),
+    *at_least(3, "uv", "tasks", "task"),
+    *at_most("ns", 1500, None, "tasks-process"),
+    *at_most("ns", 25000, None, "task-process"),
+    *at_least(20, "python", "task-process"),
     *at_most("ns", 1.3, "futex", *(f"relay-{object_}{suffix(scope)}" for scope in ("thread", "process")
                                    for object_ in ("event", "sem", "cond", "queue"))),
     *at_most("ns", 12, None, "switch"),

@@ -288,6 +288,8 @@ struct tasks_ops {
     OPS_COMMON;
     void (*submit)(void *pool); /* a task that does nothing */
     void (*wait)(void *pool);   /* until all that were submitted are done */
+    void (*end)(void *pool); /* until its workers have ended and are reaped; NULL: they are threads,
+                                 * whose cost counts while they live */
 };
 
 /* ahead: how many are submitted before their end is waited for. */
@@ -305,7 +307,11 @@ TEMPLATE void tasks_ahead(struct worker *worker, const struct tasks_ops *ops, un
         ops->wait(pool);
         harness_waited(&worker->waits, harness_now() - since);
     }
+    int64_t ended = harness_now();
+    if (ops->end)
+        ops->end(pool);
     harness_end(worker);
+    worker->ended = ended;
     worker->ops = n;
 }
 

@@ -200,7 +200,7 @@ static void wait_for_all(void *object)
     g_mutex_unlock(&pool->mutex);
 }
 
-static const struct tasks_ops pool_ops = {make_pool, nothing, nothing, submit, wait_for_all};
+static const struct tasks_ops pool_ops = {make_pool, nothing, nothing, submit, wait_for_all, NULL};
 JOB(tasks, tasks_loop, pool_ops)
 JOB(task, task_loop, pool_ops)
 

@@ -73,14 +73,18 @@ class Worker:
         self.before = self.cost()
         self.began = time.monotonic_ns()
 
-    def end(self) -> None:
+    def end(self, last: Callable[[], object] | None = None) -> None:
+        """last has no part in the time, but in the cost."""
         ended = time.monotonic_ns()
+        if last:
+            last()
         cpu_s, switches, preemptions = (now - then for now, then in zip(self.cost(), self.before))
         self.run.results.put({
             "ops": self.ops, "began": self.began, "ended": ended, "put": self.put_sum, "got": self.got_sum,
             "cpu_s": cpu_s, "switches": switches, "preemptions": preemptions, "waits": self.waits[:20000]})
 
-    def until_stopped(self, operation: Callable[[], object], batch: int = BATCH, timed: bool = False) -> None:
+    def until_stopped(self, operation: Callable[[], object], batch: int = BATCH, timed: bool = False,
+                      last: Callable[[], object] | None = None) -> None:
         """Operation after operation; a batch between two looks at the clock's flag."""
         stop, n = self.run.stop, 0
         self.begin()
@@ -92,7 +96,7 @@ class Worker:
             if timed:
                 self.waits.append(time.monotonic_ns() - since)
         self.ops = n
-        self.end()
+        self.end(last)
 
 
 def workers(run: Run, work: Callable[[Worker], None]) -> list[dict[str, Any]]:
@@ -269,16 +273,18 @@ def start_job(kind: Callable[..., Any]) -> Callable[[Run], list[dict[str, Any]]]
     return job
 
 
-def tasks_job(ahead: int, make: Callable[[Run], tuple[Callable[[], Any], Callable[[Any], object]]],
-              ) -> Callable[[Run], list[dict[str, Any]]]:
+Pool = tuple[Callable[[], Any], Callable[[Any], object], Callable[[], object]]  # submit, wait, end
+
+
+def tasks_job(ahead: int, make: Callable[[Run], Pool]) -> Callable[[Run], list[dict[str, Any]]]:
     def job(run: Run) -> list[dict[str, Any]]:
-        submit, wait = make(run)
+        submit, wait, end = make(run)
 
         def work(worker: Worker) -> None:
             def batch() -> None:
                 for task in [submit() for _ in range(ahead)]:
                     wait(task)
-            worker.until_stopped(batch, 1, timed=True)
+            worker.until_stopped(batch, 1, timed=True, last=end)
         results = workers(run, work)
         for result in results:
             result["ops"] *= ahead
@@ -286,14 +292,18 @@ def tasks_job(ahead: int, make: Callable[[Run], tuple[Callable[[], Any], Callabl
     return job
 
 
-def executor(run: Run) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+def executor(run: Run) -> Pool:
     pool = ThreadPoolExecutor(POOL_WORKERS)
-    return lambda: pool.submit(int), lambda future: future.result()
+    return lambda: pool.submit(int), lambda future: future.result(), pool.shutdown
 
 
-def process_pool(run: Run) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+def process_pool(run: Run) -> Pool:
     pool = MP.Pool(POOL_WORKERS)
-    return lambda: pool.apply_async(int), lambda result: result.get()
+
+    def end() -> None:
+        pool.close()
+        pool.join()
+    return lambda: pool.apply_async(int), lambda result: result.get(), end
 
 
 # --- coroutines: generators and asyncio ------------------------------------------------------------
