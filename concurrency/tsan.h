@@ -6,6 +6,9 @@
  * Between BEFORE and AFTER the sanitizer is blind, so nothing may wait there; what waits says
  * afterwards, with LOCKED, that it has tried and succeeded.
  *
+ * A forked child tells it nothing (tsan.c): there it is deaf to pthread's own mutexes if the parent had
+ * threads, takes those for held for ever, and ours for their victims.
+ *
  * For implementers: lock.c, rwlock.c, gil.c.
  */
 #ifndef CONCURRENCY_TSAN_H
@@ -21,11 +24,14 @@
 
 #ifdef TSAN
 #include <sanitizer/tsan_interface.h>
-#define TSAN_BEFORE_LOCK(lock, flags)   __tsan_mutex_pre_lock(lock, flags)
-#define TSAN_AFTER_LOCK(lock, flags)    __tsan_mutex_post_lock(lock, flags, 1)
-#define TSAN_BEFORE_UNLOCK(lock, flags) __tsan_mutex_pre_unlock(lock, flags)
-#define TSAN_AFTER_UNLOCK(lock, flags)  __tsan_mutex_post_unlock(lock, flags)
-#define TSAN_DESTROY(lock)              __tsan_mutex_destroy(lock, __tsan_mutex_not_static)
+#include <stdbool.h>
+extern bool modus_tsan_mute; /* a forked child */
+#define TSAN_TELL(call)                 (modus_tsan_mute ? (void)0 : (void)(call))
+#define TSAN_BEFORE_LOCK(lock, flags)   TSAN_TELL(__tsan_mutex_pre_lock(lock, flags))
+#define TSAN_AFTER_LOCK(lock, flags)    TSAN_TELL(__tsan_mutex_post_lock(lock, flags, 1))
+#define TSAN_BEFORE_UNLOCK(lock, flags) TSAN_TELL(__tsan_mutex_pre_unlock(lock, flags))
+#define TSAN_AFTER_UNLOCK(lock, flags)  TSAN_TELL(__tsan_mutex_post_unlock(lock, flags))
+#define TSAN_DESTROY(lock)              TSAN_TELL(__tsan_mutex_destroy(lock, __tsan_mutex_not_static))
 #define TSAN_TRY                        __tsan_mutex_try_lock
 #define TSAN_FAILED                     (__tsan_mutex_try_lock | __tsan_mutex_try_lock_failed)
 #define TSAN_READ                       __tsan_mutex_read_lock

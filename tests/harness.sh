@@ -42,6 +42,8 @@ program died 'running 3; echo "[       OK ] a"; echo "[  FAILED  ] b"; echo "[ R
 program killed 'kill -KILL $$'
 program leaks 'running 1; echo "[       OK ] a"; echo "[==========] 1 test(s) run."
 echo "[  PASSED  ] 1 test(s)."; echo "LeakSanitizer"; exit 23'
+program child 'running 1; echo "WARNING: ThreadSanitizer: data race (pid=7)"; echo "[       OK ] a"
+echo "[==========] 1 test(s) run."; echo "[  PASSED  ] 1 test(s)."'
 program left 'running 2; echo "[       OK ] a"; exit 0'
 program silent 'exit 0'
 program hangs 'exec sleep 600'
@@ -56,6 +58,8 @@ expect 1 'unit: 3 passed, 1 failed' unit '' ./killed ./good
 says './killed: died of SIGKILL'
 expect 1 'unit: 4 passed, 1 failed' unit '' ./leaks ./good
 says './leaks: ended with status 23'
+expect 1 'unit: 4 passed, 1 failed' unit '' ./child ./good
+says './child: a sanitizer reports'
 expect 1 'unit: 4 passed, 1 failed' unit '' ./left ./good
 expect 1 'unit: 3 passed, 1 failed' unit '' ./silent ./good
 says './silent: tells of no test'

@@ -50,6 +50,8 @@ EOF
         trouble="tells of no test" bad=1
     elif [ "$bad" != 0 ]; then
         trouble="$bad failed"
+    elif grep -q -E '(WARNING|ERROR): [A-Za-z]+Sanitizer|: runtime error: ' "$out"; then
+        trouble="a sanitizer reports" bad=1 # in a child, perhaps, whose exit code says nothing of it
     fi
     printf '  unit  %-44s %s tests%s\n' "${program##*/}" "$good" "${trouble:+, $trouble}"
     if [ -n "$trouble" ]; then
