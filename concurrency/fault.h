@@ -27,7 +27,7 @@
     X(JOIN_HELD, "liveness held, slot still free")                                                 \
     X(JOIN_LIVE, "slot live, the registry still held")                                             \
     X(LEAVE_MARKED, "slot marked leaving, claims not yet scrubbed")                                \
-    X(BURY_MARKED, "slot marked dead, claims not yet scrubbed")                                    \
+    X(BURY_FOUND, "found dead, claims not yet scrubbed")                                           \
     X(BURY_SCRUBBED, "claims scrubbed, epoch not yet moved")                                       \
     X(BURY_MOVED, "epoch moved, slot not yet free")                                                \
     X(LOCK_PASSED, "about to give the lock up: no heir seen")                                      \

@@ -4,23 +4,22 @@
  *
  *     FREE --join--> LIVE --leave--> LEAVING --> FREE
  *                      |                |
- *                   (death)          (death)
- *                      +----> DEAD <----+
- *                               +-- buried --> FREE
+ *                      +-- buried --> FREE
  *
- * Transitions happen under the registry lock, a robust lock of ours, except the one to DEAD, which
- * is an exchange by whoever learns of the death. A death under the lock needs no repair: a slot is
- * LIVE from a single store on, and before that a FREE one with a dead mutex is as good as any; one
- * that is LEAVING or DEAD and half scrubbed is buried (again), scrubbing being idempotent; the list
- * of objects changes by single stores and is always whole.
+ * Transitions happen under the registry lock, a robust lock of ours. A death under the lock needs no
+ * repair: a slot is LIVE from a single store on, and before that a FREE one with a dead mutex is as
+ * good as any; one whose participant is dead and half scrubbed is buried (again), scrubbing being
+ * idempotent; the list of objects changes by single stores and is always whole.
  *
  * Order of a burial: scrub, move the epoch, wake, free the slot. A sleeper that looked before the
- * scrub sees the epoch move; an id that is free has no claims; a burier that dies leaves a DEAD
- * slot for the next one.
+ * scrub sees the epoch move; an id that is free has no claims; a burier that dies leaves the slot to
+ * the next one.
  *
- * Liveness is asked of the slot's robust mutex by trying it: EBUSY, alive; EOWNERDEAD, dead, and we
- * hold it now. There is no window in which a pid could have been reused, as there would be with
- * kill(pid, 0) or pidfd_open.
+ * Liveness is read off the word of the slot's robust mutex: as long as the participant lives, the word
+ * has its tid, and when it ends in any way, the kernel takes the tid out. (There is no window in which
+ * a number could have been reused, as there would be with kill(pid, 0) or pidfd_open.) It is read, not
+ * tried: who tries the mutex of a dead one has it for a moment, and whoever else asks then takes the
+ * dead for living. That may be the supervisor, who asks but once.
  */
 #include "concurrency/participant.h"
 #include "concurrency/arena_priv.h"
@@ -28,9 +27,10 @@
 #include "concurrency/self.h"
 
 #include <limits.h>
+#include <linux/futex.h>
 #include <unistd.h>
 
-enum { FREE, LIVE, LEAVING, DEAD };
+enum { FREE, LIVE, LEAVING };
 enum { LOOK_MS = 20 };
 
 /* The calling thread's identity in each open arena. */
@@ -48,15 +48,6 @@ static struct modus_slot *slot_of(struct modus_arena *arena, int id)
 }
 
 /* --- the registry ---------------------------------------------------------------------------- */
-
-/* Let go of a liveness mutex that the caller may hold, whoever held it before. */
-static void let_go(struct modus_slot *slot, int tried)
-{
-    if (tried == EOWNERDEAD)
-        pthread_mutex_consistent(&slot->live);
-    if (tried == 0 || tried == EOWNERDEAD)
-        pthread_mutex_unlock(&slot->live);
-}
 
 /* The holder of the registry died. All is well: see above. */
 static int repair(void *context)
@@ -133,10 +124,17 @@ static void move_epoch(struct modus_arena *arena)
 static void free_slot(struct modus_slot *slot)
 {
     atomic_store(&slot->bell, NULL);
-    atomic_store(&slot->pid, 0);
-    atomic_store(&slot->tid, 0);
     atomic_fetch_add(&slot->generation, 1);
     atomic_store(&slot->state, FREE);
+}
+
+/* The tid in the word of the liveness mutex; 0: nobody's. That the word is the tid is the kernel's
+ * interface (robust futexes), not glibc's choice. */
+static int32_t holder_of(struct modus_slot *slot)
+{
+    _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)&slot->live.__data.__lock;
+
+    return (int32_t)(atomic_load(word) & FUTEX_TID_MASK);
 }
 
 /* --- joining and leaving --------------------------------------------------------------------- */
@@ -169,9 +167,7 @@ int modus_participant_self(struct modus_arena *arena)
 
 static bool bury(struct modus_arena *arena, int id);
 
-/* Under the registry lock. Returns a free slot's id, its liveness mutex held, or 0. Trying is
- * enough: one that is busy, because somebody still asks after its last holder, is not worth the
- * wait. */
+/* Under the registry lock. Returns a free slot's id, its liveness mutex held, or 0. */
 static int hold_free(struct modus_arena *arena)
 {
     for (unsigned i = 0; i < arena->participants; i++) {
@@ -210,7 +206,7 @@ static int join(struct modus_arena *arena)
     struct modus_slot *slot = slot_of(arena, id);
     MODUS_FAULT(MODUS_FAULT_JOIN_HELD);
     atomic_store(&slot->pid, getpid());
-    atomic_store(&slot->tid, gettid()); /* modus_self_tid may be a coroutine's */
+    atomic_store(&slot->tid, holder_of(slot));
     atomic_store(&slot->state, LIVE);
     MODUS_FAULT(MODUS_FAULT_JOIN_LIVE);
     identities[arena->index] =
@@ -258,30 +254,14 @@ int modus_participant_leave(struct modus_arena *arena)
 
 /* --- death ----------------------------------------------------------------------------------- */
 
-/* Ask the kernel, through the liveness mutex. A death that is found is noted in the state, so that
- * the mutex can be let go at once. */
-static bool is_dead(struct modus_slot *slot)
-{
-    uint32_t state = atomic_load(&slot->state);
-
-    if (state == LIVE || state == LEAVING) {
-        int tried = pthread_mutex_trylock(&slot->live);
-
-        if (tried == EOWNERDEAD)
-            atomic_compare_exchange_strong(&slot->state, &state, DEAD);
-        let_go(slot, tried);
-    }
-    return atomic_load(&slot->state) == DEAD;
-}
-
 /* Under the registry lock: bury id if it is dead. */
 static bool bury(struct modus_arena *arena, int id)
 {
     struct modus_slot *slot = slot_of(arena, id);
 
-    if (modus_participant_self(arena) == id || !is_dead(slot))
+    if (atomic_load(&slot->state) == FREE || holder_of(slot) == atomic_load(&slot->tid))
         return false;
-    MODUS_FAULT(MODUS_FAULT_BURY_MARKED);
+    MODUS_FAULT(MODUS_FAULT_BURY_FOUND);
     scrub(arena, id);
     MODUS_FAULT(MODUS_FAULT_BURY_SCRUBBED);
     move_epoch(arena);
@@ -315,11 +295,16 @@ bool modus_participant_mourn(struct modus_arena *arena, int id)
 bool modus_participant_alive(struct modus_arena *arena, int id)
 {
     struct modus_slot *slot = slot_of(arena, id);
+    uint32_t generation;
+    bool alive;
 
-    if (!slot || is_dead(slot))
+    if (!slot)
         return false;
-    uint32_t state = atomic_load(&slot->state);
-    return state == LIVE || state == LEAVING;
+    do {
+        generation = atomic_load(&slot->generation);
+        alive = atomic_load(&slot->state) != FREE && holder_of(slot) == atomic_load(&slot->tid);
+    } while (atomic_load(&slot->generation) != generation);
+    return alive;
 }
 
 int modus_participant_look(struct modus_arena *arena, int id, struct modus_participant *out)

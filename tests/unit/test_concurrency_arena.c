@@ -2,6 +2,7 @@
 /* The arena and its participants: blocks, sharing, cheap forks, identities and burials. */
 #include "test_concurrency.h"
 
+#include "concurrency/arena_priv.h"
 #include "concurrency/event.h"
 #include "concurrency/fault.h"
 
@@ -409,6 +410,39 @@ static void test_thread_ends(void **state)
     assert_int_equal(modus_participant_bury(arena, getpid()), 1);
 }
 
+static void *hold_first_slot(void *argument)
+{
+    _Atomic int *step = argument;
+
+    CHECK_INT(pthread_mutex_trylock(&arena->slots[0].live), EOWNERDEAD);
+    atomic_store(step, 1);
+    AWAIT(atomic_load(step) == 2);
+    pthread_mutex_consistent(&arena->slots[0].live);
+    pthread_mutex_unlock(&arena->slots[0].live);
+    return NULL;
+}
+
+/* That a participant is dead is a fact, whoever else has just asked after it: the supervisor asks
+ * once. Here another thread has the dead one's mutex. */
+static void test_dead_for_all(void **state)
+{
+    pid_t pid = start_child(join_and_end, NULL);
+    struct modus_participant dead;
+    _Atomic int step = 0;
+    (void)state;
+
+    assert_int_equal(reap(pid), 0);
+    assert_int_equal(modus_participant_look(arena, 1, &dead), 0);
+    assert_int_equal(dead.pid, pid);
+    pthread_t other = start_thread(hold_first_slot, &step);
+    AWAIT(atomic_load(&step) == 1);
+    assert_false(modus_participant_alive(arena, 1));
+    assert_int_equal(modus_participant_bury(arena, pid), 1);
+    assert_int_equal(modus_participant_look(arena, 1, &dead), -EAGAIN);
+    atomic_store(&step, 2);
+    join_thread(other);
+}
+
 static int die_in_table(void *argument)
 {
     const unsigned *plan = argument;
@@ -426,7 +460,7 @@ static int die_in_table(void *argument)
 static void test_dies_in_the_table(void **state)
 {
     static const unsigned points[] = {MODUS_FAULT_JOIN_HELD,     MODUS_FAULT_JOIN_LIVE,
-                                      MODUS_FAULT_LEAVE_MARKED,  MODUS_FAULT_BURY_MARKED,
+                                      MODUS_FAULT_LEAVE_MARKED,  MODUS_FAULT_BURY_FOUND,
                                       MODUS_FAULT_BURY_SCRUBBED, MODUS_FAULT_BURY_MOVED};
     (void)state;
     for (size_t i = 0; i < sizeof points / sizeof *points; i++)
@@ -495,6 +529,7 @@ int main(void)
         cmocka_unit_test_setup(test_large_and_cheap_to_fork, watchdog),
         cmocka_unit_test_setup(test_child_has_no_identity, watchdog),
         cmocka_unit_test_setup(test_table_full, watchdog),
+        cmocka_unit_test_setup(test_dead_for_all, watchdog),
         cmocka_unit_test_setup(test_dies_in_the_table, watchdog),
         cmocka_unit_test_setup(test_allocator_dies, watchdog),
         cmocka_unit_test_setup(test_threads_and_processes_allocate, watchdog),

@@ -316,7 +316,7 @@ static int die_burying(void *argument)
 static void test_burier_dies(void **state)
 {
     static const enum modus_fault_point points[] = {
-        MODUS_FAULT_BURY_MARKED, MODUS_FAULT_BURY_SCRUBBED, MODUS_FAULT_BURY_MOVED};
+        MODUS_FAULT_BURY_FOUND, MODUS_FAULT_BURY_SCRUBBED, MODUS_FAULT_BURY_MOVED};
     struct scene *scene = modus_arena_alloc(arena, sizeof *scene, 0);
     (void)state;
 

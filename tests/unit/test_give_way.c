@@ -113,15 +113,11 @@ static void given_up_beside_one_who_computes(void **state)
 static void gone_on_with_among_those_who_answer(void **state)
 {
     pthread_t threads[8];
-    int longest = 0;
     (void)state;
     start(threads, 8, answerer);
-    for (int i = 0; i < 200 && longest < 500; i++) { /* others may need the CPU for a while */
-        int calls = calls_until_given_up(500);
-        longest = calls > longest ? calls : longest;
-    }
+    while (calls_until_given_up(500) < 500) /* others may need the CPU for a while; see the alarm */
+        ;
     end(threads, 8);
-    assert_int_equal(longest, 500);
 }
 
 static void tried_again_later(void **state)
