@@ -869,21 +869,6 @@ static void test_nothing_is_left(void **state)
     assert_int_equal(children_here(), 0);
 }
 
-static unsigned long long switches_of(int pid)
-{
-    char path[64], line[128];
-    unsigned long long switches = 0, more;
-
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    FILE *file = fopen(path, "r");
-    CHECK(file);
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "voluntary_ctxt_switches: %llu", &more) == 1)
-            switches = more;
-    fclose(file);
-    return switches;
-}
-
 static void test_idle_is_asleep(void **state)
 {
     struct modus_pool *pool = pool_of(1);
@@ -893,11 +878,7 @@ static void test_idle_is_asleep(void **state)
     assert_int_equal(answer_of(ask(pool, square, 2)), 4);
     assert_int_equal(modus_pool_workers(pool, pids, 1), 1);
     pids[1] = parent_of(pids[0]);
-    AWAIT_ASLEEP(pids[0]);
-    AWAIT_ASLEEP(pids[1]);
-    unsigned long long before = switches_of(pids[0]) + switches_of(pids[1]);
-    usleep(50000);
-    assert_true(switches_of(pids[0]) + switches_of(pids[1]) == before);
+    assert_true(sleeps_on(pids, 2));
     end_pool(pool);
 }
 

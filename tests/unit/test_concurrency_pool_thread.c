@@ -860,21 +860,6 @@ static void test_nothing_is_left(void **state)
     assert_int_equal(fds_here(), fds);
 }
 
-static uint64_t switches_of(int tid)
-{
-    char path[64], line[128];
-    unsigned long long switches = 0, more = 0;
-
-    snprintf(path, sizeof path, "/proc/self/task/%d/status", tid);
-    FILE *file = fopen(path, "r");
-    CHECK(file);
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "voluntary_ctxt_switches: %llu", &more) == 1)
-            switches = more;
-    fclose(file);
-    return switches;
-}
-
 static void test_idle_is_asleep(void **state)
 {
     struct modus_pool *pool = pool_of(1);
@@ -883,10 +868,7 @@ static void test_idle_is_asleep(void **state)
 
     assert_int_equal(answer_of(ask(pool, square, 2)), 4);
     assert_int_equal(modus_pool_workers(pool, &tid, 1), 1);
-    AWAIT_ASLEEP(tid);
-    uint64_t before = switches_of(tid);
-    usleep(50000);
-    assert_int_equal(switches_of(tid), before);
+    assert_true(sleeps_on(&tid, 1));
     end_pool(pool);
 }
 
