@@ -104,3 +104,10 @@ int modus_launch(const struct modus_launch *launch, pid_t *pid)
     posix_spawn_file_actions_destroy(&actions);
     return rc;
 }
+
+int modus_launch_inherited(int i)
+{
+    int flags = fcntl(i, F_GETFD);
+
+    return flags < 0 || (flags & FD_CLOEXEC) ? -1 : i;
+}

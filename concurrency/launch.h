@@ -34,4 +34,9 @@ struct modus_launch {
  * Safe from: any thread; a forked child. */
 int modus_launch(const struct modus_launch *launch, pid_t *pid);
 
+/* The caller's descriptor i (0, 1 or 2) for a program that inherits it: i; or -1 if it is closed, or
+ * close-on-exec. In a process without it, another descriptor, one of ours perhaps, gets the number.
+ * Safe from: any thread; a forked child. */
+int modus_launch_inherited(int i);
+
 #endif

@@ -117,12 +117,11 @@ static int write_record(const struct modus_process *process, bool has_line)
 int modus_process_spawn(const struct modus_process *process, int line, pid_t *pid)
 {
     const char *argv[] = {program_invocation_name, MARK, NULL};
-    int fds[FIRST_FD + MODUS_PROCESS_FDS_MAX + 1] = {0, 1, 2};
+    int fds[FIRST_FD + MODUS_PROCESS_FDS_MAX + 1];
     unsigned count = FIRST_FD;
 
     for (int i = 0; i < RECORD_FD; i++)
-        if (fcntl(i, F_GETFD) < 0)
-            fds[i] = -1;
+        fds[i] = modus_launch_inherited(i);
     for (unsigned i = 0; i < process->attr.fds_count; i++)
         fds[count++] = process->fds[i];
     if (line >= 0)

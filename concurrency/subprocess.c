@@ -55,7 +55,7 @@ static int open_stream(struct stream *stream, int i, const struct modus_stdio_at
     *stream = (struct stream){-1, -1, -1};
     switch (attr->kind) {
     case MODUS_STDIO_INHERIT:
-        stream->theirs = fcntl(i, F_GETFD) < 0 ? -1 : i;
+        stream->theirs = modus_launch_inherited(i);
         return 0;
     case MODUS_STDIO_PIPE:
         return open_pipe(stream, i);

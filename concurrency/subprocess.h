@@ -36,7 +36,7 @@ struct modus_process;
 struct modus_subprocess;
 
 enum modus_stdio {
-    MODUS_STDIO_INHERIT, /* the caller's own */
+    MODUS_STDIO_INHERIT, /* the caller's own; none if that is closed, or close-on-exec */
     MODUS_STDIO_PIPE,    /* to or from the caller */
     MODUS_STDIO_NULL,    /* /dev/null */
     MODUS_STDIO_FD,      /* a copy of fd, which stays the caller's */

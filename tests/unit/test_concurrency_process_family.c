@@ -10,7 +10,7 @@
 struct family {
     enum modus_orphan orphan;
     enum modus_start start;
-    bool daemon, by_thread;
+    bool daemon, by_thread, bare; /* without 0, 1 and 2 */
     atomic_int parent, children[2];
 };
 
@@ -42,6 +42,8 @@ static int be_parent(void *argument)
 {
     struct family *f = argument;
 
+    for (int fd = 0; f->bare && fd < 3; fd++)
+        close(fd);
     if (f->by_thread)
         join_thread(start_thread(start_two, f)); /* whose end is not the parent's */
     else
@@ -91,11 +93,12 @@ static void test_orphans(void **state)
     (void)state;
 
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    for (unsigned i = 0; i < 4 * 5; i++) {
+    for (unsigned i = 0; i < 8 * 5; i++) {
         f->orphan = cases[i % 5].orphan;
         f->daemon = cases[i % 5].daemon;
         f->by_thread = i / 5 % 2;
-        f->start = i / 10 ? MODUS_START_SPAWN : MODUS_START_FORK;
+        f->start = i / 10 % 2 ? MODUS_START_SPAWN : MODUS_START_FORK;
+        f->bare = i / 20;
         assert_int_equal(orphan_ends(f), cases[i % 5].end);
     }
     prctl(PR_SET_CHILD_SUBREAPER, 0);

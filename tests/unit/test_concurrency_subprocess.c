@@ -115,6 +115,31 @@ static void test_streams(void **state)
     close(fds[0]);
 }
 
+/* A caller without 0, 1 and 2: the pipe gets these numbers, and nobody takes them for inherited ones.
+ * Else the program held the other end of its own input. */
+static int start_without_standard_ones(void *argument)
+{
+    const struct modus_subprocess_attr attr = {.input = {.kind = MODUS_STDIO_PIPE}};
+    struct modus_subprocess *subprocess;
+    int code = -1;
+
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    CHECK_INT(modus_subprocess_start(
+                  &subprocess, SH("cat > /dev/null; [ ! -e /proc/self/fd/2 ] && exit 5"), &attr),
+              0);
+    CHECK_INT(modus_subprocess_communicate(subprocess, "x", 1, NULL, NULL, MODUS_FOREVER), 0);
+    CHECK_INT(modus_subprocess_wait(subprocess, MODUS_FOREVER, &code), 0);
+    modus_subprocess_free(subprocess);
+    return argument ? 0 : code;
+}
+
+static void test_nothing_to_inherit(void **state)
+{
+    (void)state;
+    assert_int_equal(reap(start_child(start_without_standard_ones, NULL)), 5);
+}
+
 /* None is blocked, none ignored, but for the two that glibc has for itself. */
 static void expect_signals(const struct modus_subprocess_attr *attr)
 {
@@ -669,23 +694,12 @@ static void test_long_pipeline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_run),
-        TEST(test_streams),
-        TEST(test_surroundings),
-        TEST(test_start_errors),
-        TEST(test_fork),
-        TEST(test_both_ways),
-        TEST(test_communicate_again),
-        TEST(test_sigpipe),
-        TEST(test_limit),
-        TEST(test_run_timeout),
-        TEST(test_wait),
-        TEST(test_free_running),
-        TEST(test_threads),
-        TEST(test_no_descriptors),
-        TEST(test_pipeline),
-        TEST(test_long_pipeline),
-        TEST(test_coroutines),
+        TEST(test_run),          TEST(test_streams),           TEST(test_nothing_to_inherit),
+        TEST(test_surroundings), TEST(test_start_errors),      TEST(test_fork),
+        TEST(test_both_ways),    TEST(test_communicate_again), TEST(test_sigpipe),
+        TEST(test_limit),        TEST(test_run_timeout),       TEST(test_wait),
+        TEST(test_free_running), TEST(test_threads),           TEST(test_no_descriptors),
+        TEST(test_pipeline),     TEST(test_long_pipeline),     TEST(test_coroutines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
