@@ -98,7 +98,20 @@ int modus_process_orphan_signal(const struct modus_process *process)
     return 0;
 }
 
-static int fork_child(struct modus_process *process, const int line[2], pid_t *pid)
+/* What a start has open: the ends of the life line, and a descriptor that is set aside, so that the
+ * child is not there when it turns out that there is none for it. -1: not. */
+struct opened {
+    int childs_end, parents_end, aside;
+};
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static int fork_child(struct modus_process *process, struct opened *opened, pid_t *pid)
 {
     sigset_t all, mask;
 
@@ -106,43 +119,42 @@ static int fork_child(struct modus_process *process, const int line[2], pid_t *p
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     *pid = fork();
     if (*pid == 0) {
-        if (line[1] >= 0)
-            close(line[1]);
-        modus_process_begin(process, line[0], &mask);
+        close_fd(&opened->parents_end);
+        close_fd(&opened->aside);
+        modus_process_begin(process, opened->childs_end, &mask);
     }
     int rc = *pid < 0 ? -errno : 0;
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     return rc;
 }
 
-static int make_child(struct modus_process *process, const int line[2], pid_t *pid)
+static int make_child(struct modus_process *process, struct opened *opened, pid_t *pid)
 {
     if (process->launch)
         return process->launch(process, process->argument, pid);
     process->by_main = gettid() == getpid();
     if (process->attr.start == MODUS_START_SPAWN)
-        return modus_process_spawn(process, line[0], pid);
-    return fork_child(process, line, pid);
+        return modus_process_spawn(process, opened->childs_end, pid);
+    return fork_child(process, opened, pid);
 }
 
-/* Under the lock. A descriptor is set aside before, so that the child is not there when it turns out
- * that there is none for it. */
-static int make_watched_child(struct modus_process *process, const int line[2])
+static int make_watched_child(struct modus_process *process, struct opened *opened)
 {
-    int aside = eventfd(0, EFD_CLOEXEC), rc;
     pid_t pid;
 
-    if (aside < 0)
+    opened->aside = eventfd(0, EFD_CLOEXEC);
+    if (opened->aside < 0)
         return -errno;
-    rc = make_child(process, line, &pid);
-    close(aside);
+    int rc = make_child(process, opened, &pid);
+    close_fd(&opened->aside);
     if (rc < 0)
         return rc;
     int pidfd = pidfd_open(pid, 0);
     if (pidfd < 0) {
         rc = -errno; /* another thread was faster */
         kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            continue;
         return rc;
     }
     process->pid = pid;
@@ -159,28 +171,26 @@ static bool are_open(const int *fds, unsigned count)
     return true;
 }
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
+/* Under the lock. */
 static int start_locked(struct modus_process *process)
 {
-    int line[2] = {-1, -1};
+    struct opened opened = {-1, -1, -1};
+    int line[2];
 
     if (!are_open(process->fds, process->attr.fds_count))
         return -EBADF;
-    if (modus_process_orphan_signal(process) && pipe2(line, O_CLOEXEC) < 0)
-        return -errno;
-    int rc = make_watched_child(process, line);
-    close_fd(&line[0]);
+    if (modus_process_orphan_signal(process)) {
+        if (pipe2(line, O_CLOEXEC) < 0)
+            return -errno;
+        opened = (struct opened){line[0], line[1], -1};
+    }
+    int rc = make_watched_child(process, &opened);
+    close_fd(&opened.childs_end);
     if (rc < 0) {
-        close_fd(&line[1]);
+        close_fd(&opened.parents_end);
         return rc;
     }
-    process->line = line[1];
+    process->line = opened.parents_end;
     modus_processes_add(process);
     return 0;
 }

@@ -140,6 +140,23 @@ static void test_foreign(void **state)
     assert_int_equal(code_of(process), 0);
 }
 
+static int count_descriptors(void *argument)
+{
+    return (int)fds_here() - *(int *)argument;
+}
+
+/* A child has the descriptors of its parent, and its end of the life line. */
+static void test_descriptors(void **state)
+{
+    int before = (int)fds_here();
+    (void)state;
+
+    assert_int_equal(code_of(started(NULL, count_descriptors, &before)), 0);
+    assert_int_equal(code_of(started(&(struct modus_process_attr){.orphan = MODUS_ORPHAN_KILLED},
+                                     count_descriptors, &before)),
+                     1);
+}
+
 struct joiner {
     struct modus_process *process;
     int code;
@@ -685,6 +702,7 @@ int main(void)
         TEST(test_errors),
         TEST(test_self),
         TEST(test_foreign),
+        TEST(test_descriptors),
         TEST(test_many_joiners),
         TEST(test_coroutines),
         TEST(test_ends),
