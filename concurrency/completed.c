@@ -101,19 +101,46 @@ static struct entry *take(struct modus_completed *completed, uint32_t *arrivals)
     return entry;
 }
 
-/* A thread of a pool runs what it waits for and nobody has begun; see pool_thread.c. */
-static void help(struct modus_completed *completed)
+/* A thread of a pool runs what it waits for and nobody has begun; see pool_thread.c. If but one is
+ * left, the wait is one for that: *only, which has been entered. Returns 0; or -EDEADLK: none of them
+ * can end before the caller goes on. */
+static int help(struct modus_completed *completed, struct modus_future **only)
 {
-    bool helped = false;
+    struct modus_future *open = NULL;
+    size_t left = 0, refused = 0;
 
-    for (size_t i = 0; i < completed->n && !helped; i++) {
+    for (size_t i = 0; i < completed->n; i++) {
         struct modus_future *future = completed->entries[i].future;
 
-        if (!future->ops || modus_future_ended(future) || future->ops->enter(future) < 0)
+        if (modus_future_ended(future))
             continue;
-        future->ops->leave(future);
-        helped = modus_future_ended(future);
+        int rc = modus_future_help(future);
+        if (rc > 0)
+            return 0;
+        left++;
+        refused += rc < 0;
+        open = future;
     }
+    if (left > 0 && refused == left)
+        return -EDEADLK;
+    if (left != 1 || !open->ops)
+        return 0;
+    int rc = open->ops->enter(open);
+    if (rc == 0)
+        *only = open;
+    return rc;
+}
+
+static int help_or_sleep(struct modus_completed *completed, uint32_t arrivals, int64_t deadline)
+{
+    struct modus_future *only = NULL;
+    int rc = help(completed, &only);
+
+    if (rc == 0)
+        rc = modus_park(MODUS_THREAD, &completed->arrivals, arrivals, deadline, NULL);
+    if (only)
+        only->ops->leave(only);
+    return rc;
 }
 
 static int next_until(struct modus_completed *completed, int64_t deadline,
@@ -128,8 +155,7 @@ static int next_until(struct modus_completed *completed, int64_t deadline,
             return MODUS_EMPTY;
         if (rc < 0)
             return rc;
-        help(completed);
-        rc = modus_park(MODUS_THREAD, &completed->arrivals, arrivals, deadline, NULL);
+        rc = help_or_sleep(completed, arrivals, deadline);
     }
     *future = entry->future;
     return 0;

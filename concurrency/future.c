@@ -329,6 +329,18 @@ static int wait_for_end(struct modus_future *future, int64_t deadline)
     return rc;
 }
 
+int modus_future_help(struct modus_future *future)
+{
+    if (future->ops) {
+        int rc = future->ops->enter(future);
+
+        if (rc < 0)
+            return rc;
+        future->ops->leave(future);
+    }
+    return modus_future_ended(future);
+}
+
 int modus_future_wait_until(struct modus_future *future, int64_t deadline)
 {
     if (deadline < MODUS_FOREVER)

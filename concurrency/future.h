@@ -20,7 +20,9 @@
  * its waiters wake, and armed doorbells ring. So who has waited finds the callbacks done.
  *
  * A thread of a pool that waits for a task of the same pool that is still queued runs that task
- * itself, and one that would wait for itself, also by way of other threads of pools, gets -EDEADLK.
+ * itself, and one that would wait for itself, also by way of other threads of pools, gets -EDEADLK. So
+ * does one that waits for any of several if none of them could end; but who waits for several is not
+ * seen by others that come to wait for it.
  *
  * Futures are of thread scope. After a fork the child can read those that had ended; the wait for
  * another is -ECHILD.
@@ -100,10 +102,12 @@ void modus_future_disarm(struct modus_future *future, struct modus_doorbell *bel
 
 /* --- many ------------------------------------------------------------------------------------ */
 
-/* Wait until all of them have ended. Returns 0 or what modus_future_wait does. */
+/* Wait until all of them have ended. Returns 0 or what modus_future_wait does. Blocks.
+ * Safe from: any thread. */
 int modus_future_wait_all(struct modus_future *const *futures, size_t n, int64_t ns);
 
-/* Wait until one of them has ended; *index, unless NULL, says which. n of 0 is -EINVAL. */
+/* Wait until one of them has ended; *index, unless NULL, says which. Returns 0, what modus_future_wait
+ * does, -EINVAL (also n 0) or -ENOMEM. Blocks. Safe from: any thread. */
 int modus_future_wait_first(struct modus_future *const *futures, size_t n, int64_t ns,
                             size_t *index);
 
@@ -123,8 +127,8 @@ int modus_completed_new(struct modus_completed **completed, struct modus_future 
                         size_t n);
 
 /* The next that has ended, borrowed from the iterator. Returns 0; MODUS_EMPTY: they have all been
- * given; -EAGAIN (ns 0), -ETIMEDOUT, MODUS_CANCELED (a cancelled coroutine) or -EINVAL. Blocks.
- * Safe from: one thread at a time. */
+ * given; -EAGAIN (ns 0), -ETIMEDOUT, -EDEADLK (none of them can end while the caller waits),
+ * MODUS_CANCELED (a cancelled coroutine) or -EINVAL. Blocks. Safe from: one thread at a time. */
 int modus_completed_next(struct modus_completed *completed, int64_t ns,
                          struct modus_future **future);
 

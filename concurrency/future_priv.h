@@ -78,6 +78,10 @@ struct modus_future *modus_future_make(size_t bytes, uint32_t references);
 /* End it, the value being in its place: outcome is one of the last three states. */
 void modus_future_settle(struct modus_future *future, enum modus_future_state outcome);
 
+/* The caller is about to wait for this future and others: run it, if that is for the caller to do.
+ * Returns 1: it has ended; 0; or -EDEADLK: it can't end before the caller goes on. */
+int modus_future_help(struct modus_future *future);
+
 /* Watch: tell is called at the end, under the lock of hooks. Returns false, without watching, when
  * it has ended already. Unwatch: afterwards tell is not called any more. */
 bool modus_future_watch(struct modus_future *future, struct modus_future_watcher *watcher);

@@ -44,8 +44,8 @@
  * descriptors that the program had. A task that forks need not care for the child, which exits when
  * it returns. If the nursery itself is killed, the pool is broken.
  *   Callbacks of futures run on the thread that collects the answers. What would have it wait for
- * itself is refused there: a wait for a future of the pool and a join with -EDEADLK, a submit
- * without room with MODUS_FULL.
+ * itself is refused there: a wait for futures of the pool, a map and a join with -EDEADLK, a submit
+ * without room with MODUS_FULL. An imap must not be freed there while chunks of it run.
  *
  * Idle pools cause no wake-up. The end of the program waits for no pool: threads vanish, processes
  * are terminated.
@@ -161,8 +161,8 @@ struct modus_map {
 };
 
 /* Run a function on each item. Waits until every chunk has ended; an item that fails ends its chunk.
- * Returns 0, or what failed first: an item, or with a code of modus_pool_submit the queueing of the
- * rest. */
+ * Returns 0, -EDEADLK (in a callback of a pool of processes), or what failed first: an item, or with a
+ * code of modus_pool_submit the queueing of the rest. Blocks. */
 int modus_pool_map(struct modus_pool *pool, const struct modus_map *map);
 
 /* The same without waiting for the end: *future ends when every chunk has, with the first failure.
@@ -189,11 +189,12 @@ int modus_imap_new(struct modus_imap **imap, struct modus_pool *pool, const stru
 
 /* The next answer into *answer (out_size bytes) and the number of its item into *index, unless
  * NULL. Returns 0; MODUS_EMPTY: that was all; -ETIMEDOUT, -EAGAIN (ns 0): ask again; below 0 else:
- * what the item failed with (and so do the others of its chunk that come after it), or a code of
- * modus_pool_submit. Blocks. Safe from: one thread at a time. */
+ * what the item failed with (and so do the others of its chunk that come after it), -EDEADLK (as
+ * modus_future_wait), or a code of modus_pool_submit. Blocks. Safe from: one thread at a time. */
 int modus_imap_next(struct modus_imap *imap, int64_t ns, void *answer, size_t *index);
 
-/* End it: what is queued is cancelled, what runs is waited for. NULL is legal. */
+/* End it, before its pool is freed: what is queued is cancelled, what runs is waited for. NULL is
+ * legal. Blocks. Safe from: the one thread that uses it. */
 void modus_imap_free(struct modus_imap *imap);
 
 /* --- the end. Safe from: any thread ----------------------------------------------------------- */

@@ -185,18 +185,26 @@ static struct piece *take(struct modus_imap *imap, uint32_t *arrivals)
     return piece;
 }
 
-/* A thread of the pool runs what it waits for and nobody has begun. */
-static void help(struct modus_imap *imap)
+/* A thread of the pool runs what it waits for and nobody has begun. Returns 0; or -EDEADLK: nothing
+ * that could be given next can end before the caller goes on. */
+static int help(struct modus_imap *imap)
 {
-    for (size_t i = 0; i < imap->window; i++) {
-        struct modus_future *future = imap->pieces[i].future;
+    size_t left = 0, refused = 0;
 
-        if (!future || modus_future_ended(future) || future->ops->enter(future) < 0)
+    for (size_t i = 0; i < imap->window; i++) {
+        struct piece *piece = &imap->pieces[i];
+
+        if (!piece->future || modus_future_ended(piece->future))
             continue;
-        future->ops->leave(future);
-        if (modus_future_ended(future))
-            return;
+        int rc = modus_future_help(piece->future);
+        if (rc > 0)
+            return 0;
+        if (!imap->ordered || piece->number == imap->given) {
+            left++;
+            refused += rc < 0;
+        }
     }
+    return left > 0 && refused == left ? -EDEADLK : 0;
 }
 
 static int await_piece(struct modus_imap *imap, int64_t ns, int64_t deadline)
@@ -207,8 +215,9 @@ static int await_piece(struct modus_imap *imap, int64_t ns, int64_t deadline)
     while (!(imap->current = take(imap, &arrivals))) {
         if (rc < 0)
             return rc;
-        help(imap);
-        rc = modus_park(MODUS_THREAD, &imap->arrivals, arrivals, deadline, NULL);
+        rc = help(imap);
+        if (rc == 0)
+            rc = modus_park(MODUS_THREAD, &imap->arrivals, arrivals, deadline, NULL);
     }
     imap->item = 0;
     return 0;

@@ -86,7 +86,7 @@ static struct mapping *mapping_of(const struct modus_future *future)
 }
 
 /* A thread of the pool that waits runs the chunks that nobody has begun, and then is one that waits
- * for one of the others. */
+ * for one of the others. If one of them can't end before it goes on, neither can the map. */
 static int enter(struct modus_future *future)
 {
     struct mapping *mapping = mapping_of(future);
@@ -95,15 +95,14 @@ static int enter(struct modus_future *future)
 
     for (size_t i = 0; i < n; i++) {
         struct modus_future *chunk = mapping->futures[i];
+        int rc = modus_future_ended(chunk) ? 1 : modus_future_help(chunk);
 
-        if (!modus_future_ended(chunk) && chunk->ops->enter(chunk) == 0) {
-            chunk->ops->leave(chunk);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
             last = chunk;
-        }
     }
-    if (last)
-        last->ops->enter(last);
-    return 0;
+    return last ? last->ops->enter(last) : 0;
 }
 
 static void leave(struct modus_future *future)
@@ -241,7 +240,7 @@ static void follow(struct modus_future *future, int rc)
 
     for (size_t i = 0; i < n; i++)
         if (modus_future_then(mapping->futures[i], chunk_ended, future) < 0) {
-            modus_future_wait(mapping->futures[i], MODUS_FOREVER);
+            modus_chunk_await(mapping->futures[i]);
             chunk_ended(mapping->futures[i], future);
         }
     if (n == count)
@@ -305,8 +304,10 @@ int modus_pool_map_start(struct modus_pool *pool, struct modus_future **future,
 int modus_pool_map(struct modus_pool *pool, const struct modus_map *map)
 {
     struct modus_future *future;
-    int rc = modus_pool_map_start(pool, &future, map);
 
+    if (!modus_shares_memory(pool) && pool->ops->inside(pool))
+        return -EDEADLK;
+    int rc = modus_pool_map_start(pool, &future, map);
     if (rc < 0)
         return rc;
     modus_chunk_await(future);

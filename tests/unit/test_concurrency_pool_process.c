@@ -757,13 +757,22 @@ static void test_fork(void **state)
 
 /* A callback runs on the thread that collects answers: what would wait for that is refused. */
 static struct modus_pool *callback_pool;
+static struct modus_imap *callback_imap;
 
 static void callback(struct modus_future *future, void *context)
 {
-    struct modus_future *other = context;
+    struct modus_future **others = context;
+    const struct modus_map none = {.run = square};
+    long value;
     (void)future;
 
-    CHECK_INT(modus_future_wait(other, MODUS_FOREVER), -EDEADLK);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(modus_future_wait(others[i], MODUS_FOREVER), -EDEADLK);
+        CHECK_INT(modus_future_wait_first(&others[i], 1, MODUS_FOREVER, NULL), -EDEADLK);
+    }
+    CHECK_INT(modus_future_wait_first(others, 2, MODUS_FOREVER, NULL), -EDEADLK);
+    CHECK_INT(modus_imap_next(callback_imap, MODUS_FOREVER, &value, NULL), -EDEADLK);
+    CHECK_INT(modus_pool_map(callback_pool, &none), -EDEADLK);
     CHECK_INT(
         modus_pool_submit(callback_pool, NULL, &(struct modus_task){.run = add_one}, MODUS_FOREVER),
         0);
@@ -774,12 +783,29 @@ static void callback(struct modus_future *future, void *context)
 
 static void test_callback(void **state)
 {
+    long number = 3, mapped = 0, value = 0;
+    const struct modus_map map = {.run = pass_gate,
+                                  .in = &number,
+                                  .n = 1,
+                                  .in_size = sizeof number,
+                                  .out = &mapped,
+                                  .out_size = sizeof mapped};
+    struct modus_future *others[2];
     (void)state;
-    callback_pool = pool_of(2);
-    struct modus_future *other = ask(callback_pool, pass_gate, 0);
+
+    callback_pool = pool_of(4);
+    others[0] = ask(callback_pool, pass_gate, 0);
+    assert_int_equal(modus_pool_map_start(callback_pool, &others[1], &map), 0);
+    assert_int_equal(modus_imap_new(&callback_imap, callback_pool, &map, true), 0);
+    assert_int_equal(modus_imap_next(callback_imap, 0, &value, NULL), -EAGAIN);
     struct modus_future *future = ask(callback_pool, square, 0);
-    assert_int_equal(modus_future_then(future, callback, other), 0);
-    assert_int_equal(answer_of(other), 0);
+    assert_int_equal(modus_future_then(future, callback, others), 0);
+    assert_int_equal(answer_of(others[0]), 0);
+    assert_int_equal(failure_of(others[1]), 0);
+    assert_int_equal(mapped, number);
+    assert_int_equal(modus_imap_next(callback_imap, MODUS_FOREVER, &value, NULL), 0);
+    assert_int_equal(value, number);
+    modus_imap_free(callback_imap);
     modus_future_put(future);
     end_pool(callback_pool);
     assert_int_equal(atomic_load(&board->tally), 1);

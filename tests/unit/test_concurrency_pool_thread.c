@@ -419,6 +419,60 @@ static int wait_for_self(struct modus_call *call)
     return modus_future_wait(circle[0], MODUS_FOREVER);
 }
 
+/* The same, as the first of several, and as the only one. */
+static int wait_for_other_first(struct modus_call *call)
+{
+    long me = number_in(call);
+
+    modus_event_wait(&gate, MODUS_FOREVER);
+    int rc = modus_future_wait_first(&circle[1 - me], 1, MODUS_FOREVER, NULL);
+    return rc < 0 ? rc : reply(call, me);
+}
+
+static int wait_for_self_first(struct modus_call *call)
+{
+    struct modus_future *twice[2];
+
+    (void)call;
+    modus_event_wait(&gate, MODUS_FOREVER);
+    twice[0] = twice[1] = circle[0];
+    return modus_future_wait_first(twice, 2, MODUS_FOREVER, NULL);
+}
+
+static int wait_for_own_map(struct modus_call *call)
+{
+    (void)call;
+    modus_event_wait(&gate, MODUS_FOREVER);
+    return modus_future_wait(circle[0], MODUS_FOREVER);
+}
+
+static void test_circles_of_many(void **state)
+{
+    const struct modus_map map = {.run = wait_for_own_map, .n = 1};
+    (void)state;
+
+    the_pool = pool_of(2);
+    assert_int_equal(modus_pool_map_start(the_pool, &circle[0], &map), 0);
+    modus_event_set(&gate);
+    assert_int_equal(failure_of(circle[0]), -EDEADLK);
+    modus_event_clear(&gate);
+    circle[0] = ask(the_pool, wait_for_self_first, 0);
+    modus_event_set(&gate);
+    assert_int_equal(failure_of(circle[0]), -EDEADLK);
+    for (int i = 0; i < 50; i++) {
+        modus_event_clear(&gate);
+        circle[0] = ask(the_pool, i % 2 ? wait_for_other : wait_for_other_first, 0);
+        circle[1] = ask(the_pool, wait_for_other_first, 1);
+        modus_event_set(&gate);
+        modus_future_wait_all(circle, 2, MODUS_FOREVER);
+        int first = modus_future_code(circle[0]), second = modus_future_code(circle[1]);
+        assert_true((first == -EDEADLK) != (second == -EDEADLK));
+        modus_future_put(circle[0]);
+        modus_future_put(circle[1]);
+    }
+    end_pool(the_pool);
+}
+
 static void test_circles(void **state)
 {
     (void)state;
@@ -951,6 +1005,7 @@ int main(void)
         TEST(test_tasks_wait_for_tasks),
         TEST(test_tasks_wait_for_many),
         TEST(test_circles),
+        TEST(test_circles_of_many),
         TEST(test_worker_submits_to_full_queue),
         TEST(test_worker_joins_pool),
         TEST(test_map),
