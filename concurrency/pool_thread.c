@@ -138,10 +138,18 @@ static void handle(struct worker *worker, struct modus_future *future)
 
 /* --- waiting in a pool ------------------------------------------------------------------------ */
 
+/* Does a worker still have it in hand, its task or its callbacks? */
+static bool is_run(struct modus_future *future)
+{
+    uint32_t state = modus_future_state_of(atomic_load(&future->word));
+
+    return state == MODUS_FUTURE_RUNNING || state == MODUS_FUTURE_SETTLING;
+}
+
 /* Under the lock of hooks: does the worker that runs it wait, by way of others, for ours? */
 static bool circle(struct worker *ours, struct modus_future *future)
 {
-    while (future && modus_future_state_of(atomic_load(&future->word)) == MODUS_FUTURE_RUNNING) {
+    while (future && is_run(future)) {
         struct worker *runner = atomic_load(&future->runner);
 
         if (runner == ours)

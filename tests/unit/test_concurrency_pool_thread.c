@@ -473,6 +473,46 @@ static void test_circles_of_many(void **state)
     end_pool(the_pool);
 }
 
+static int callback_code;
+
+static void wait_in_callback(struct modus_future *future, void *context)
+{
+    (void)future;
+    (void)context;
+    callback_code = modus_future_wait(circle[1], MODUS_FOREVER);
+}
+
+static int end_after_other_has_begun(struct modus_call *call)
+{
+    (void)call;
+    AWAIT(atomic_load(&inside_gate) == 1);
+    return 0;
+}
+
+static int begin_and_wait(struct modus_call *call)
+{
+    (void)call;
+    modus_event_wait(&gate, MODUS_FOREVER);
+    atomic_store(&inside_gate, 1);
+    return modus_future_wait(circle[0], MODUS_FOREVER);
+}
+
+/* One waits in the callback of its task, which the other waits for: it ends after that only. */
+static void test_circle_through_callback(void **state)
+{
+    (void)state;
+    the_pool = pool_of(2);
+    circle[0] = ask(the_pool, end_after_other_has_begun, 0);
+    circle[1] = ask(the_pool, begin_and_wait, 0);
+    assert_int_equal(modus_future_then(circle[0], wait_in_callback, NULL), 0);
+    modus_event_set(&gate);
+    assert_int_equal(failure_of(circle[0]), 0);
+    int code = failure_of(circle[1]);
+    assert_true((callback_code == -EDEADLK && code == 0) ||
+                (callback_code == 0 && code == -EDEADLK));
+    end_pool(the_pool);
+}
+
 static void test_circles(void **state)
 {
     (void)state;
@@ -1006,6 +1046,7 @@ int main(void)
         TEST(test_tasks_wait_for_many),
         TEST(test_circles),
         TEST(test_circles_of_many),
+        TEST(test_circle_through_callback),
         TEST(test_worker_submits_to_full_queue),
         TEST(test_worker_joins_pool),
         TEST(test_map),
