@@ -4,6 +4,7 @@
  * processes. The workers are in pool_thread.c and pool_process.c, maps in pool_map.c.
  */
 #include "concurrency/pool.h"
+#include "concurrency/coroutine.h"
 #include "concurrency/park.h"
 #include "concurrency/pool_priv.h"
 #include "concurrency/self.h"
@@ -116,6 +117,7 @@ void modus_pool_free(struct modus_pool *pool)
         free(pool);
         return;
     }
+    MODUS_CO_SHIELD(freeing); /* threads use it as long as they are there */
     if (!atomic_load(&pool->gone))
         modus_pool_terminate(pool);
     modus_pool_join(pool, MODUS_FOREVER);
@@ -238,9 +240,11 @@ int modus_pool_join(struct modus_pool *pool, int64_t ns)
     if (ns == 0 && !atomic_load(&pool->gone))
         return -EAGAIN;
     int rc = wait_gone(pool, modus_deadline(ns));
-    if (rc == 0)
-        pool->ops->reap(pool);
-    return rc;
+    if (rc < 0)
+        return rc;
+    MODUS_CO_SHIELD(reaping); /* what has ended is gone in a moment, and must be before it is freed */
+    pool->ops->reap(pool);
+    return 0;
 }
 
 int modus_pool_shutdown(struct modus_pool *pool, bool wait, bool cancel)

@@ -1026,6 +1026,35 @@ static void test_coroutines(void **state)
     end_pool(pool);
 }
 
+static int end_slowly(struct modus_call *call)
+{
+    until_cancelled(call);
+    usleep(10000);
+    atomic_fetch_add(&tally, 1);
+    return 0;
+}
+
+static int free_when_cancelled(void *argument)
+{
+    modus_co_cancel(modus_co_self());
+    CHECK_INT(modus_pool_join(argument, MODUS_FOREVER), -EINVAL);
+    modus_pool_free(argument);
+    CHECK_INT(atomic_load(&tally), 2); /* it has not gone before its threads */
+    return 6;
+}
+
+/* A coroutine that is cancelled frees its pool: that is no wait to break off. */
+static void test_cancelled_coroutine(void **state)
+{
+    struct modus_pool *pool = pool_of(2);
+    (void)state;
+
+    for (int i = 0; i < 2; i++)
+        modus_future_put(ask(pool, end_slowly, 0));
+    AWAIT(atomic_load(&inside_gate) == 2);
+    assert_int_equal(modus_co_run(free_when_cancelled, pool), 6);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, open_test)
 
 int main(void)
@@ -1063,6 +1092,7 @@ int main(void)
         TEST(test_idle_is_asleep),
         TEST(test_fork),
         TEST(test_coroutines),
+        TEST(test_cancelled_coroutine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
