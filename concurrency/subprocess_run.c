@@ -5,6 +5,7 @@
  * The pipe between two programs is first the one that the left has to us; the right gets a copy of
  * our end, and ours is closed. All have the same pipe for errors, which the first has to us.
  */
+#include "concurrency/coroutine.h"
 #include "concurrency/pipes.h"
 #include "concurrency/subprocess.h"
 
@@ -52,6 +53,7 @@ static int join(struct modus_process *const *processes, unsigned count, int64_t 
 
 void modus_programs_kill(struct modus_process *const *processes, unsigned n)
 {
+    MODUS_CO_SHIELD(killing);
     for (unsigned i = 0; i < n; i++)
         modus_process_kill(processes[i]);
     for (unsigned i = 0; i < n; i++)

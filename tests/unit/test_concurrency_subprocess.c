@@ -560,7 +560,15 @@ static int coroutines(void *argument)
               -ETIMEDOUT);
     CHECK_INT(modus_subprocess_wait(subprocess, modus_ms(5), NULL), -ETIMEDOUT);
     CHECK_INT(modus_subprocess_kill(subprocess), 0);
+    CHECK_INT(modus_subprocess_wait(subprocess, MODUS_FOREVER, NULL), 0);
     modus_subprocess_free(subprocess);
+    struct modus_ran ran;
+    modus_co_cancel(modus_co_self()); /* killed, and no less reaped */
+    CHECK_INT(modus_subprocess_run(SH("exec sleep 25"), NULL, NULL, 0, MODUS_FOREVER, &ran),
+              MODUS_CANCELED);
+    CHECK_INT(ran.code, -SIGKILL);
+    CHECK_INT(children_here(), 0);
+    modus_ran_free(&ran);
     return 5;
 }
 
