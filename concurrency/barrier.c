@@ -16,8 +16,8 @@
 enum { FILLING, DRAINING, RESETTING, BROKEN };
 
 struct modus_barrier_party {
-    uint32_t known; /* generation of its slot + 1; 0: no party */
-    bool inside;
+    uint32_t known;  /* generation of its slot + 1; 0: no party */
+    uint32_t inside; /* waits: of a thread, or one of each of its coroutines */
 };
 
 static size_t table_bytes(const struct modus_barrier *barrier)
@@ -40,12 +40,12 @@ static void settle(struct modus_barrier *barrier)
         set_state(barrier, barrier->doomed ? BROKEN : FILLING);
 }
 
-/* A round that is complete stays so; what breaks then is the next one. */
+/* A round that is complete, or was ended by a reset, stays so; what breaks then is the next one. */
 static void break_it(struct modus_barrier *barrier)
 {
-    if (barrier->state == DRAINING)
+    if (barrier->state == DRAINING || barrier->state == RESETTING)
         barrier->doomed = true;
-    else if (barrier->state != RESETTING)
+    else
         set_state(barrier, BROKEN);
 }
 
@@ -112,15 +112,19 @@ static int enter(struct modus_barrier *barrier, int id, int64_t deadline)
     look_for_deaths(barrier);
     while (rc == 0 && (barrier->state == DRAINING || barrier->state == RESETTING))
         rc = wait_until_state_is_not(barrier, barrier->state, deadline);
-    if (rc == 0 && barrier->state == BROKEN)
+    if (rc < 0)
+        break_it(barrier); /* the next round, where others would wait for the caller */
+    else if (barrier->state == BROKEN)
         rc = MODUS_BROKEN;
     if (rc < 0)
         return rc;
     if (barrier->table) {
+        struct modus_barrier_party *party = &barrier->table[id - 1];
         struct modus_participant now = {0};
 
         modus_participant_look(barrier->arena, id, &now);
-        barrier->table[id - 1] = (struct modus_barrier_party){now.generation + 1, true};
+        party->known = now.generation + 1;
+        party->inside++;
     }
     barrier->inside++;
     return 0;
@@ -128,8 +132,12 @@ static int enter(struct modus_barrier *barrier, int id, int64_t deadline)
 
 static void leave(struct modus_barrier *barrier, int id)
 {
+    uint32_t *own = barrier->table ? &barrier->table[id - 1].inside : &barrier->inside;
+
+    if (*own == 0)
+        return; /* another coroutine has left the arena, and so this wait is forgotten */
     if (barrier->table)
-        barrier->table[id - 1].inside = false;
+        --*own;
     barrier->inside--;
     settle(barrier);
 }

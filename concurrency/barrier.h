@@ -16,7 +16,8 @@
  * does not come.
  *
  * Process scope: a party is a participant of the arena (participant.h) from its first wait on, and
- * its death, or its leaving, breaks the barrier, wherever it was. A reset forgets the dead.
+ * its death, or its leaving, breaks the barrier, wherever it was. A reset forgets those who are dead
+ * by then. Coroutines count one by one, as everywhere; they die and leave with their thread.
  *
  * Algorithm: CPython's threading.Barrier (filling, draining, resetting), on a lock and a condition.
  */
@@ -47,7 +48,7 @@ struct modus_barrier {
     struct modus_cond changed;
     uint32_t inside; /* parties in a wait */
     uint32_t state;
-    bool doomed; /* draining: the round after this one is broken */
+    bool doomed; /* draining or resetting: the round after this one is broken */
     int (*action)(void *context);
     void *context;
     struct modus_arena *arena;
@@ -69,8 +70,8 @@ void modus_barrier_fini(struct modus_barrier *barrier);
  * Safe from: any thread, in process scope any process that has joined; not signal handlers. */
 int modus_barrier_wait(struct modus_barrier *barrier, int64_t ns);
 
-/* Break it. Everybody in it, and whoever comes until it is reset, gets MODUS_BROKEN; but who has been let through
- * already goes on.
+/* Break it. Everybody in it, and whoever comes until it is reset, gets MODUS_BROKEN; but who has been
+ * let through already goes on.
  * Safe from: any thread, in process scope any process. */
 void modus_barrier_abort(struct modus_barrier *barrier);
 

@@ -23,9 +23,9 @@
  * Every waiting call of the toolbox works here too: in a coroutine it parks the coroutine and not
  * the thread, and the two may wait for the same lock, event or queue, in process scope also those of
  * other processes (proxy.h says how). A lock is owned by the coroutine. A participant of an arena is
- * a thread, so the coroutines of a thread are one participant, and at a barrier of process scope one
- * party. What waits outside of the toolbox (read, getaddrinfo, a long computation) holds up all
- * coroutines of its thread; modus_co_lag tells for how long, and offload.h has the cure.
+ * a thread, so the coroutines of a thread are one participant; at a barrier they count one by one.
+ * What waits outside of the toolbox (read, getaddrinfo, a long computation) holds up all coroutines of
+ * its thread; modus_co_lag tells for how long, and offload.h has the cure.
  *
  * A coroutine begins and ends on one thread. It can be cancelled: the wait that it is in, or the
  * next one, returns MODUS_CANCELED, and so do all that follow; acquiring a lock is no such wait.

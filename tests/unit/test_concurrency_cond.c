@@ -9,6 +9,14 @@
 #include "concurrency/fault.h"
 #include "concurrency/rlock.h"
 
+#ifdef __SANITIZE_THREAD__ /* children have proxies of their own, which it does not like */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+#endif
+
 static struct modus_arena *arena;
 static const enum modus_scope scopes[] = {MODUS_THREAD, MODUS_PROCESS};
 
@@ -529,6 +537,7 @@ static void test_cond_stress(void **state)
 struct hall {
     struct modus_barrier barrier;
     _Atomic int inside[5], runs, fail, results[4], tids[4];
+    _Atomic bool stay; /* who has come once does not go home yet */
     int64_t ns;
 };
 
@@ -574,6 +583,7 @@ static int come_once(void *argument)
         CHECK(modus_participant_join(arena) > 0);
     atomic_store(&h->tids[p->number], (int)modus_self_tid());
     atomic_store(&h->results[p->number], modus_barrier_wait(&h->barrier, h->ns) + 1000);
+    AWAIT(!atomic_load(&h->stay));
     return 0;
 }
 
@@ -794,6 +804,132 @@ static void test_barrier_death_in_action(void **state)
     raze(h);
 }
 
+/* Reset, and aborted before who was inside has gone: the abort is not lost. */
+static void test_barrier_abort_after_reset(void **state)
+{
+    struct hall *h = build(MODUS_THREAD, 4);
+    struct party parties[3];
+    pthread_t threads[3];
+    (void)state;
+
+    gather_three(h, parties, threads, NULL);
+    modus_barrier_reset(&h->barrier);
+    modus_barrier_abort(&h->barrier);
+    assert_true(modus_barrier_broken(&h->barrier));
+    for (int i = 0; i < 3; i++)
+        join_thread(threads[i]);
+    assert_true(modus_barrier_broken(&h->barrier));
+    assert_int_equal(modus_barrier_wait(&h->barrier, MODUS_FOREVER), MODUS_BROKEN);
+    modus_barrier_reset(&h->barrier);
+    assert_false(modus_barrier_broken(&h->barrier));
+    raze(h);
+}
+
+static void stop_child(pid_t pid)
+{
+    kill(pid, SIGSTOP);
+    AWAIT(state_of((int)pid) == 'T');
+}
+
+/* A party that the reset has found inside is killed before it has gone: a reset forgets those who
+ * were dead by then, and no others. */
+static void test_barrier_death_after_reset(void **state)
+{
+    struct hall *h = build(MODUS_PROCESS, 4);
+    struct party parties[3];
+    pid_t children[3];
+    (void)state;
+
+    gather_three(h, parties, NULL, children);
+    stop_child(children[1]);
+    modus_barrier_reset(&h->barrier);
+    assert_int_equal(reap(children[0]), 0);
+    assert_int_equal(reap(children[2]), 0);
+    modus_participant_bury(arena, 0); /* they end without leaving: now they are forgotten */
+    modus_barrier_reset(&h->barrier);
+    assert_false(modus_barrier_broken(&h->barrier));
+    kill_child(children[1]);
+    modus_participant_bury(arena, children[1]);
+    assert_true(modus_barrier_broken(&h->barrier));
+    modus_barrier_reset(&h->barrier);
+    assert_false(modus_barrier_broken(&h->barrier));
+    raze(h);
+}
+
+/* Whose time is over before the last round has been left breaks the next one, where the others
+ * would wait for it. */
+static void test_barrier_time_at_the_door(void **state)
+{
+    struct hall *h = build(MODUS_PROCESS, 4);
+    struct party parties[3];
+    pid_t children[3];
+    (void)state;
+
+    CHECK(modus_participant_join(arena) > 0);
+    atomic_store(&h->stay, true);
+    gather_three(h, parties, NULL, children);
+    stop_child(children[1]);
+    assert_int_equal(modus_barrier_wait(&h->barrier, MODUS_FOREVER), 3);
+    assert_int_equal(modus_barrier_wait(&h->barrier, modus_ms(1)), -ETIMEDOUT);
+    assert_true(modus_barrier_broken(&h->barrier));
+    kill(children[1], SIGCONT);
+    atomic_store(&h->stay, false);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(reap(children[i]), 0);
+        assert_int_equal(atomic_load(&h->results[i]) - 1000, i); /* their round was whole */
+    }
+    assert_int_equal(modus_barrier_wait(&h->barrier, MODUS_FOREVER), MODUS_BROKEN);
+    raze(h);
+    CHECK_INT(modus_participant_leave(arena), 0);
+}
+
+static int come_as_coroutine(void *argument)
+{
+    struct party *p = argument;
+
+    for (int round = 0; round < 3; round++)
+        CHECK(modus_barrier_wait(&p->hall->barrier, MODUS_FOREVER) >= 0);
+    atomic_store(&p->hall->results[p->number], 1);
+    return 0;
+}
+
+static int come_as_coroutines(void *argument)
+{
+    struct party *parties = argument;
+
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(modus_co_start(NULL, NULL, come_as_coroutine, &parties[i]), 0);
+    return 0;
+}
+
+static int run_two_coroutines(void *argument)
+{
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_co_run(come_as_coroutines, argument), 0);
+    CHECK_INT(modus_participant_leave(arena), 0);
+    return 0;
+}
+
+/* Each coroutine that comes is one of the parties, also where the thread is the participant. */
+static void test_barrier_of_coroutines(void **state)
+{
+    struct hall *h = build(MODUS_PROCESS, 4);
+    struct party parties[4];
+    pid_t children[2];
+    (void)state;
+
+    for (int i = 0; i < 4; i++)
+        parties[i] = (struct party){h, i};
+    for (int i = 0; i < 2; i++)
+        children[i] = start_child(run_two_coroutines, &parties[2 * i]);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(reap(children[i]), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(atomic_load(&h->results[i]), 1);
+    assert_int_equal(atomic_load(&h->runs), 3);
+    raze(h);
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -827,6 +963,10 @@ int main(void)
         TEST(test_barrier_time),
         TEST(test_barrier_death),
         TEST(test_barrier_death_in_action),
+        TEST(test_barrier_abort_after_reset),
+        TEST(test_barrier_death_after_reset),
+        TEST(test_barrier_time_at_the_door),
+        TEST(test_barrier_of_coroutines),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }
