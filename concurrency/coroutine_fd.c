@@ -52,7 +52,7 @@ static int open_wait(struct modus_co_loop *loop, struct fd_wait **wait, int fd, 
     if (*copy >= 0)
         close(*copy);
     free(made);
-    return rc == UV_ENOMEM ? -ENOMEM : -EPERM;
+    return rc == UV_ENOMEM ? -ENOMEM : rc == UV_EBADF ? -EINVAL : -EPERM;
 }
 
 int modus_co_park_fd(int fd, int events, int64_t deadline, int *ready)

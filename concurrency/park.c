@@ -185,6 +185,8 @@ static int poll_fd(int fd, int events, int64_t deadline, int *ready)
     struct pollfd look = {.fd = fd, .events = (short)events};
     int n;
 
+    if (fd < 0)
+        return -EINVAL; /* to ppoll that is one to be passed over */
     do {
         struct timespec left = left_until(deadline);
 

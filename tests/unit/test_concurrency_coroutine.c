@@ -199,6 +199,15 @@ static int joined(struct modus_co *co)
     return result;
 }
 
+/* The number of a descriptor that was open. */
+static int no_descriptor(void)
+{
+    int fd = dup(STDERR_FILENO);
+
+    CHECK_INT(close(fd), 0);
+    return fd;
+}
+
 static int errors(void *argument)
 {
     struct modus_co *co = NULL;
@@ -213,7 +222,9 @@ static int errors(void *argument)
     CHECK_INT(modus_co_join(modus_co_self(), -2, NULL), -EINVAL);
     CHECK_INT(modus_co_sleep(-1), -EINVAL);
     CHECK_INT(modus_co_wait_fd(0, 0, 0, NULL), -EINVAL);
-    CHECK_INT(modus_co_wait_fd(-1, POLLIN, 0, NULL), -EPERM);
+    CHECK_INT(modus_co_wait_fd(-1, POLLIN, 0, NULL), -EINVAL);
+    CHECK_INT(modus_park_fd(-1, POLLIN, MODUS_FOREVER, NULL), -EINVAL);
+    CHECK_INT(modus_park_fd(no_descriptor(), POLLIN, MODUS_FOREVER, NULL), -EINVAL);
     CHECK_INT(strcmp(modus_co_name(modus_co_self()), "main"), 0);
     co = go(nothing, NULL);
     CHECK_INT(modus_co_join(co, 0, NULL), -EAGAIN);
@@ -233,6 +244,8 @@ static void test_errors(void **state)
     assert_int_equal(modus_co_start(&co, NULL, nothing, NULL), -EPERM);
     assert_int_equal(modus_co_yield(), -EPERM);
     assert_int_equal(modus_co_wait_fd(0, POLLIN, 0, NULL), -EPERM);
+    assert_int_equal(modus_park_fd(no_descriptor(), POLLIN, MODUS_FOREVER, NULL), -EINVAL);
+    assert_int_equal(modus_park_fd(-1, POLLIN, modus_seconds(20), NULL), -EINVAL);
     assert_null(modus_co_self());
     assert_int_equal(modus_co_sleep(0), 0);
     assert_int_equal(modus_co_lag(NULL), 0);
