@@ -142,17 +142,13 @@ int modus_pipe_fd(const struct modus_pipe *end)
 
 /* --- both ways ------------------------------------------------------------------------------- */
 
-/* May the caller go this way? A process's lock can't be held by a coroutine. */
 int modus_pipe_check(const struct modus_pipe *end, uint32_t way, int64_t deadline)
 {
     if (end->ways == 0 || deadline < MODUS_FOREVER)
         return -EINVAL;
-    if (!(end->ways & way) || (end->shared->scope == MODUS_PROCESS && modus_park_fd_instead))
-        return -EPERM;
-    return 0;
+    return end->ways & way ? 0 : -EPERM;
 }
 
-/* Deadline 0 is that of a call that must not wait. */
 int modus_pipe_wait(const struct modus_pipe *end, int events, int64_t deadline)
 {
     return deadline == 0 ? -ETIMEDOUT : modus_park_fd(end->fd, events, deadline, NULL);

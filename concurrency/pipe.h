@@ -30,8 +30,9 @@
  * receiver whose time is over in the middle of a message loses nothing: what it has is put by (for
  * MODUS_PROCESS in the arena, which should have room for it), and the next recv goes on.
  *
- * In a coroutine a send or recv lets others go on, but for pipes of MODUS_PROCESS, which are not for
- * coroutines (-EPERM): their lock belongs to the thread.
+ * In a coroutine a send or recv lets others go on, also while it waits for the lock; that wait is not
+ * ended by its being cancelled (coroutine.h). The lock between processes is not a fair one: a
+ * coroutine that sends without a pause may keep the others of its thread from it for as long.
  *
  * How: a pair of AF_UNIX SOCK_SEQPACKET sockets, whose packets are whole whatever happens to their
  * sender. A message is cut into packets that name it and say which part of it they are. A byte
