@@ -14,7 +14,7 @@
 
 struct modus_array_head {
     struct modus_rlock lock;  /* guards all that follows, and the elements */
-    volatile uint32_t held;   /* acquired by a caller */
+    volatile uint32_t held;   /* how often a caller has acquired it */
     volatile uint32_t orphan; /* an owner died while it was, and nobody has been told */
     volatile size_t changing; /* 1 + the element that is copied aside; 0: none */
     _Alignas(16) unsigned char aside[];
@@ -121,7 +121,7 @@ static int acquired(struct modus_array *array, int rc)
     rc = own(array, rc);
     if (rc < 0)
         return rc;
-    head->held = 1;
+    head->held++;
     in_order();
     if (!head->orphan)
         return 0;
@@ -146,8 +146,9 @@ int modus_array_release(struct modus_array *array)
 {
     if (array->scope == 0)
         return -EINVAL;
-    if (modus_rlock_depth(&array->head->lock) == 1)
-        array->head->held = 0;
+    if (modus_rlock_depth(&array->head->lock) == 0 || array->head->held == 0)
+        return -EPERM; /* the latter: what is held is held by a call, see update */
+    array->head->held--;
     return modus_rlock_release(&array->head->lock);
 }
 

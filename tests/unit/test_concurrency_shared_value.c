@@ -428,6 +428,18 @@ static void test_array(void **state)
     }
 }
 
+/* Once more, and twice given up: the second time it is the update's own hold. */
+static int hold_inside(void *context, void *element)
+{
+    struct bank *b = context;
+
+    (void)element;
+    CHECK_INT(modus_array_acquire(&b->array, 0), 0);
+    CHECK_INT(modus_array_release(&b->array), 0);
+    CHECK_INT(modus_array_release(&b->array), -EPERM);
+    return 0;
+}
+
 static int die_setting(void *argument)
 {
     struct bank *b = argument;
@@ -477,6 +489,7 @@ static void test_deaths(void **state)
     (void)state;
 
     /* In one step: it is undone, and there is nothing to tell. */
+    assert_int_equal(modus_array_update(&b->array, 5, hold_inside, b), 0);
     assert_int_equal(modus_array_set(&b->array, 5, set), 0);
     for (int way = 0; way < 3; way++) {
         b->go = way ? MODUS_FAULT_ARRAY_CHANGED : MODUS_FAULT_ARRAY_NOTED;
