@@ -30,7 +30,14 @@
 #define USED         0x80000000u        /* in a link: allocated; the rest is the class */
 #define PAGE_CLASS   6u
 
-static _Atomic(struct modus_arena *) open_arenas[MODUS_ARENAS_MAX];
+/* The open arenas of this process. Where they end is here and not read from them: who looks for
+ * another one's address may be between two steps while one is unmapped. */
+static struct {
+    _Atomic uintptr_t start; /* 0: none; CLAIMED: about to be one */
+    _Atomic size_t bytes;    /* written before start */
+} open_arenas[MODUS_ARENAS_MAX];
+
+enum { CLAIMED = 1 };
 
 /* --- size classes ---------------------------------------------------------------------------- */
 
@@ -201,10 +208,13 @@ size_t modus_arena_untouched(const struct modus_arena *arena)
 struct modus_arena *modus_arena_of(const void *address)
 {
     for (unsigned i = 0; i < MODUS_ARENAS_MAX; i++) {
-        struct modus_arena *arena = atomic_load(&open_arenas[i]);
+        uintptr_t start = atomic_load(&open_arenas[i].start);
+        size_t bytes = atomic_load(&open_arenas[i].bytes);
 
-        if (arena && (uintptr_t)address - (uintptr_t)arena < arena->bytes)
-            return arena;
+        /* The third look: bytes may be of the next one that has the entry. */
+        if (start > CLAIMED && (uintptr_t)address - start < bytes &&
+            atomic_load(&open_arenas[i].start) == start)
+            return (struct modus_arena *)start;
     }
     return NULL;
 }
@@ -222,11 +232,14 @@ void modus_watch_look(struct modus_watch *watch, const void *object)
 static int enter(struct modus_arena *arena)
 {
     for (unsigned i = 0; i < MODUS_ARENAS_MAX; i++) {
-        struct modus_arena *none = NULL;
+        uintptr_t none = 0;
 
+        if (!atomic_compare_exchange_strong(&open_arenas[i].start, &none, CLAIMED))
+            continue;
         arena->index = i;
-        if (atomic_compare_exchange_strong(&open_arenas[i], &none, arena))
-            return 0;
+        atomic_store(&open_arenas[i].bytes, arena->bytes);
+        atomic_store(&open_arenas[i].start, (uintptr_t)arena);
+        return 0;
     }
     return -ENOMEM;
 }
@@ -286,7 +299,7 @@ int modus_arena_close(struct modus_arena *arena)
     modus_participant_leave(arena);
     if (modus_participants_here(arena))
         return -EBUSY;
-    atomic_store(&open_arenas[arena->index], NULL);
+    atomic_store(&open_arenas[arena->index].start, 0);
     munmap(arena, arena->bytes);
     return 0;
 }

@@ -506,6 +506,29 @@ static void test_close_while_joined(void **state)
     join_thread(thread);
 }
 
+/* Who waits for an object of one arena looks through all of them, and one may be unmapped between
+ * any two steps of that: so none is read. */
+static int look_without_reading(void *argument)
+{
+    struct modus_arena *others[2];
+    (void)argument;
+
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(modus_arena_open(&others[i], 4096, 1), 0);
+    void *memory = modus_arena_alloc(others[1], 64, 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(mprotect(others[i], 4096, PROT_NONE), 0);
+    CHECK(modus_arena_of(memory) == others[1]);
+    CHECK(!modus_arena_of(&memory));
+    return 0;
+}
+
+static void test_look_while_another_closes(void **state)
+{
+    (void)state;
+    assert_int_equal(reap(start_child(look_without_reading, NULL)), 0);
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -537,6 +560,7 @@ int main(void)
         cmocka_unit_test_setup(test_join_and_leave, watchdog),
         cmocka_unit_test_setup(test_thread_ends, watchdog),
         cmocka_unit_test_setup(test_close_while_joined, watchdog),
+        cmocka_unit_test_setup(test_look_while_another_closes, watchdog),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }
