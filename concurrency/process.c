@@ -150,6 +150,11 @@ static int make_watched_child(struct modus_process *process, struct opened *open
     if (rc < 0)
         return rc;
     int pidfd = pidfd_open(pid, 0);
+    process->unseen = pidfd < 0 && errno == ESRCH;
+    if (process->unseen) /* it has ended, and another has its status, or nobody */
+        pidfd = eventfd(1, EFD_CLOEXEC);
+    if (pidfd < 0 && process->unseen)
+        return -errno;
     if (pidfd < 0) {
         rc = -errno; /* another thread was faster */
         kill(pid, SIGKILL);
@@ -220,6 +225,8 @@ static int start(struct modus_process *process)
     modus_processes_unlock();
     if (one_too_many)
         modus_process_put(process);
+    if (rc == 0 && process->unseen)
+        modus_process_reap(process);
     return rc;
 }
 

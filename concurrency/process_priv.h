@@ -26,13 +26,14 @@ struct modus_process {
     _Atomic uint32_t references;
     uint64_t stamp; /* of the process that it belongs to: who made it, or in it its own */
     pid_t pid;
-    int pidfd; /* -1: none */
+    int pidfd; /* -1: none. unseen: readable, and of no process */
     int line;  /* the parent's end of the life line; -1: none */
     int code;
     bool daemon;
     bool is_static;                 /* of a process that was not made here */
     bool by_main;                   /* started by the main thread of its parent */
     bool flush_all;                 /* there were no other threads */
+    bool unseen;                    /* it had ended, its status taken, before there was a pidfd */
     struct modus_process_attr attr; /* but for name and daemon */
     int fds[MODUS_PROCESS_FDS_MAX];
     int (*run)(void *argument);

@@ -337,6 +337,54 @@ static void test_stolen_status(void **state)
     sigaction(SIGCHLD, &old, NULL);
 }
 
+/* The kernel forgets children that nobody is told of, before the start has looked. */
+static void dawdle(void)
+{
+    usleep(5000);
+}
+
+static int zero(void *argument)
+{
+    (void)argument;
+    return 0;
+}
+
+static int start_what_ends_at_once(void *argument)
+{
+    struct pollfd end = {.events = POLLIN};
+    struct modus_process *process;
+    int code = 0;
+    (void)argument;
+
+    signal(SIGCHLD, SIG_IGN);
+    CHECK_INT(pthread_atfork(NULL, dawdle, NULL), 0);
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(modus_process_new(&process, &(struct modus_process_attr){.reap_at_once = i == 1},
+                                    zero, NULL),
+                  0);
+        CHECK_INT(modus_process_start(process), 0);
+        if (i == 2) {
+            CHECK_INT(modus_process_kill(process), 0);
+            end.fd = modus_process_fd(process);
+            CHECK_INT(poll(&end, 1, -1), 1);
+            CHECK(!modus_process_alive(process));
+        }
+        if (i < 3)
+            CHECK_INT(modus_process_join(process, MODUS_FOREVER, &code), 0);
+        CHECK_INT(code, MODUS_EXIT_UNKNOWN);
+        modus_process_put(process);
+    }
+    modus_process_join_all();
+    AWAIT(threads_here() == 1);
+    return 0;
+}
+
+static void test_gone_before_it_is_seen(void **state)
+{
+    (void)state;
+    assert_int_equal(reap(start_child(start_what_ends_at_once, NULL)), 0);
+}
+
 /* A child of somebody else is left to him. */
 static void test_others_children(void **state)
 {
@@ -708,6 +756,7 @@ int main(void)
         TEST(test_ends),
         TEST(test_terminate),
         TEST(test_stolen_status),
+        TEST(test_gone_before_it_is_seen),
         TEST(test_others_children),
         TEST(test_nothing_is_left),
         TEST(test_reaper),
