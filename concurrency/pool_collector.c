@@ -267,8 +267,9 @@ void *modus_pool_watch(void *argument)
     int code = 0;
 
     modus_process_join(p->nursery, MODUS_FOREVER, &code);
-    atomic_store(&p->orphaned, code != 0);
-    if (code != 0 || atomic_load(&p->pool.state) == MODUS_POOL_RUNNING ||
+    bool orphaned = code != 0 && code != MODUS_EXIT_UNKNOWN; /* then it counts what is left */
+    atomic_store(&p->orphaned, orphaned);
+    if (orphaned || atomic_load(&p->pool.state) == MODUS_POOL_RUNNING ||
         atomic_load(&p->outstanding) > 0)
         break_pool(p, MODUS_WORKERDIED);
     atomic_store(&p->shared->failed, MODUS_WORKERDIED); /* for new, if it still waits */

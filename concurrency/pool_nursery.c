@@ -22,13 +22,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { RETRY_MS = 100, NEWS_MS = 1000 };
 
 struct nursery {
     struct modus_pool_shared *shared;
     struct modus_process **workers; /* by seat; NULL: none */
-    struct pollfd *polls;           /* by seat, and the bell's behind them */
+    struct pollfd *polls;           /* the workers that there are, and the bell */
     unsigned live;                  /* workers that have not been reaped */
     unsigned numbers;               /* for names */
     bool short_of;                  /* of processes: a fork has failed */
@@ -57,6 +58,15 @@ static void put_news(struct nursery *nursery, const struct modus_news *news)
 
 /* --- forking --------------------------------------------------------------------------------- */
 
+static bool workers_ignore_children; /* as the program did */
+
+static int begin_worker(void *place)
+{
+    if (workers_ignore_children)
+        signal(SIGCHLD, SIG_IGN);
+    return modus_pool_worker(place);
+}
+
 static int fork_worker(struct nursery *nursery, uint32_t i)
 {
     struct modus_pool_shared *shared = nursery->shared;
@@ -72,7 +82,7 @@ static int fork_worker(struct nursery *nursery, uint32_t i)
                                    .orphan = MODUS_ORPHAN_KILLED,
                                    .arena = shared->arena,
                                },
-                               modus_pool_worker, &place);
+                               begin_worker, &place);
     if (rc < 0)
         return rc;
     atomic_store(&seat_at(nursery, i)->done, 0);
@@ -89,6 +99,16 @@ static int fork_worker(struct nursery *nursery, uint32_t i)
     return 0;
 }
 
+/* Whoever makes the pool still waits for its workers: it is told why there are none. */
+static void fail_new(struct modus_pool_shared *shared, int code)
+{
+    int32_t none = 0;
+
+    if (atomic_load(&shared->ready) < shared->attr.n &&
+        atomic_compare_exchange_strong(&shared->failed, &none, code))
+        tell_change(shared);
+}
+
 /* Returns false if that is not possible now. */
 static bool add_worker(struct nursery *nursery)
 {
@@ -98,8 +118,11 @@ static bool add_worker(struct nursery *nursery)
         for (uint32_t i = 0; i < shared->seat_count; i++) {
             if (nursery->workers[i] || atomic_load(&seat_at(nursery, i)->state) != SEAT_FREE)
                 continue;
-            nursery->short_of = fork_worker(nursery, i) < 0;
-            return !nursery->short_of;
+            int rc = fork_worker(nursery, i);
+            nursery->short_of = rc < 0;
+            if (rc < 0)
+                fail_new(shared, rc);
+            return rc == 0;
         }
         atomic_store(&shared->starving, 1); /* then look once more */
     }
@@ -249,16 +272,16 @@ static int timeout_ms(struct nursery *nursery)
 
 static void sleep_until_news(struct nursery *nursery)
 {
-    uint32_t n = nursery->shared->seat_count;
+    unsigned n = 0;
 
-    for (uint32_t i = 0; i < n; i++)
-        nursery->polls[i] = (struct pollfd){
-            .fd = nursery->workers[i] ? modus_process_fd(nursery->workers[i]) : -1,
-            .events = POLLIN,
-        };
-    nursery->polls[n] =
+    /* No entries without a descriptor: poll takes no more than there may be descriptors. */
+    for (uint32_t i = 0; i < nursery->shared->seat_count; i++)
+        if (nursery->workers[i])
+            nursery->polls[n++] =
+                (struct pollfd){.fd = modus_process_fd(nursery->workers[i]), .events = POLLIN};
+    nursery->polls[n++] =
         (struct pollfd){.fd = modus_doorbell_fd(&nursery->shared->bell), .events = POLLIN};
-    poll(nursery->polls, n + 1, timeout_ms(nursery));
+    poll(nursery->polls, n, timeout_ms(nursery));
     modus_doorbell_hear(&nursery->shared->bell);
 }
 
@@ -272,10 +295,20 @@ static void on_sigterm(int signal)
     modus_doorbell_ring(&own->bell);
 }
 
+static void on_news(int signal)
+{
+    (void)signal;
+    modus_doorbell_ring(&own->bell);
+}
+
 static void settle_signals(struct modus_pool_shared *shared)
 {
     own = shared;
+    own->nursery = getpid();
     signal(SIGTERM, on_sigterm);
+    signal(MODUS_NURSERY_SIGNAL, on_news);
+    /* How workers end must be known here, also in a program that does not want to know. */
+    workers_ignore_children = signal(SIGCHLD, SIG_DFL) == SIG_IGN;
     /* From a terminal: for the program to decide. */
     signal(SIGINT, SIG_IGN);
     signal(SIGQUIT, SIG_IGN);

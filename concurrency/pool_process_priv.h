@@ -26,6 +26,7 @@
 #ifndef CONCURRENCY_POOL_PROCESS_PRIV_H
 #define CONCURRENCY_POOL_PROCESS_PRIV_H
 
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "concurrency/arena.h"
@@ -78,6 +79,10 @@ struct modus_seat {
     _Atomic uint64_t done;
 };
 
+/* From a worker to the nursery: look at the seats. A task may have closed the bell's descriptor, or
+ * have opened something else in its place. */
+#define MODUS_NURSERY_SIGNAL SIGUSR1
+
 enum { MODUS_NURSERY_WORKS, MODUS_NURSERY_ENDS, MODUS_NURSERY_TERMINATES };
 
 struct modus_pool_shared {
@@ -90,7 +95,8 @@ struct modus_pool_shared {
     uint32_t seat_count;
     struct modus_pool_attr attr;
     char name[MODUS_POOL_NAME];
-    struct modus_doorbell bell; /* the nursery's */
+    struct modus_doorbell bell; /* the nursery's; workers send it a signal instead */
+    int32_t nursery;            /* its pid */
     _Atomic uint32_t command;   /* the nursery's */
     _Atomic uint32_t starving;  /* the nursery waits for a free seat */
     _Atomic uint32_t failures;  /* of initializers in a row */

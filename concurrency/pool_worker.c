@@ -114,14 +114,24 @@ static int begin(struct worker *worker)
     return 0;
 }
 
+/* Returns false if that is not possible: a task has taken another user, or the nursery is gone. */
+static bool tell_nursery(const struct worker *worker)
+{
+    int32_t nursery = worker->shared->nursery;
+
+    return getppid() == nursery && kill(nursery, MODUS_NURSERY_SIGNAL) == 0;
+}
+
 /* Returns false if it must go on: there is no replacement. */
 static bool retire(struct worker *worker)
 {
     _Atomic uint32_t *state = &worker->seat->state;
+    uint32_t retiring = SEAT_RETIRING;
     struct modus_watch watch;
 
     set_state(worker, SEAT_RETIRING);
-    modus_doorbell_ring(&worker->shared->bell);
+    if (!tell_nursery(worker) && atomic_compare_exchange_strong(state, &retiring, SEAT_LEAVING))
+        return true; /* that it sees */
     for (;;) {
         modus_watch_look(&watch, worker->seat);
         if (atomic_load(state) != SEAT_RETIRING)
