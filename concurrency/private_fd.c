@@ -31,7 +31,7 @@ static void in_child(void)
     pthread_mutex_unlock(&lock);
 }
 
-MODUS_FORK_INNER static void watch_forks(void)
+MODUS_FORK_PLAIN static void watch_forks(void)
 {
     pthread_atfork(before_fork, in_parent, in_child);
 }

@@ -177,7 +177,7 @@ static void after_fork(void)
     pthread_mutex_unlock(&mutex);
 }
 
-MODUS_FORK_INNER static void prepare(void)
+MODUS_FORK_PLAIN static void prepare(void)
 {
     pthread_key_create(&key, give_to_all);
     pthread_atfork(before_fork, after_fork, after_fork);
