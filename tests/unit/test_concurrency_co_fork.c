@@ -10,7 +10,7 @@
 #include "concurrency/local.h"
 #include "concurrency/private_fd.h"
 
-enum { FORKS = SLOW ? 20 : 60, HOLDERS = 1500, MANY = 600, CHURNERS = 2 };
+enum { FORKS = SLOW ? 5 : 60, HOLDERS = SLOW ? 300 : 1500, MANY = 600, CHURNERS = 2 };
 
 static struct modus_local value;
 static atomic_bool over;
