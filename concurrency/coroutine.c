@@ -233,7 +233,8 @@ int modus_co_sleep_until(int64_t time)
         return 0;
     }
     int rc = modus_co_park_as(MODUS_CO_SLEEP, NULL, &co->never, 0, time);
-    return rc == -ETIMEDOUT && modus_now_ns() >= time ? 0 : rc;
+    bool slept = co->shields > 0 || co->deadline == MODUS_FOREVER || time <= co->deadline;
+    return rc == -ETIMEDOUT && slept ? 0 : rc;
 }
 
 int modus_co_sleep(int64_t ns)

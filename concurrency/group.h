@@ -79,8 +79,8 @@ unsigned modus_group_live(const struct modus_group *group);
 void modus_group_end(struct modus_group *group);
 
 /* A group until the end of the block, on every path out of it. */
-#define MODUS_GROUP(name, attr)                                                                    \
+#define MODUS_GROUP(name, ...)                                                                     \
     struct modus_group name __attribute__((cleanup(modus_group_end)));                             \
-    modus_group_open(&name, (attr))
+    modus_group_open(&name, __VA_ARGS__)
 
 #endif

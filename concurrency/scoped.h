@@ -32,15 +32,15 @@ struct modus_hold_rwlock {
 };
 
 #define MODUS_HOLD_RLOCK(name, lock_pointer, ns)                                                   \
-    struct modus_hold_rlock name __attribute__((cleanup(modus_hold_rlock_end))) =                  \
+    struct modus_hold_rlock name __attribute__((cleanup(modus_hold_rlock_end), unused)) =          \
         modus_hold_rlock_begin((lock_pointer), (ns))
 
 #define MODUS_HOLD_READ(name, lock_pointer, ns)                                                    \
-    struct modus_hold_rwlock name __attribute__((cleanup(modus_hold_rwlock_end))) =                \
+    struct modus_hold_rwlock name __attribute__((cleanup(modus_hold_rwlock_end), unused)) =        \
         modus_hold_read_begin((lock_pointer), (ns))
 
 #define MODUS_HOLD_WRITE(name, lock_pointer, ns)                                                   \
-    struct modus_hold_rwlock name __attribute__((cleanup(modus_hold_rwlock_end))) =                \
+    struct modus_hold_rwlock name __attribute__((cleanup(modus_hold_rwlock_end), unused)) =        \
         modus_hold_write_begin((lock_pointer), (ns))
 
 static inline struct modus_hold_rlock modus_hold_rlock_begin(struct modus_rlock *lock, int64_t ns)

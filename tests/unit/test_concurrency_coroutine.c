@@ -667,6 +667,7 @@ static int with_deadline(void *argument)
     CHECK(modus_now_ns() - start >= modus_ms(10));
     CHECK_INT(modus_co_sleep(modus_seconds(10)), -ETIMEDOUT);
     CHECK_INT(modus_co_yield(), -ETIMEDOUT);
+    CHECK_INT(modus_co_sleep(0), -ETIMEDOUT);
     CHECK(modus_now_ns() - start < modus_seconds(5));
     return argument != NULL;
 }

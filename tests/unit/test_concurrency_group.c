@@ -271,7 +271,8 @@ static int group_deadline(void *argument)
     struct modus_co_attr late = {.deadline = start + modus_seconds(20)};
     (void)argument;
 
-    MODUS_GROUP(group, (&(struct modus_group_attr){.deadline = start + modus_ms(10)}));
+    MODUS_GROUP(group,
+                &(struct modus_group_attr){.keep_going = true, .deadline = start + modus_ms(10)});
     CHECK_INT(modus_group_start(&group, NULL, wait_for_ever, NULL, &results[0]), 0);
     CHECK_INT(modus_group_start(&group, &late, lock_and_wait, &lock, &results[1]), 0);
     CHECK_INT(modus_group_start(&group, NULL, lock_and_wait, &lock, &results[2]), 0);
