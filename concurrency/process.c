@@ -238,6 +238,7 @@ int modus_process_start(struct modus_process *process)
         return -ECHILD;
     if (modus_process_self()->daemon)
         return -EPERM;
+    modus_process_not_astray();
     process->flush_all = __libc_single_threaded;
     if (process->attr.start == MODUS_START_FORK)
         modus_process_flush(process->flush_all);

@@ -32,8 +32,9 @@
  * - SPAWN: the program is executed again, nothing of the caller's memory is there. The function is
  *   found by its name (MODUS_PROCESS_FUNCTION), the argument is a copy of so many bytes, and the
  *   descriptors are 0, 1, 2 (unless close-on-exec) and those that the attributes list. The program's
- *   main begins with modus_main or modus_process_child. Right for programs with threads, or with much
- *   memory: fork copies the tables of all of it. An arena does not outlive the exec.
+ *   main begins with modus_main or modus_process_child; one that does not, and starts a process,
+ *   ends with a line and code 127. Right for programs with threads, or with much memory: fork copies
+ *   the tables of all of it. An arena does not outlive the exec.
  *
  * Either way no signal is blocked in the child and handlers are the standard ones, so that SIGTERM
  * ends it; what was ignored stays ignored. With keep_signals FORK keeps mask and handlers, a

@@ -95,6 +95,10 @@ void modus_process_settle(const struct modus_process *process, int line);
 /* The end of a process, but for its exit: wait for its threads and children. */
 void modus_process_finish(void);
 
+/* A spawned process whose main begins like any other's would do all that its parent did, and spawn the
+ * next: end the program with a line if this is one. */
+void modus_process_not_astray(void);
+
 /* Execute this program again, to run process there; line is the child's end, or -1. */
 int modus_process_spawn(const struct modus_process *process, int line, pid_t *pid);
 

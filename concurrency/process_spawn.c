@@ -196,12 +196,35 @@ static _Noreturn void fail(const char *what)
     exit(BAD_RECORD);
 }
 
+static bool spawned(int argc, char **argv, struct record *record)
+{
+    return argc == 2 && strcmp(argv[1], MARK) == 0 && read_record(record);
+}
+
+/* A spawned process that has not come to modus_process_child. */
+static bool astray;
+
+/* glibc gives constructors main's arguments. */
+__attribute__((constructor)) static void look_at_arguments(int argc, char **argv)
+{
+    struct record record;
+
+    astray = spawned(argc, argv, &record);
+}
+
+void modus_process_not_astray(void)
+{
+    if (astray)
+        fail("spawned, but main begins with neither modus_main nor modus_process_child");
+}
+
 void modus_process_child(int argc, char **argv)
 {
     struct record record;
 
-    if (argc != 2 || strcmp(argv[1], MARK) != 0 || !read_record(&record))
+    if (!spawned(argc, argv, &record))
         return;
+    astray = false;
     const struct modus_process_function *function = find(record.function);
     if (!function)
         fail("the function of the spawned process is not registered");

@@ -5,6 +5,8 @@
 
 #include "concurrency/thread.h"
 
+#include <sys/stat.h>
+
 /* --- parents that die ------------------------------------------------------------------------ */
 
 struct family {
@@ -409,6 +411,45 @@ static void test_spawn_errors(void **state)
     modus_process_child(2, argv);
 }
 
+/* A program whose main does not begin as it should spawns, again and again: but it gets no further
+ * than its first child. */
+#define ASTRAY "MODUS_TEST_ASTRAY"
+
+static int go_astray(void)
+{
+    const struct modus_process_attr attr = {.start = MODUS_START_SPAWN};
+    FILE *lives = fopen(getenv(ASTRAY), "a");
+
+    CHECK(lives);
+    fputs("*", lives);
+    CHECK_INT(fclose(lives), 0);
+    return code_of(started(&attr, count_everything, NULL));
+}
+
+static int execute_astray(void *argument)
+{
+    close(STDERR_FILENO);
+    CHECK_INT(open("/dev/null", O_WRONLY), STDERR_FILENO);
+    CHECK_INT(setenv(ASTRAY, argument, 1), 0);
+    execl("/proc/self/exe", "test", (char *)NULL);
+    return 99;
+}
+
+static void test_main_without_its_beginning(void **state)
+{
+    char path[] = "/tmp/modus-test-XXXXXX";
+    struct stat file;
+    int fd = mkstemp(path);
+    (void)state;
+
+    assert_true(fd >= 0);
+    assert_int_equal(reap(start_child(execute_astray, path)), 127);
+    assert_int_equal(fstat(fd, &file), 0);
+    assert_int_equal(file.st_size, 2); /* the program and its child */
+    unlink(path);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -421,7 +462,10 @@ int main(int argc, char **argv)
         TEST(test_both_starts),
         TEST(test_spawn_is_clean),
         TEST(test_spawn_errors),
+        TEST(test_main_without_its_beginning),
     };
+    if (getenv(ASTRAY))
+        return go_astray();
     modus_process_child(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
