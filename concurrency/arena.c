@@ -219,6 +219,11 @@ struct modus_arena *modus_arena_of(const void *address)
     return NULL;
 }
 
+bool modus_scope_fits(enum modus_scope scope, const void *object)
+{
+    return scope == MODUS_THREAD || (scope == MODUS_PROCESS && modus_arena_of(object));
+}
+
 void modus_watch_look(struct modus_watch *watch, const void *object)
 {
     struct modus_arena *arena = modus_arena_of(object);
@@ -242,6 +247,12 @@ static int enter(struct modus_arena *arena)
         return 0;
     }
     return -ENOMEM;
+}
+
+static void leave(struct modus_arena *arena)
+{
+    atomic_store(&open_arenas[arena->index].start, 0);
+    munmap(arena, arena->bytes);
 }
 
 static size_t pages(size_t bytes)
@@ -281,15 +292,17 @@ int modus_arena_open(struct modus_arena **out, size_t bytes, unsigned participan
     arena->slots = (struct modus_slot *)(void *)((char *)arena + header);
     arena->links = (_Atomic uint32_t *)(void *)((char *)arena + header + slots);
     atomic_init(&arena->top, header + slots + links);
-    int rc = modus_participants_init(arena, participants);
-    if (rc == 0)
-        rc = enter(arena);
+    int rc = enter(arena);
     if (rc < 0) {
         munmap(arena, total);
         return rc;
     }
-    *out = arena;
-    return 0;
+    rc = modus_participants_init(arena, participants);
+    if (rc < 0)
+        leave(arena);
+    else
+        *out = arena;
+    return rc;
 }
 
 int modus_arena_close(struct modus_arena *arena)
@@ -299,7 +312,6 @@ int modus_arena_close(struct modus_arena *arena)
     modus_participant_leave(arena);
     if (modus_participants_here(arena))
         return -EBUSY;
-    atomic_store(&open_arenas[arena->index].start, 0);
-    munmap(arena, arena->bytes);
+    leave(arena);
     return 0;
 }

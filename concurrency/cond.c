@@ -32,7 +32,7 @@ struct modus_cond_visit {
 static int init(struct modus_cond *cond, struct modus_lock *lock, struct modus_rlock *rlock)
 {
     memset(cond, 0, sizeof *cond);
-    if (lock->scope == 0)
+    if (!modus_scope_fits((enum modus_scope)lock->scope, cond))
         return -EINVAL;
     cond->lock = lock;
     cond->rlock = rlock;

@@ -20,8 +20,7 @@
  * waited longest. Between processes it wakes the n who have waited longest, and may wake others who
  * were about to sleep; and all wake when a death is buried (participant.h), because the one that
  * was notified may be the one that died. So waits always stand in a loop, and wait_for is that
- * loop. A condition of process scope lies in memory of an arena; in other shared memory waiters
- * look once a second.
+ * loop. A condition of process scope lies in an arena.
  *
  * Between processes the plain POSIX condition variable is no choice: one waiter that is killed
  * makes a later signal hang.

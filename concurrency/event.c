@@ -18,7 +18,7 @@ enum { FLAG = 1, WAITERS = 2, SET = 4 };
 int modus_event_init(struct modus_event *event, enum modus_scope scope)
 {
     memset(event, 0, sizeof *event);
-    if (scope != MODUS_THREAD && scope != MODUS_PROCESS)
+    if (!modus_scope_fits(scope, event))
         return -EINVAL;
     event->scope = (uint32_t)scope;
     return 0;

@@ -13,8 +13,7 @@
  *
  * Everything written before the set is seen by whoever saw it set. A loop arms a doorbell instead
  * of waiting (doorbell.h); a pulse may be over when the loop looks. In process scope the event lies
- * in memory of an arena: nobody that is killed, neither setter nor waiter, keeps others from going
- * on. In other shared memory waiters look once a second.
+ * in an arena: nobody that is killed, neither setter nor waiter, keeps others from going on.
  *
  * Algorithm: one futex word, generation << 2 | waiters mark << 1 | flag.
  */

@@ -445,7 +445,7 @@ int modus_lock_init(struct modus_lock *lock, enum modus_scope scope)
 {
     be_forgotten(lock, (uint32_t)scope);
     memset(lock, 0, sizeof *lock);
-    if (scope != MODUS_THREAD && scope != MODUS_PROCESS)
+    if (!modus_scope_fits(scope, lock))
         return -EINVAL;
     int rc = scope == MODUS_PROCESS ? process_init(lock) : 0;
     if (rc == 0)

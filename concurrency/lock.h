@@ -17,7 +17,7 @@
  * Newcomers may overtake sleepers, which keeps the lock busy; a sleeper that was overtaken for
  * about 1 ms becomes the heir and gets the lock handed over, so nobody starves.
  *
- * Process scope: the lock must lie in memory mapped MAP_SHARED before the fork. When the owner dies
+ * Process scope: the lock lies in an arena that was opened before the fork. When the owner dies
  * while holding it (SIGKILL, _exit, the end of its thread), the kernel passes it on and acquire
  * returns MODUS_OWNERDEAD: the caller owns the lock, and what it guards may be half changed. Either
  * the caller mends that and calls modus_lock_consistent before the release, or a repair function,
@@ -129,7 +129,7 @@ struct modus_hold {
 };
 
 #define MODUS_HOLD(name, lock_pointer, ns)                                                         \
-    struct modus_hold name __attribute__((cleanup(modus_hold_end))) =                              \
+    struct modus_hold name __attribute__((cleanup(modus_hold_end), unused)) =                      \
         modus_hold_begin((lock_pointer), (ns))
 
 static inline struct modus_hold modus_hold_begin(struct modus_lock *lock, int64_t ns)

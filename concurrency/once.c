@@ -25,7 +25,7 @@ static uint64_t self(void)
 int modus_once_init(struct modus_once *once, enum modus_scope scope)
 {
     memset(once, 0, sizeof *once);
-    if (scope != MODUS_THREAD && scope != MODUS_PROCESS)
+    if (!modus_scope_fits(scope, once))
         return -EINVAL;
     int rc = scope == MODUS_PROCESS ? modus_lock_init(&once->lock, scope) : 0;
     if (rc == 0)

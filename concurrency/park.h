@@ -32,8 +32,13 @@
 /* Who shares an object. 0 is no scope, so a zeroed object is "not started". */
 enum modus_scope {
     MODUS_THREAD = 1,  /* the threads of one process; any memory */
-    MODUS_PROCESS = 2, /* processes too; memory that was mapped MAP_SHARED before the fork */
+    MODUS_PROCESS = 2, /* processes too; in an arena (arena.h), which is opened before the fork */
 };
+
+/* May an object of that scope lie there? One between processes lies in an open arena: in memory of its
+ * own each process would have its own, and a death there is told to nobody. Does not block.
+ * Safe from: any thread, a forked child. */
+bool modus_scope_fits(enum modus_scope scope, const void *object);
 
 /* A look at a death epoch; epoch is NULL in thread scope and outside of any arena. */
 struct modus_watch {

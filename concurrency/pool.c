@@ -242,7 +242,8 @@ int modus_pool_join(struct modus_pool *pool, int64_t ns)
     int rc = wait_gone(pool, modus_deadline(ns));
     if (rc < 0)
         return rc;
-    MODUS_CO_SHIELD(reaping); /* what has ended is gone in a moment, and must be before it is freed */
+    /* What has ended is gone in a moment, and must be before it is freed. */
+    MODUS_CO_SHIELD(reaping);
     pool->ops->reap(pool);
     return 0;
 }

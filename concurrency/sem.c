@@ -202,8 +202,8 @@ int modus_sem_init(struct modus_sem *sem, const struct modus_sem_attr *attr)
     int rc = 0;
 
     memset(sem, 0, sizeof *sem);
-    if ((attr->scope != MODUS_THREAD && attr->scope != MODUS_PROCESS) || max > INT_MAX ||
-        attr->value > max || (attr->accounted && attr->scope == MODUS_THREAD))
+    if (!modus_scope_fits(attr->scope, sem) || max > INT_MAX || attr->value > max ||
+        (attr->accounted && attr->scope == MODUS_THREAD))
         return -EINVAL;
     sem->max = max;
     atomic_init(&sem->word, attr->value * PERMIT);

@@ -14,8 +14,7 @@
  *     work();                                   // at most three at a time
  *     modus_sem_release(&slots, 1);
  *
- * In process scope the semaphore lies in memory of an arena (other shared memory: sleepers look
- * once a second). A waiter or holder that is killed hangs nobody. A plain semaphore cannot know who
+ * In process scope the semaphore lies in an arena. A waiter or holder that is killed hangs nobody. A plain semaphore cannot know who
  * held what, so a dead holder's permits are gone; an *accounted* one notes how many each
  * participant holds and refunds them when the death is buried (participant.h). In return its
  * permits go back only by the participant that took them, and it costs a robust lock a call.

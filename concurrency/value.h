@@ -47,7 +47,7 @@ struct modus_value {
         .lock = MODUS_RLOCK_INIT                                                                   \
     }
 
-/* Make a value, in process scope in memory that was mapped MAP_SHARED before the fork (an arena).
+/* Make a value, in process scope in an arena that was opened before the fork.
  * Returns 0, -EINVAL (scope) or -ENOMEM. Does not block.
  * Safe from: the one thread that makes the object, before others know it. */
 int modus_value_init(struct modus_value *value, enum modus_scope scope, int64_t number);

@@ -75,7 +75,7 @@ CHECK_SECONDS ?= 120
 $(filter $(BUILD)/tests/check/check_%,$(CHECK_OBJ)): private ALL_CFLAGS += $(CHECK_FLAGS)
 
 # The arena of all other scenarios is the checker's.
-CHECK_ARENA := -Dmodus_watch_look=real_watch_look \
+CHECK_ARENA := -Dmodus_watch_look=real_watch_look -Dmodus_scope_fits=real_scope_fits \
                $(foreach f,open close alloc free of untouched,-Dmodus_arena_$(f)=real_arena_$(f))
 $(BUILD)/tests/check/hooked/arena.o: private CHECK_FLAGS += $(CHECK_ARENA)
 $(filter $(BUILD)/tests/check/mutants/arena.%,$(MUTANTS:=.o)): private CHECK_FLAGS += $(CHECK_ARENA)

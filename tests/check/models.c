@@ -127,6 +127,11 @@ struct modus_arena *modus_arena_of(const void *address)
     return at >= memory && at < memory + MEMORY ? check_arena : NULL;
 }
 
+bool modus_scope_fits(enum modus_scope scope, const void *object)
+{
+    return scope == MODUS_THREAD || modus_arena_of(object);
+}
+
 void check_models_reset(int64_t new_tick)
 {
     memset(memory, 0, used);

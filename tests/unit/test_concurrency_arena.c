@@ -3,8 +3,13 @@
 #include "test_concurrency.h"
 
 #include "concurrency/arena_priv.h"
+#include "concurrency/barrier.h"
 #include "concurrency/event.h"
 #include "concurrency/fault.h"
+#include "concurrency/once.h"
+#include "concurrency/rwlock.h"
+#include "concurrency/sem.h"
+#include "concurrency/value.h"
 
 #include <sys/mman.h>
 
@@ -39,6 +44,40 @@ static void test_arguments(void **state)
     assert_int_equal(modus_arena_free(arena, &here, sizeof here), -EINVAL);
     assert_null(modus_arena_of(&here));
     assert_ptr_equal(modus_arena_of(arena), arena);
+}
+
+/* What lies outside of every arena, or in a closed one, is no process's but one's own. */
+static void test_process_scope_lies_in_an_arena(void **state)
+{
+    static struct {
+        struct modus_lock lock;
+        struct modus_rlock rlock;
+        struct modus_cond cond;
+        struct modus_event event;
+        struct modus_sem sem;
+        struct modus_barrier barrier;
+        struct modus_value value;
+        struct modus_once once;
+        struct modus_rwlock rwlock;
+    } own;
+    struct modus_sem_attr sem = {.scope = MODUS_PROCESS, .arena = arena};
+    struct modus_barrier_attr barrier = {.scope = MODUS_PROCESS, .parties = 2, .arena = arena};
+    struct modus_lock *lock = modus_arena_alloc(arena, sizeof *lock, 0);
+    (void)state;
+
+    assert_int_equal(modus_lock_init(&own.lock, MODUS_PROCESS), -EINVAL);
+    assert_int_equal(modus_rlock_init(&own.rlock, MODUS_PROCESS), -EINVAL);
+    assert_int_equal(modus_event_init(&own.event, MODUS_PROCESS), -EINVAL);
+    assert_int_equal(modus_sem_init(&own.sem, &sem), -EINVAL);
+    assert_int_equal(modus_barrier_init(&own.barrier, &barrier), -EINVAL);
+    assert_int_equal(modus_value_init(&own.value, MODUS_PROCESS, 1), -EINVAL);
+    assert_int_equal(modus_once_init(&own.once, MODUS_PROCESS), -EINVAL);
+    assert_int_equal(modus_rwlock_init(&own.rwlock, MODUS_PROCESS), -EINVAL);
+    assert_int_equal(modus_lock_init(lock, MODUS_PROCESS), 0);
+    assert_int_equal(modus_cond_init(&own.cond, lock), -EINVAL);
+    assert_int_equal(modus_lock_acquire(&own.lock, 0), -EINVAL);
+    modus_lock_fini(lock);
+    modus_arena_free(arena, lock, sizeof *lock);
 }
 
 static void test_blocks(void **state)
@@ -545,6 +584,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_arguments, watchdog),
+        cmocka_unit_test_setup(test_process_scope_lies_in_an_arena, watchdog),
         cmocka_unit_test_setup(test_blocks, watchdog),
         cmocka_unit_test_setup(test_alignment, watchdog),
         cmocka_unit_test_setup(test_full, watchdog),
