@@ -14,6 +14,7 @@
  * The search goes breadth first, so what is reported is a shortest cycle.
  */
 #include "concurrency/deadlock_priv.h"
+#include "concurrency/arena_priv.h"
 #include "concurrency/coroutine.h"
 #include "concurrency/self.h"
 #include "concurrency/thread.h"
@@ -483,23 +484,44 @@ static void on_forgets(const void *object, uint32_t scope)
 
 /* --- calls ----------------------------------------------------------------------------------- */
 
+/* The tables that were made: one of the process's own, which stays, and the last one in an arena. An
+ * arena that was closed may have another in its place. */
+static struct modus_deadlock_table *private_table, *shared_table;
+static uint64_t shared_serial; /* of the arena */
+
+static struct modus_deadlock_table *make_private(void)
+{
+    if (!private_table)
+        private_table = aligned_alloc(64, sizeof *private_table);
+    return private_table;
+}
+
+static struct modus_deadlock_table *make_shared(struct modus_arena *arena)
+{
+    if (shared_table && shared_serial == arena->serial)
+        return shared_table;
+    shared_table = modus_arena_alloc(arena, sizeof *shared_table, 0);
+    shared_serial = arena->serial;
+    return shared_table;
+}
+
 static int make_table(struct modus_arena *arena)
 {
-    static struct modus_deadlock_table *private_table; /* once there, it stays */
-    struct modus_deadlock_table *table = atomic_load(&modus_deadlock_table);
+    struct modus_deadlock_table *table = arena ? make_shared(arena) : make_private();
 
-    if (!arena)
-        table = private_table ? private_table : aligned_alloc(64, sizeof *table);
-    else if (!table || modus_arena_of(table) != arena)
-        table = modus_arena_alloc(arena, sizeof *table, 0);
     if (!table)
         return -ENOMEM;
-    if (!arena)
-        private_table = table;
     clear_table(table);
     atomic_store(&private_stamp, arena ? SHARED : modus_self_stamp());
     atomic_store(&modus_deadlock_table, table);
     return 0;
+}
+
+static void switch_off(void)
+{
+    modus_lock_watch(NULL);
+    if (atomic_load(&private_stamp) == SHARED)
+        atomic_store(&modus_deadlock_table, NULL); /* its arena may be closed */
 }
 
 int modus_deadlock_watch(const struct modus_deadlock_attr *attr)
@@ -510,7 +532,7 @@ int modus_deadlock_watch(const struct modus_deadlock_attr *attr)
     if (attr &&
         ((unsigned)attr->mode > MODUS_DEADLOCK_REFUSE || (unsigned)attr->order > MODUS_ORDER_YES))
         return -EINVAL;
-    modus_lock_watch(NULL);
+    switch_off();
     atomic_store(&mode, attr ? (uint32_t)attr->mode : MODUS_DEADLOCK_OFF);
     if (!attr || attr->mode == MODUS_DEADLOCK_OFF)
         return 0;

@@ -86,7 +86,8 @@ struct modus_deadlock_stats {
     uint64_t untracked; /* acquisitions and orders for which there was no room */
 };
 
-/* Of all processes that share the graph, since it was switched on. Safe from: any thread. */
+/* Of all processes that share the graph, since it was switched on; with an arena, until it is switched
+ * off. Safe from: any thread. */
 struct modus_deadlock_stats modus_deadlock_stats(void);
 
 #endif

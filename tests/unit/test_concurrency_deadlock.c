@@ -588,6 +588,34 @@ static void test_killed(void **state)
     end_shared(s);
 }
 
+/* Once it is switched off nothing is left of it in the arena, which may be closed, and another one be
+ * opened at the same address. */
+static void test_arena_is_closed(void **state)
+{
+    enum { BYTES = 1 << 20, BLOCK = 200000 };
+    struct modus_arena *one, *two;
+    (void)state;
+
+    assert_int_equal(modus_arena_open(&one, BYTES, 4), 0);
+    watch(MODUS_DEADLOCK_REFUSE, false, one);
+    assert_int_equal(modus_deadlock_watch(NULL), 0);
+    assert_int_equal(modus_arena_close(one), 0);
+    assert_int_equal(modus_deadlock_stats().cycles, 0);
+    modus_deadlock_dump(-1);
+    assert_int_equal(modus_arena_open(&two, BYTES, 4), 0);
+    unsigned char *block = modus_arena_alloc(two, BLOCK, 0);
+    memset(block, 0x5a, BLOCK);
+    watch(MODUS_DEADLOCK_REFUSE, false, two);
+    for (int i = 0; i < BLOCK; i++)
+        assert_int_equal(block[i], 0x5a);
+    size_t left = modus_arena_untouched(two);
+    assert_int_equal(modus_deadlock_watch(NULL), 0);
+    watch(MODUS_DEADLOCK_REFUSE, false, two); /* its table is used again */
+    assert_int_equal(modus_arena_untouched(two), left);
+    assert_int_equal(modus_deadlock_watch(NULL), 0);
+    assert_int_equal(modus_arena_close(two), 0);
+}
+
 static int die_holding(void *argument)
 {
     CHECK_INT(modus_lock_acquire(argument, MODUS_FOREVER), 0);
@@ -901,6 +929,7 @@ int main(void)
         TEST(test_report_uses_locks),
         TEST(test_processes),
         TEST(test_killed),
+        TEST(test_arena_is_closed),
         TEST(test_many_killed),
         TEST(test_inherited),
         TEST(test_fork),
