@@ -21,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -41,6 +42,8 @@ struct shared {
 struct modus_manager {
     struct shared *shared;
     struct sockaddr_un path;
+    dev_t device; /* the path, as it was bound */
+    ino_t inode;
     int listener, wake;
     uint64_t server; /* stamp of the process that serves, as far as this one knows */
     struct modus_manager_objects objects;
@@ -424,12 +427,22 @@ static bool take_turn(struct modus_manager *manager)
     return true;
 }
 
+/* Unless it is another server's by now. */
+static void remove_path(const struct modus_manager *manager)
+{
+    struct stat now;
+
+    if (lstat(manager->path.sun_path, &now) == 0 && now.st_dev == manager->device &&
+        now.st_ino == manager->inode)
+        unlink(manager->path.sun_path);
+}
+
 static void end_service(struct modus_manager *manager)
 {
     while (manager->count > 0)
         free_conn(manager->conns[--manager->count]);
     modus_objects_fini(&manager->objects);
-    unlink(manager->path.sun_path);
+    remove_path(manager);
     modus_private_fd_close(manager->listener);
     manager->listener = -1;
     free(manager->conns);
@@ -517,6 +530,11 @@ int modus_manager_open(struct modus_manager **out, const struct modus_manager_at
         modus_manager_close(manager);
         return rc;
     }
+    struct stat bound;
+    if (lstat(manager->path.sun_path, &bound) == 0) {
+        manager->device = bound.st_dev;
+        manager->inode = bound.st_ino;
+    }
     *out = manager;
     return 0;
 }
@@ -529,7 +547,7 @@ void modus_manager_close(struct modus_manager *manager)
         return;
     if (manager->shared && atomic_load(&manager->shared->stopped) &&
         atomic_compare_exchange_strong(&manager->shared->state, &state, SERVED))
-        unlink(manager->path.sun_path);
+        remove_path(manager);
     /* In a child of the process that serves, it is closed already. */
     if (manager->listener >= 0 && manager->server == 0)
         close(manager->listener);

@@ -48,8 +48,9 @@ struct modus_manager_attr {
 };
 
 /* Make a manager and its path, so that clients may connect. Returns 0, -EINVAL, -ENOMEM, -EBUSY (a
- * living server has that path, or something that is no socket), -EACCES or -ENOENT (no such
- * directory, or not for us). Blocks while another is opened in the same directory.
+ * living server has that path, or something that is no socket; or somebody keeps the directory
+ * locked, flock(2), for 2 s), -EACCES or -ENOENT (no such directory, or not for us). Blocks while
+ * another is opened in the same directory.
  * Safe from: any thread. */
 int modus_manager_open(struct modus_manager **manager, const struct modus_manager_attr *attr);
 

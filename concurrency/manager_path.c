@@ -31,6 +31,21 @@ static int result_of(int error)
     }
 }
 
+enum { LOOK_MS = 5, LOOKS = 400 };
+
+/* Whoever may read the directory may lock it, another user too, and keep it so: give up then. */
+static int lock_for_a_moment(int fd)
+{
+    for (int looks = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; looks++) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return result_of(errno);
+        if (looks == LOOKS)
+            return -EBUSY;
+        usleep(LOOK_MS * 1000);
+    }
+    return 0;
+}
+
 /* The path's directory, locked, so that of two that find a dead server's path only one removes it.
  * Nothing of the lock stays behind. */
 static int lock_directory(const char *path)
@@ -43,14 +58,11 @@ static int lock_directory(const char *path)
     int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return result_of(errno);
-    while (flock(fd, LOCK_EX) < 0)
-        if (errno != EINTR) {
-            int rc = result_of(errno);
-
-            close(fd);
-            return rc;
-        }
-    return fd;
+    int rc = lock_for_a_moment(fd);
+    if (rc == 0)
+        return fd;
+    close(fd);
+    return rc;
 }
 
 /* Is it the path of a server that is gone? */

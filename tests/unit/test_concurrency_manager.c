@@ -2,6 +2,8 @@
 /* The manager's server and its clients: every verb, and waiting for each other. */
 #include "test_concurrency_manager.h"
 
+#include <sys/file.h>
+
 /* --- opening --------------------------------------------------------------------------------- */
 
 static void test_open(void **state)
@@ -52,6 +54,39 @@ static void test_open(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
     modus_manager_stop(NULL);
     modus_manager_close(NULL);
+}
+
+/* Anybody who may read a directory may lock it. */
+static void test_directory_is_locked(void **state)
+{
+    struct modus_manager *second;
+    int fd = open(directory, O_RDONLY | O_DIRECTORY);
+    (void)state;
+
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(modus_manager_open(&second, &usual), -EBUSY);
+    assert_int_not_equal(access(path, F_OK), 0);
+    close(fd);
+    start_server(false);
+    stop_server(false);
+}
+
+/* A server whose path has been removed, and is another's by now, leaves that alone. */
+static void test_path_is_anothers(void **state)
+{
+    struct modus_manager *first;
+    (void)state;
+
+    assert_int_equal(modus_manager_open(&first, &usual), 0);
+    pthread_t thread = start_thread(serve_thread, first);
+    modus_client_close(connected());
+    assert_int_equal(unlink(path), 0);
+    start_server(false);
+    modus_manager_stop(first);
+    join_thread(thread);
+    modus_manager_close(first);
+    modus_client_close(connected());
+    stop_server(false);
 }
 
 static void test_client_errors(void **state)
@@ -570,8 +605,16 @@ static void test_idle(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_open),    TEST(test_client_errors), TEST(test_verbs),      TEST(test_sizes),
-        TEST(test_waiting), TEST(test_adding),        TEST(test_coroutines), TEST(test_idle),
+        TEST(test_open),
+        TEST(test_directory_is_locked),
+        TEST(test_path_is_anothers),
+        TEST(test_client_errors),
+        TEST(test_verbs),
+        TEST(test_sizes),
+        TEST(test_waiting),
+        TEST(test_adding),
+        TEST(test_coroutines),
+        TEST(test_idle),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
