@@ -50,7 +50,8 @@ struct modus_future {
     uint64_t stamp; /* of its process */
     const struct modus_future_ops *ops;
     void *owner;                            /* the ops' */
-    _Atomic(void *) runner;                 /* the ops': who runs it */
+    _Atomic(void *) runner;                 /* the ops': who runs it, */
+    struct modus_future *outer;             /* and what that had begun before */
     uint32_t place, turn;                   /* the ops' */
     uint32_t size;                          /* of the value */
     uint32_t room;                          /* for it */

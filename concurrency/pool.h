@@ -30,7 +30,8 @@
  * task itself, whatever the time it wanted to wait; so tasks may wait for tasks that they submit,
  * also in a pool of one. A wait that can never end because it closes a circle of waiting threads of
  * pools is -EDEADLK. A thread of the pool that submits while the queue is full, and would wait,
- * runs its task itself.
+ * runs its task itself. A task that ends its thread (pthread_exit) ends with MODUS_WORKERDIED, and so
+ * do those that wait for it further up the same stack; another thread takes the place.
  *
  * Process kind. Workers are forked when the pool is made, by a process of one thread (the nursery)
  * that forks their replacements too. So a pool is best made before the program has threads: tasks

@@ -21,6 +21,7 @@
 #include "concurrency/self.h"
 #include "concurrency/thread.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,9 @@ struct worker {
     struct thread_pool *pool;
     struct modus_thread *thread;
     struct modus_future *waiting; /* under the lock of hooks */
+    struct modus_future *task;    /* that it runs; its own, as are the next two */
     unsigned count;               /* tasks of tasks_max */
+    bool ready;                   /* initialized */
 };
 
 struct thread_pool {
@@ -47,11 +50,12 @@ struct thread_pool {
     _Atomic uint64_t submitted; /* while threads are still made */
     struct modus_lock lock;     /* guards what follows */
     struct worker *workers;
-    struct worker *retired;                  /* have ended or are about to */
-    unsigned numbers;                        /* for names */
-    unsigned failures;                       /* of initializers in a row */
-    _Atomic uint32_t began;                  /* initializers that have ended; what new waits for */
-    uint64_t handled, begun, done, replaced; /* of those that are gone */
+    struct worker *retired;        /* have ended or are about to */
+    unsigned numbers;              /* for names */
+    unsigned failures;             /* of initializers in a row */
+    _Atomic uint32_t began;        /* initializers that have ended; what new waits for */
+    uint64_t handled, begun, done; /* of those that are gone */
+    uint64_t replaced, deaths;
 };
 
 /* Behind the future. */
@@ -114,9 +118,12 @@ static void run(struct worker *worker, struct modus_future *future, bool queued)
     };
 
     atomic_store_explicit(&future->runner, worker, memory_order_relaxed);
+    future->outer = worker->task;
+    worker->task = future;
     count(&worker->begun);
     int code = job->run(&call);
     count(&worker->done);
+    worker->task = future->outer;
     if (queued)
         count(&worker->handled);
     modus_future_end(future, code, future->value, call.answered, text);
@@ -282,8 +289,8 @@ static void bury(struct thread_pool *p, struct worker *but)
     }
 }
 
-/* The worker has run as much as it may. Returns false if it can't be replaced, and goes on. */
-static bool replace(struct worker *worker)
+/* Another takes the worker's place, which is counted. Returns false if none can be had. */
+static bool replace(struct worker *worker, uint64_t *counter)
 {
     struct thread_pool *p = worker->pool;
 
@@ -293,7 +300,7 @@ static bool replace(struct worker *worker)
         retire(p, worker);
         bury(p, worker);
         atomic_fetch_sub(&p->alive, 1);
-        p->replaced++;
+        ++*counter;
     }
     worker->count = 0;
     unlock(p);
@@ -340,15 +347,9 @@ static void end(struct worker *worker, int code)
         modus_pool_gone(&p->pool);
 }
 
-/* Returns what the initializer does; after a failure another worker tries. */
-static int initialize(struct worker *worker)
+/* After a failure another worker tries. */
+static void note_initialized(struct thread_pool *p, int rc)
 {
-    struct thread_pool *p = worker->pool;
-    int rc = 0;
-
-    if (!p->pool.attr.initializer)
-        return 0;
-    rc = p->pool.attr.initializer(p->pool.attr.argument);
     lock(p);
     p->failures = rc < 0 ? p->failures + 1 : 0;
     if (rc < 0 && p->failures < MODUS_POOL_FAILURES)
@@ -356,23 +357,75 @@ static int initialize(struct worker *worker)
     unlock(p);
     if (rc >= 0)
         tell_began(p);
+}
+
+/* Returns what the initializer does. */
+static int initialize(struct worker *worker)
+{
+    struct thread_pool *p = worker->pool;
+    int rc = 0;
+
+    if (p->pool.attr.initializer) {
+        rc = p->pool.attr.initializer(p->pool.attr.argument);
+        note_initialized(p, rc);
+    }
+    worker->ready = rc >= 0;
     return rc;
+}
+
+/* What it runs called pthread_exit. */
+static void die(void *argument)
+{
+    struct worker *worker = argument;
+    struct thread_pool *p = worker->pool;
+    struct modus_future *future, *outer;
+
+    for (future = worker->task; future; future = outer) {
+        outer = future->outer;
+        count(&worker->done);
+        if (!outer)
+            count(&worker->handled);
+        modus_future_end(future, MODUS_WORKERDIED, NULL, 0, "the task ended its thread");
+        if (!outer) /* it was the queue's */
+            modus_future_put(future);
+    }
+    worker->task = NULL;
+    if (!worker->ready)
+        note_initialized(p, MODUS_WORKERDIED);
+    else if (replace(worker, &p->deaths))
+        return;
+    end(worker, MODUS_WORKERDIED);
+}
+
+/* Returns false when another has taken its place. */
+static bool serve(struct worker *worker)
+{
+    struct thread_pool *p = worker->pool;
+    struct modus_future *future;
+
+    while (modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0) {
+        handle(worker, future);
+        if (p->pool.attr.tasks_max && worker->count >= p->pool.attr.tasks_max &&
+            replace(worker, &p->replaced))
+            return false;
+    }
+    return true;
+}
+
+static void live(struct worker *worker)
+{
+    int rc = initialize(worker);
+
+    if (rc < 0 || serve(worker))
+        end(worker, rc);
 }
 
 static void *work(void *argument)
 {
-    struct worker *worker = argument;
-    struct thread_pool *p = worker->pool;
-    struct modus_future *future;
-
-    self = worker;
-    int rc = initialize(worker);
-    while (rc >= 0 && modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0) {
-        handle(worker, future);
-        if (p->pool.attr.tasks_max && worker->count >= p->pool.attr.tasks_max && replace(worker))
-            return NULL;
-    }
-    end(worker, rc);
+    self = argument;
+    pthread_cleanup_push(die, argument);
+    live(argument);
+    pthread_cleanup_pop(0);
     return NULL;
 }
 
@@ -518,6 +571,7 @@ static void stats(struct modus_pool *pool, struct modus_pool_stats *out)
     }
     out->workers = atomic_load(&p->alive);
     out->replaced = p->replaced;
+    out->deaths = p->deaths;
     unlock(p);
     out->queued = (unsigned)modus_queue_len(&p->queue);
     out->done = done;

@@ -129,6 +129,18 @@ int modus_thread_new(struct modus_thread **thread, const struct modus_thread_att
     return 0;
 }
 
+/* run has returned, or called pthread_exit. */
+static void end(void *argument)
+{
+    struct modus_thread *thread = argument;
+
+    list_remove(thread);
+    atomic_store(&thread->state, ENDED);
+    modus_unpark(MODUS_THREAD, &thread->state, INT_MAX);
+    self = NULL;
+    modus_thread_put(thread);
+}
+
 static void *begin(void *argument)
 {
     struct modus_thread *thread = argument;
@@ -138,12 +150,9 @@ static void *begin(void *argument)
     atomic_store(&thread->tid, (int)modus_self_tid());
     snprintf(name, sizeof name, "%.15s", thread->name);
     pthread_setname_np(pthread_self(), name);
+    pthread_cleanup_push(end, thread);
     thread->result = thread->run(thread->argument);
-    list_remove(thread);
-    atomic_store(&thread->state, ENDED);
-    modus_unpark(MODUS_THREAD, &thread->state, INT_MAX);
-    self = NULL;
-    modus_thread_put(thread);
+    pthread_cleanup_pop(1);
     return NULL;
 }
 

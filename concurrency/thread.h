@@ -5,7 +5,8 @@
  * pthread_join may be called once, by one, and waits for ever; a thread has no name of more than 15
  * characters, and the end of main ends them all. This handle mends that.
  *
- * States: new -> running -> ended (its function has returned) -> joined (nothing of it is left).
+ * States: new -> running -> ended (its function has returned, or called pthread_exit: then its result
+ * is NULL) -> joined (nothing of it is left).
  *
  *     struct modus_thread *thread;
  *     modus_thread_new(&thread, &(struct modus_thread_attr){.name = "reader"}, read_all, &file);

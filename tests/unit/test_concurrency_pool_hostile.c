@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pools of processes in programs, and with tasks, that take what the pool stands on: descriptors that
- * are closed or scarce, children that nobody is told of.
+ * Pools in programs, and with tasks, that take what the pool stands on: descriptors that are closed
+ * or scarce, children that nobody is told of, threads that a task ends.
  */
 #include "test_concurrency_pool.h"
 
@@ -184,14 +184,86 @@ static void test_children_ignored(void **state)
     in_child(ignore_children);
 }
 
+/* --- tasks that end their thread -------------------------------------------------------------- */
+
+static struct modus_pool *threads;
+
+static int leave(struct modus_call *call)
+{
+    (void)call;
+    pthread_exit(NULL);
+}
+
+static struct modus_future *inner;
+
+/* It is run here, further down the same stack. */
+static int wait_for_leave(struct modus_call *call)
+{
+    (void)call;
+    inner = ask(threads, leave, 0);
+    return modus_future_wait(inner, MODUS_FOREVER);
+}
+
+static int leave_initializer(void *left)
+{
+    if (atomic_fetch_sub((atomic_int *)left, 1) > 0)
+        pthread_exit(NULL);
+    return 0;
+}
+
+static void test_task_ends_its_thread(void **state)
+{
+    struct modus_future *queued[8];
+    (void)state;
+
+    threads = pool_with(&(struct modus_pool_attr){.kind = MODUS_POOL_THREAD, .n = 1});
+    struct modus_future *first = ask(threads, leave, 0), *outer = ask(threads, wait_for_leave, 0);
+    for (long i = 0; i < 8; i++)
+        queued[i] = ask(threads, i % 2 ? leave : square, i);
+    assert_int_equal(failure_of(first), MODUS_WORKERDIED);
+    assert_int_equal(failure_of(outer), MODUS_WORKERDIED);
+    assert_int_equal(failure_of(inner), MODUS_WORKERDIED);
+    for (long i = 0; i < 8; i++) {
+        if (i % 2)
+            assert_int_equal(failure_of(queued[i]), MODUS_WORKERDIED);
+        else
+            assert_int_equal(answer_of(queued[i]), i * i);
+    }
+    AWAIT(stats_of(threads).deaths == 6);
+    assert_int_equal(stats_of(threads).running, 0);
+    first = ask(threads, leave, 0);
+    end_pool(threads);
+    assert_int_equal(failure_of(first), MODUS_WORKERDIED);
+}
+
+static void test_initializer_ends_its_thread(void **state)
+{
+    atomic_int left = 2;
+    struct modus_pool_attr attr = {
+        .kind = MODUS_POOL_THREAD, .n = 1, .initializer = leave_initializer, .argument = &left};
+    struct modus_pool *pool = NULL;
+    (void)state;
+
+    threads = pool_with(&attr);
+    assert_int_equal(answer_of(ask(threads, square, 3)), 9);
+    end_pool(threads);
+    atomic_store(&left, 3);
+    assert_int_equal(modus_pool_new(&pool, &attr), MODUS_WORKERDIED);
+    assert_null(pool);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, watchdog)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_task_closes_descriptors),   TEST(test_task_is_another_user),
-        TEST(test_idle_with_few_descriptors), TEST(test_no_descriptors_for_workers),
+        TEST(test_task_closes_descriptors),
+        TEST(test_task_is_another_user),
+        TEST(test_idle_with_few_descriptors),
+        TEST(test_no_descriptors_for_workers),
         TEST(test_children_ignored),
+        TEST(test_task_ends_its_thread),
+        TEST(test_initializer_ends_its_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -227,6 +227,29 @@ static void *nothing(void *argument)
     return argument;
 }
 
+static void *leave_early(void *argument)
+{
+    modus_event_wait(&gate, MODUS_FOREVER);
+    pthread_exit(argument);
+}
+
+static void test_exit(void **state)
+{
+    void *result = &gate;
+    (void)state;
+
+    unsigned before = threads_here();
+    struct modus_thread *thread = started(leave_early, &gate);
+    assert_int_equal(modus_thread_join(thread, 0, NULL), -EAGAIN);
+    modus_event_set(&gate);
+    assert_int_equal(modus_thread_join(thread, MODUS_FOREVER, &result), 0);
+    assert_null(result);
+    modus_thread_put(thread);
+    modus_thread_put(started(leave_early, NULL));
+    modus_thread_join_all();
+    AWAIT(threads_here() == before);
+}
+
 /* Handles that are put early, late or never joined: no thread and (leak checker) no handle stays. */
 static void test_nothing_is_left(void **state)
 {
@@ -378,6 +401,7 @@ int main(void)
         TEST(test_names),
         TEST(test_many_joiners),
         TEST(test_join_waits_for_destructors),
+        TEST(test_exit),
         TEST(test_nothing_is_left),
         TEST(test_daemons_inherit),
         TEST(test_fork),
