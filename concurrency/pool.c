@@ -89,6 +89,7 @@ int modus_pool_new(struct modus_pool **pool, const struct modus_pool_attr *attr)
     if (!valid(attr))
         return -EINVAL;
     struct modus_pool_attr full = filled_in(attr);
+    MODUS_CO_SHIELD(making); /* one that is not to be is awaited, too */
     switch (attr->kind) {
     case MODUS_POOL_THREAD:
         return modus_pool_thread_new(pool, &full);

@@ -6,6 +6,7 @@
  * given up, ends that future. Whoever waits for it inside of the pool helps with the chunks. The
  * answers of processes are copied to the caller's array at the end.
  */
+#include "concurrency/coroutine.h"
 #include "concurrency/park.h"
 #include "concurrency/pool_chunk_priv.h"
 #include "concurrency/self.h"
@@ -56,10 +57,11 @@ bool modus_map_valid(const struct modus_map *map)
                             map->out_size <= SIZE_MAX / map->n));
 }
 
-/* Wait to the end, come what may: others write to memory of the caller's. A coroutine that is
- * cancelled, whose waits fail, looks again and again. */
+/* Wait to the end, come what may: others write to memory of the caller's. One whose wait is refused
+ * looks again and again. */
 void modus_chunk_await(struct modus_future *future)
 {
+    MODUS_CO_SHIELD(awaiting);
     while (modus_future_wait(future, MODUS_FOREVER) < 0)
         modus_park_deaf(MODUS_THREAD, &future->word, atomic_load(&future->word),
                         modus_deadline(modus_ms(1)), NULL);

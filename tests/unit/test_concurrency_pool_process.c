@@ -6,6 +6,7 @@
  */
 #include "test_concurrency_pool.h"
 
+#include "concurrency/coroutine.h"
 #include "concurrency/event.h"
 #include "concurrency/fault.h"
 #include "concurrency/process.h"
@@ -398,6 +399,26 @@ static void test_initializer(void **state)
 }
 
 /* No worker can be had any more: what waits is told. */
+static int make_when_cancelled(void *argument)
+{
+    struct modus_pool *pool = NULL;
+
+    modus_co_cancel(modus_co_self());
+    return modus_pool_new(&pool, argument);
+}
+
+/* A coroutine that is cancelled makes a pool, or fails to, as anybody else. */
+static void test_cancelled_coroutine(void **state)
+{
+    int value = 42;
+    struct modus_pool_attr attr = {
+        .kind = MODUS_POOL_PROCESS, .n = 2, .initializer = prepare, .argument = &value};
+    (void)state;
+
+    atomic_store(&board->failures_left, 1000);
+    assert_int_equal(modus_co_run(make_when_cancelled, &attr), -ENOSPC);
+}
+
 static void test_broken(void **state)
 {
     int value = 42;
@@ -406,7 +427,10 @@ static void test_broken(void **state)
     (void)state;
 
     atomic_store(&board->failures_left, 1000);
-    struct modus_future *killer = ask(pool, die, SIGKILL), *next = ask(pool, square, 2);
+    struct modus_future *first = ask(pool, pass_gate, 1), *killer = ask(pool, die, SIGKILL),
+                        *next = ask(pool, square, 2);
+    modus_event_set(&board->gate); /* now that they are queued */
+    assert_int_equal(answer_of(first), 1);
     assert_int_equal(failure_of(killer), MODUS_WORKERDIED);
     assert_int_equal(failure_of(next), -ENOSPC);
     assert_int_equal(modus_pool_submit(pool, NULL, &(struct modus_task){.run = add_one}, 0),
@@ -924,6 +948,7 @@ int main(void)
         TEST(test_imap),
         TEST(test_tasks_max),
         TEST(test_initializer),
+        TEST(test_cancelled_coroutine),
         TEST(test_broken),
         TEST(test_death_in_a_task),
         TEST(test_killed),
