@@ -133,6 +133,34 @@ static inline char state_of(int tid)
 /* Wait until the thread (or single-threaded child) sleeps. It says its tid itself, first. */
 #define AWAIT_ASLEEP(tid) AWAIT(state_of((int)(tid)) == 'S')
 
+/* How often the thread has gone to sleep. */
+static inline long sleeps_of(int tid)
+{
+    char path[64], line[128];
+    long sleeps = -1;
+
+    snprintf(path, sizeof path, "/proc/%d/status", tid);
+    FILE *file = fopen(path, "r");
+    CHECK(file);
+    while (fgets(line, sizeof line, file))
+        sscanf(line, "voluntary_ctxt_switches: %ld", &sleeps);
+    fclose(file);
+    return sleeps;
+}
+
+/* Wait until the thread (or single-threaded child) sleeps and nothing wakes it for ms milliseconds:
+ * what is woken more often than that never comes to it. A single look could find it on its way. */
+static inline void await_idle(int tid, unsigned ms)
+{
+    long before;
+
+    do {
+        AWAIT_ASLEEP(tid);
+        before = sleeps_of(tid);
+        usleep(ms * 1000);
+    } while (sleeps_of(tid) != before || state_of(tid) != 'S');
+}
+
 /* Kill a child and reap it. */
 static inline void kill_child(pid_t pid)
 {

@@ -574,30 +574,13 @@ static void test_coroutines(void **state)
 }
 
 /* Without work there is no wake-up. */
-static long switches_of(pid_t pid)
-{
-    char name[64], line[256];
-    long n = -1;
-
-    snprintf(name, sizeof name, "/proc/%d/status", pid);
-    FILE *file = fopen(name, "r");
-    CHECK(file);
-    while (fgets(line, sizeof line, file))
-        sscanf(line, "voluntary_ctxt_switches: %ld", &n);
-    fclose(file);
-    return n;
-}
-
 static void test_idle(void **state)
 {
     (void)state;
     start_server(true);
     struct modus_remote value = remote_of(MODUS_REMOTE_VALUE, "v");
     assert_int_equal(modus_remote_value_store(&value, 1), 0);
-    AWAIT_ASLEEP(server);
-    long before = switches_of(server);
-    usleep(100000);
-    assert_int_equal(switches_of(server), before);
+    await_idle(server, 100);
     modus_client_close(value.client);
     stop_server(true);
 }

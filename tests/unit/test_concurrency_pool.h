@@ -86,40 +86,6 @@ static inline struct modus_pool_stats stats_of(struct modus_pool *pool)
     return stats;
 }
 
-/* How often n threads, of any process, have gone to sleep. */
-static inline unsigned long long sleeps_of(const int *tids, int n)
-{
-    unsigned long long sum = 0, sleeps;
-    char path[64], line[128];
-
-    for (int i = 0; i < n; i++) {
-        snprintf(path, sizeof path, "/proc/%d/status", tids[i]);
-        FILE *file = fopen(path, "r");
-        CHECK(file);
-        while (fgets(line, sizeof line, file))
-            if (sscanf(line, "voluntary_ctxt_switches: %llu", &sleeps) == 1)
-                sum += sleeps;
-        fclose(file);
-    }
-    return sum;
-}
-
-/* Does nothing wake them once they are asleep? They may have slept on the way there, too: so first
- * wait until they have come to rest. */
-static inline bool sleeps_on(const int *tids, int n)
-{
-    unsigned long long before, after = sleeps_of(tids, n);
-
-    do {
-        before = after;
-        for (int i = 0; i < n; i++)
-            AWAIT_ASLEEP(tids[i]);
-        usleep(50000);
-    } while ((after = sleeps_of(tids, n)) != before);
-    usleep(50000);
-    return sleeps_of(tids, n) == before;
-}
-
 static inline unsigned entries_of(const char *path)
 {
     unsigned count = 0;

@@ -928,7 +928,8 @@ static void test_idle_is_asleep(void **state)
     assert_int_equal(answer_of(ask(pool, square, 2)), 4);
     assert_int_equal(modus_pool_workers(pool, pids, 1), 1);
     pids[1] = parent_of(pids[0]);
-    assert_true(sleeps_on(pids, 2));
+    await_idle(pids[0], 50);
+    await_idle(pids[1], 50);
     end_pool(pool);
 }
 

@@ -963,7 +963,7 @@ static void test_idle_is_asleep(void **state)
 
     assert_int_equal(answer_of(ask(pool, square, 2)), 4);
     assert_int_equal(modus_pool_workers(pool, &tid, 1), 1);
-    assert_true(sleeps_on(&tid, 1));
+    await_idle(tid, 50);
     end_pool(pool);
 }
 
