@@ -19,6 +19,7 @@
 #include "concurrency/participant.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -33,8 +34,10 @@
 /* The open arenas of this process. Where they end is here and not read from them: who looks for
  * another one's address may be between two steps while one is unmapped. */
 static struct {
-    _Atomic uintptr_t start; /* 0: none; CLAIMED: about to be one */
-    _Atomic size_t bytes;    /* written before start */
+    _Atomic uintptr_t start;   /* 0: none; CLAIMED: about to be one, or no more */
+    _Atomic size_t bytes;      /* written before start */
+    _Atomic uint32_t whole;    /* may be visited */
+    _Atomic uint32_t visitors; /* that keep it from being unmapped */
 } open_arenas[MODUS_ARENAS_MAX];
 
 enum { CLAIMED = 1 };
@@ -249,10 +252,42 @@ static int enter(struct modus_arena *arena)
     return -ENOMEM;
 }
 
+/* Unmap it once nobody visits it any more. */
 static void leave(struct modus_arena *arena)
 {
-    atomic_store(&open_arenas[arena->index].start, 0);
+    unsigned i = arena->index;
+    uint32_t visitors;
+
+    atomic_store(&open_arenas[i].whole, 0);
+    atomic_store(&open_arenas[i].start, CLAIMED);
+    while ((visitors = atomic_load(&open_arenas[i].visitors)) != 0)
+        modus_park_deaf(MODUS_THREAD, &open_arenas[i].visitors, visitors, MODUS_FOREVER, NULL);
     munmap(arena, arena->bytes);
+    atomic_store(&open_arenas[i].start, 0);
+}
+
+void modus_arenas_visit(void (*visit)(struct modus_arena *arena, void *context), void *context)
+{
+    for (unsigned i = 0; i < MODUS_ARENAS_MAX; i++) {
+        atomic_fetch_add(&open_arenas[i].visitors, 1);
+        if (atomic_load(&open_arenas[i].whole))
+            visit((struct modus_arena *)atomic_load(&open_arenas[i].start), context);
+        atomic_fetch_sub(&open_arenas[i].visitors, 1);
+        if (!atomic_load(&open_arenas[i].whole))
+            modus_unpark(MODUS_THREAD, &open_arenas[i].visitors, INT_MAX);
+    }
+}
+
+/* The visitors are the parent's. */
+static void begin_child(void)
+{
+    for (unsigned i = 0; i < MODUS_ARENAS_MAX; i++)
+        atomic_store(&open_arenas[i].visitors, 0);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, begin_child);
 }
 
 static size_t pages(size_t bytes)
@@ -298,11 +333,13 @@ int modus_arena_open(struct modus_arena **out, size_t bytes, unsigned participan
         return rc;
     }
     rc = modus_participants_init(arena, participants);
-    if (rc < 0)
+    if (rc < 0) {
         leave(arena);
-    else
-        *out = arena;
-    return rc;
+        return rc;
+    }
+    atomic_store(&open_arenas[arena->index].whole, 1);
+    *out = arena;
+    return 0;
 }
 
 int modus_arena_close(struct modus_arena *arena)

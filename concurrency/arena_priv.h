@@ -47,6 +47,9 @@ struct modus_arena {
 /* Make the table of free slots in a zeroed arena. Returns 0 or a code of modus_lock_init. */
 int modus_participants_init(struct modus_arena *arena, unsigned participants);
 
+/* Call visit for every open arena of this process, which is kept from being closed meanwhile. */
+void modus_arenas_visit(void (*visit)(struct modus_arena *arena, void *context), void *context);
+
 /* Has any thread of the calling process joined? */
 bool modus_participants_here(struct modus_arena *arena);
 

@@ -270,14 +270,39 @@ static bool bury(struct modus_arena *arena, int id)
     return true;
 }
 
-int modus_participant_bury(struct modus_arena *arena, pid_t pid)
+/* killed: who had not joined may have died with a wake-up in its hands, too. */
+static int bury_process(struct modus_arena *arena, pid_t pid, bool killed)
 {
     lock_registry(arena);
     int buried = bury_all(arena, pid);
-    if (buried == 0)
-        move_epoch(arena); /* who had not joined may have died with a wake-up in its hands, too */
+    if (buried == 0 && killed)
+        move_epoch(arena);
     unlock_registry(arena);
     return buried;
+}
+
+int modus_participant_bury(struct modus_arena *arena, pid_t pid)
+{
+    return bury_process(arena, pid, true);
+}
+
+struct death {
+    pid_t pid;
+    bool killed;
+};
+
+static void bury_here(struct modus_arena *arena, void *context)
+{
+    const struct death *death = context;
+
+    bury_process(arena, death->pid, death->killed);
+}
+
+void modus_participant_bury_everywhere(pid_t pid, bool killed)
+{
+    struct death death = {.pid = pid, .killed = killed};
+
+    modus_arenas_visit(bury_here, &death);
 }
 
 bool modus_participant_mourn(struct modus_arena *arena, int id)

@@ -16,6 +16,8 @@
  *     waitpid(pid, &status, 0);
  *     modus_participant_bury(arena, pid);      // mend what it left, wake who waits for it
  *
+ * Processes of process.h, and so the workers of a pool, are buried by whoever reaps them.
+ *
  * States of a slot: free -> live -> (leaving or dead) -> free, with the generation counted up.
  * Liveness is a robust mutex that the thread holds from join to leave: the kernel marks it when the
  * thread ends in any way, and no reuse of a pid can make the dead look alive.
@@ -60,6 +62,11 @@ int modus_participant_self(struct modus_arena *arena);
  * for each that is buried. Returns how many were buried. May wait briefly.
  * Safe from: any thread and process; joined or not. */
 int modus_participant_bury(struct modus_arena *arena, pid_t pid);
+
+/* The same in every open arena of this process; killed: not ended by itself, so whoever sleeps is
+ * woken though nobody was buried. A process of process.h has this done by whoever reaps it.
+ * Safe from: any thread and process; joined or not. */
+void modus_participant_bury_everywhere(pid_t pid, bool killed);
 
 /* Is the participant with that id alive? It may have died since. Does not block.
  * Safe from: any thread and process. */

@@ -80,7 +80,6 @@ static int fork_worker(struct nursery *nursery, uint32_t i)
                                    .name = name,
                                    .daemon = MODUS_DAEMON_NO,
                                    .orphan = MODUS_ORPHAN_KILLED,
-                                   .arena = shared->arena,
                                },
                                begin_worker, &place);
     if (rc < 0)

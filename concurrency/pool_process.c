@@ -390,7 +390,6 @@ static int start_nursery(struct modus_process_pool *p)
                                    .name = name,
                                    .daemon = MODUS_DAEMON_YES,
                                    .orphan = MODUS_ORPHAN_KILLED,
-                                   .arena = p->shared->arena,
                                },
                                modus_pool_nursery, p->shared);
     return rc < 0 ? rc : modus_process_start(p->nursery);

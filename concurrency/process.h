@@ -48,7 +48,8 @@
  * start, from time to time (so of handles that are held and never asked, at most 8, or half as many
  * as are running, wait for that); the end of the program; and a thread, "modus-reaper", which takes
  * over what runs when its last reference is put, or from the beginning with reap_at_once. It is
- * there only as long as it has something to wait for.
+ * there only as long as it has something to wait for. Whoever reaps also buries: what a participant
+ * in any open arena had goes back, and who waits for it is woken (participant.h).
  *
  * Daemons are processes that the end of the program does not wait for: modus_main, or exit, ends
  * them with SIGTERM (and SIGKILL 5 s later) and joins them; then modus_main waits for all others. A
@@ -69,7 +70,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "concurrency/arena.h"
 #include "concurrency/result.h"
 #include "concurrency/thread.h"
 
@@ -97,11 +97,10 @@ struct modus_process_attr {
     enum modus_daemon daemon;
     enum modus_start start;
     enum modus_orphan orphan;
-    bool keep_signals;         /* FORK: mask and handlers as in the thread that starts it */
-    bool reap_at_once;         /* by a thread, though nobody asks after it */
-    struct modus_arena *arena; /* whoever reaps it buries it there; open until then */
-    size_t size;               /* SPAWN: bytes at the argument */
-    const int *fds;            /* SPAWN: descriptors that it gets too; copied */
+    bool keep_signals; /* FORK: mask and handlers as in the thread that starts it */
+    bool reap_at_once; /* by a thread, though nobody asks after it */
+    size_t size;       /* SPAWN: bytes at the argument */
+    const int *fds;    /* SPAWN: descriptors that it gets too; copied */
     unsigned fds_count;
 };
 

@@ -174,8 +174,8 @@ bool modus_process_reap(struct modus_process *process)
         modus_process_set_state(process, MODUS_PROCESS_RUNNING);
         return false;
     }
-    if (process->attr.arena)
-        modus_participant_bury(process->attr.arena, process->pid);
+    if (!process->launch)
+        modus_participant_bury_everywhere(process->pid, process->code < 0);
     modus_processes_lock();
     running--;
     close_fd(&process->line);

@@ -26,12 +26,10 @@
 #include "concurrency/remote.h"
 #include "concurrency/thread.h"
 
-static struct modus_process *start_child(struct demo *d, struct modus_arena *arena,
-                                         int (*run)(void *argument), void *argument)
+static struct modus_process *start_child(struct demo *d, int (*run)(void *argument), void *argument)
 {
     struct modus_process *process = NULL;
-    DEMO_CHECK(d, modus_process_new(&process, &(struct modus_process_attr){.arena = arena}, run,
-                                    argument) == 0);
+    DEMO_CHECK(d, modus_process_new(&process, NULL, run, argument) == 0);
     DEMO_CHECK(d, modus_process_start(process) == 0);
     return process;
 }
@@ -167,8 +165,8 @@ static int write_and_read(struct demo *d, struct writing *w, const char *values,
 {
     w->values = values;
     atomic_store(&w->got, 0);
-    struct modus_process *writer = start_child(d, w->arena, write_values, w);
-    struct modus_process *reader = start_child(d, w->arena, read_values, w);
+    struct modus_process *writer = start_child(d, write_values, w);
+    struct modus_process *reader = start_child(d, read_values, w);
     DEMO_CHECK(d, join_child(d, writer) == 0);
     while (terminate && atomic_load(&w->got) < (int)strlen(values))
         demo_pause(0.001);
@@ -269,7 +267,7 @@ static int torn_by_three(struct demo *d, struct modus_arena *arena, bool locked)
     fcntl(p->fd, F_SETFL, O_APPEND);
     modus_lock_init(&p->lock, MODUS_PROCESS);
     for (int i = 0; i < 3; i++)
-        writers[i] = start_child(d, NULL, print_records, p);
+        writers[i] = start_child(d, print_records, p);
     for (int i = 0; i < 3; i++)
         DEMO_CHECK(d, join_child(d, writers[i]) == 0);
     int torn = torn_records(p->fd);
@@ -323,7 +321,7 @@ static int counted_in_file(struct demo *d, bool locked)
     struct modus_process *both[2];
     int n = 0;
     for (int i = 0; i < 2; i++)
-        both[i] = start_child(d, NULL, add_in_file, &f);
+        both[i] = start_child(d, add_in_file, &f);
     for (int i = 0; i < 2; i++)
         DEMO_CHECK(d, join_child(d, both[i]) == 0);
     (void)!pread(f.fd, &n, sizeof n, 0);
@@ -451,7 +449,7 @@ static int torn_in_pipe(struct demo *d)
         return 0;
     for (int i = 0; i < 2; i++)
         writers[i] =
-            start_child(d, NULL, write_frames, &(struct two_writers){.fd = ends[1], .number = i});
+            start_child(d, write_frames, &(struct two_writers){.fd = ends[1], .number = i});
     for (int i = 0; i < 2 * FRAMES; i++) {
         for (size_t got = 0; got < sizeof frame;) {
             ssize_t n = read(ends[0], frame + got, sizeof frame - got);
@@ -478,7 +476,7 @@ static int torn_in_ours(struct demo *d, struct modus_arena *arena)
                                                                   .arena = arena}) == 0);
     for (int i = 0; i < 2; i++)
         writers[i] =
-            start_child(d, NULL, send_frames, &(struct two_writers){.end = ends[1], .number = i});
+            start_child(d, send_frames, &(struct two_writers){.end = ends[1], .number = i});
     for (int i = 0; i < 2 * FRAMES; i++) {
         size_t size = sizeof frame;
         DEMO_CHECK(d, modus_pipe_recv(&ends[0], frame, &size, modus_seconds(30)) == 0 &&
@@ -565,7 +563,7 @@ static int added(struct demo *d, struct modus_arena *arena, bool update)
     DEMO_CHECK(
         d, modus_dict_init(&dict, &(struct modus_dict_attr){MODUS_PROCESS, arena, 64 << 10}) == 0);
     for (int i = 0; i < ADDERS; i++)
-        adders[i] = start_child(d, arena, add_to_dict, &(struct adder){&dict, update});
+        adders[i] = start_child(d, add_to_dict, &(struct adder){&dict, update});
     for (int i = 0; i < ADDERS; i++)
         DEMO_CHECK(d, join_child(d, adders[i]) == 0);
     DEMO_CHECK(d, modus_dict_get(&dict, key_k(), &n, sizeof n, NULL) == sizeof n);
@@ -610,8 +608,8 @@ static void i3(struct demo *d)
     DEMO_CHECK(d, lost < exact);
     snprintf(path, sizeof path, "/tmp/modus-demo-%d", getpid());
     DEMO_CHECK(d, modus_manager_open(&manager, &(struct modus_manager_attr){.path = path}) == 0);
-    struct modus_process *server = start_child(d, NULL, serve_manager, manager);
-    DEMO_CHECK(d, join_child(d, start_child(d, NULL, use_manager, path)) == 0);
+    struct modus_process *server = start_child(d, serve_manager, manager);
+    DEMO_CHECK(d, join_child(d, start_child(d, use_manager, path)) == 0);
     modus_manager_stop(manager);
     modus_manager_close(manager);
     DEMO_CHECK(d, join_child(d, server) == 0);

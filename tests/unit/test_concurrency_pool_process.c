@@ -10,6 +10,7 @@
 #include "concurrency/event.h"
 #include "concurrency/fault.h"
 #include "concurrency/process.h"
+#include "concurrency/sem.h"
 
 #include <poll.h>
 #include <sys/mman.h>
@@ -933,12 +934,44 @@ static void test_idle_is_asleep(void **state)
     end_pool(pool);
 }
 
+/* What a worker had in an arena of the program goes back, too. */
+static int take_permit_and_die(struct modus_call *call)
+{
+    struct modus_sem *permits;
+
+    memcpy(&permits, call->input, sizeof permits);
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_sem_acquire(permits, MODUS_FOREVER), 0);
+    raise(SIGKILL);
+    return 0;
+}
+
+static void test_buried_everywhere(void **state)
+{
+    struct modus_sem *permits = modus_arena_alloc(arena, sizeof *permits, 0);
+    struct modus_sem_attr attr = {.scope = MODUS_PROCESS, .value = 1, .accounted = true};
+    (void)state;
+
+    assert_int_equal(modus_sem_init(permits, &attr), 0);
+    struct modus_pool *pool = pool_of(1);
+    struct modus_future *future = ask(pool, take_permit_and_die, (long)permits);
+    assert_int_equal(failure_of(future), MODUS_WORKERDIED);
+    assert_true(modus_participant_join(arena) > 0);
+    assert_int_equal(modus_sem_acquire(permits, MODUS_FOREVER), 0);
+    assert_int_equal(modus_sem_release(permits, 1), 0);
+    assert_int_equal(modus_participant_leave(arena), 0);
+    end_pool(pool);
+    modus_sem_fini(permits);
+    modus_arena_free(arena, permits, sizeof *permits);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, open_test)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_submit),
+        TEST(test_buried_everywhere),
         TEST(test_five_on_four),
         TEST(test_full),
         TEST(test_cancel),

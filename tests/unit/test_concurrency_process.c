@@ -105,8 +105,7 @@ static void test_self(void **state)
     assert_int_equal(modus_process_set_daemon(handles[3], true), -EBUSY);
     modus_process_put(modus_process_get(handles[3]));
     atomic_store(&board->counts[0], modus_participant_join(arena));
-    handles[0] =
-        make(&(struct modus_process_attr){.name = "looker", .arena = arena}, look_around, handles);
+    handles[0] = make(&(struct modus_process_attr){.name = "looker"}, look_around, handles);
     handles[1] = started(NULL, pass_gate, NULL);
     handles[2] = make(NULL, pass_gate, NULL);
     unsigned one, two;
@@ -719,21 +718,25 @@ static void test_start_in_coroutine(void **state)
 
 static int join_and_die(void *argument)
 {
-    atomic_store(&board->counts[0], modus_participant_join(argument));
+    struct modus_arena *other = argument;
+
+    CHECK(modus_participant_join(other) > 0);
+    atomic_store(&board->counts[0], modus_participant_join(arena));
     kill(getpid(), SIGKILL);
     return 0;
 }
 
-/* Whoever reaps buries: the join, and the reaper. */
+/* Whoever reaps buries, in every arena: the join, and the reaper. */
 static void test_burial(void **state)
 {
-    const struct modus_process_attr attr = {.arena = arena};
+    struct modus_arena *other;
     struct modus_participant slot;
     (void)state;
 
+    assert_int_equal(modus_arena_open(&other, 1 << 16, 4), 0);
     for (int i = 0; i < 2; i++) {
         atomic_store(&board->counts[0], 0);
-        struct modus_process *process = started(&attr, join_and_die, arena);
+        struct modus_process *process = started(NULL, join_and_die, other);
 
         if (i == 0)
             assert_int_equal(code_of(process), -SIGKILL);
@@ -741,7 +744,34 @@ static void test_burial(void **state)
             modus_process_put(process);
         AWAIT(atomic_load(&board->counts[0]) > 0);
         AWAIT(modus_participant_look(arena, atomic_load(&board->counts[0]), &slot) == -EAGAIN);
+        AWAIT(modus_participant_look(other, 1, &slot) == -EAGAIN);
     }
+    assert_int_equal(modus_arena_close(other), 0);
+}
+
+/* Arenas come and go while others reap. */
+static void *reap_many(void *argument)
+{
+    _Atomic int *reaping = argument;
+
+    for (int i = 0; i < 20; i++)
+        CHECK_INT(code_of(started(NULL, give_back, &i)), i);
+    atomic_store(reaping, 0);
+    return NULL;
+}
+
+static void test_arenas_close_while_others_reap(void **state)
+{
+    _Atomic int reaping = 1;
+    struct modus_arena *other;
+    (void)state;
+
+    pthread_t thread = start_thread(reap_many, &reaping);
+    do {
+        assert_int_equal(modus_arena_open(&other, 1 << 16, 4), 0);
+        assert_int_equal(modus_arena_close(other), 0);
+    } while (atomic_load(&reaping));
+    join_thread(thread);
 }
 
 int main(void)
@@ -770,6 +800,7 @@ int main(void)
         TEST(test_child_awaits_its_own),
         TEST(test_start_in_coroutine),
         TEST(test_burial),
+        TEST(test_arenas_close_while_others_reap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
