@@ -22,7 +22,7 @@
  *
  * Every waiting call of the toolbox works here too: in a coroutine it parks the coroutine and not
  * the thread, and the two may wait for the same lock, event or queue, in process scope also those of
- * other processes (proxy.h says how). A lock is owned by the coroutine. A participant of an arena is
+ * other processes. A lock is owned by the coroutine. A participant of an arena is
  * a thread, so the coroutines of a thread are one participant; at a barrier they count one by one.
  * What waits outside of the toolbox (read, getaddrinfo, a long computation) holds up all coroutines of
  * its thread; modus_co_lag tells for how long, and offload.h has the cure.

@@ -81,8 +81,8 @@ int modus_dict_put(struct modus_dict *dict, struct modus_bytes key, struct modus
 int modus_dict_put_if(struct modus_dict *dict, struct modus_bytes key, struct modus_bytes value,
                       uint64_t version);
 
-/* Copy the key's value into memory, if it is not longer than room. Returns how long it is (if that
- * is more than room, nothing was copied), or -ENOENT. *version, unless NULL, becomes its version.
+/* Copy the key's value into memory, if it is not longer than room. Returns how long it is: when that
+ * is more than room, nothing was copied, and there is to be more room the next time; or -ENOENT. *version, unless NULL, becomes its version.
  */
 long modus_dict_get(struct modus_dict *dict, struct modus_bytes key, void *memory, size_t room,
                     uint64_t *version);

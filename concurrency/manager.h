@@ -4,7 +4,7 @@
  * common.
  *
  * A server holds them; clients connect through a path in the file system and use them by calls that
- * look like those on objects of their own (client.h, remote.h). It is not shared memory: each call
+ * look like those on objects of their own (remote.h). It is not shared memory: each call
  * is a message there and one back. It serves one call after the other, so each is one step; what
  * takes several is remote.h's update, or done under a lock of the manager's.
  *

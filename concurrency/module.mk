@@ -30,7 +30,7 @@ $(TOOLBOX_PC): $(BUILD)/.prefix concurrency/module.mk Makefile
 	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include/modus' '' \
 	    'Name: modus-concurrency' 'Version: $(VERSION)' \
 	    'Description: locks, queues, pools and coroutines, between threads and between processes' \
-	    'Requires.private: libuv' 'Libs: -L$${libdir} -lmodus-concurrency -pthread' \
+	    'Requires.private: libuv-static' 'Libs: -L$${libdir} -lmodus-concurrency -pthread' \
 	    'Cflags: -I$${includedir} -pthread' > $@
 
 install-toolbox: toolbox ## install the toolbox alone below DESTDIR/PREFIX

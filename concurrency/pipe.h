@@ -7,8 +7,8 @@
  *     modus_pipe_pair(ends, NULL);                              // duplex
  *     if (fork() == 0) {
  *         modus_pipe_close(&ends[0]);
- *         size_t size = sizeof request;
- *         while (modus_pipe_recv(&ends[1], &request, &size, MODUS_FOREVER) == 0) { ... }
+ *         for (size_t size; (size = sizeof request),
+ *              modus_pipe_recv(&ends[1], &request, &size, MODUS_FOREVER) == 0;) { ... }
  *         _exit(0);                                             // MODUS_CLOSED: the parent is gone
  *     }
  *     modus_pipe_close(&ends[1]);

@@ -68,7 +68,8 @@ struct modus_pool;
 struct modus_call {
     const void *input; /* aligned for anything, as output is; in a map as their arrays are */
     size_t size;       /* of the input */
-    void *output;      /* room for the answer; the task may also write it here itself */
+    void *output;      /* room for the answer; the task may also write it here itself. NULL: nobody
+                        * wants one (of a map) */
     size_t room;
     size_t answered; /* bytes of the answer; 0: none */
     /* Private. */
@@ -80,7 +81,8 @@ struct modus_call {
 /* A task's function. Returns 0, or what went wrong, below 0. */
 typedef int modus_task_function(struct modus_call *call);
 
-/* Answer with a copy of size bytes. Returns 0, or -EOVERFLOW: there is no room for them. */
+/* Answer with a copy of size bytes, unless nobody wants it. Returns 0, or -EOVERFLOW: there is no
+ * room for them. */
 int modus_call_answer(struct modus_call *call, const void *answer, size_t size);
 
 /* Say what went wrong, up to 127 bytes as by printf; returns code, for the return. */

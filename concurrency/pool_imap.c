@@ -84,7 +84,7 @@ static bool prepare(struct modus_imap *imap, struct piece *piece, size_t n)
         .in = copied > 0 ? memory + head
               : in       ? in + first * map->in_size
                          : NULL,
-        .out = memory + head + copied,
+        .out = map->out_size > 0 ? memory + head + copied : NULL,
         .n = items,
         .in_size = map->in_size,
         .out_size = map->out_size,
@@ -235,7 +235,7 @@ static int give(struct modus_imap *imap, void *answer, size_t *index)
         *index = piece->number * imap->map.chunk + item;
     if (item >= atomic_load_explicit(&chunk->answered, memory_order_acquire))
         rc = modus_future_code(piece->future);
-    else if (answer)
+    else if (answer && chunk->out)
         memcpy(answer, chunk->out + item * chunk->out_size, chunk->out_size);
     if (imap->item == chunk->n) {
         release(imap, piece);

@@ -27,7 +27,7 @@
  *     modus_queue_put_key(&queue, &job, urgent ? 0 : 10, MODUS_FOREVER);
  *
  * Waking is chained: a put, or a batch of puts, wakes one sleeping consumer; that one, having got
- * its item, wakes the next if there is more (gate.h). A loop arms a doorbell instead of sleeping.
+ * its item, wakes the next if there is more. A loop arms a doorbell instead of sleeping.
  *
  * Joinable: every item got is to be answered by modus_queue_task_done, and modus_queue_join waits
  * until all that was put has been. Closing now counts what it drops as done.
@@ -54,7 +54,7 @@
  * by anybody.
  *
  * Algorithm: thread scope, D. Vyukov's bounded MPMC queue; process scope, a ring whose claims are
- * signed (ring_process.c). LIFO, PRIORITY and unbounded: stock.h.
+ * signed. LIFO, PRIORITY and unbounded ones are heaps and stacks under a lock.
  */
 #ifndef CONCURRENCY_QUEUE_H
 #define CONCURRENCY_QUEUE_H
@@ -132,8 +132,8 @@ int modus_queue_init(struct modus_queue *queue, const struct modus_queue_attr *a
 
 /* End a queue that nobody uses any more, and free its storage; items inside are dropped. Does
  * nothing to one that is not started.
- * Safe from: the one thread that still knows the object; in process scope from one process, the
- * other handles just go. */
+ * Safe from: the one thread that still knows the object; in process scope one process calls it for
+ * all (which is not a child that ends while others go on): the other handles just go. */
 void modus_queue_fini(struct modus_queue *queue);
 
 /* Put a copy of the item, waiting for room up to ns nanoseconds (MODUS_FOREVER: without end, 0: do

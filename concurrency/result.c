@@ -2,7 +2,15 @@
 /* Result codes to words, and the clock: what every other file needs. */
 #include "concurrency/result.h"
 
+#include <stdbool.h>
+#include <string.h>
 #include <time.h>
+
+/* The kernel's codes end there. */
+static bool is_errno(int result)
+{
+    return result < 0 && result > -4096;
+}
 
 const char *modus_strresult(int result)
 {
@@ -13,7 +21,8 @@ const char *modus_strresult(int result)
         MODUS_RESULTS(X)
 #undef X
     }
-    return "unknown result";
+    const char *sentence = is_errno(result) ? strerrordesc_np(-result) : NULL;
+    return sentence ? sentence : "unknown result";
 }
 
 const char *modus_result_name(int result)
@@ -25,7 +34,8 @@ const char *modus_result_name(int result)
         MODUS_RESULTS(X)
 #undef X
     }
-    return "UNKNOWN";
+    const char *name = is_errno(result) ? strerrorname_np(-result) : NULL;
+    return name ? name : "UNKNOWN";
 }
 
 int64_t modus_now_ns(void)

@@ -2,8 +2,9 @@
 /*
  * Results and time: what every call of the toolbox returns and how long it waits.
  *
- * A fallible function returns 0, or a negative code; MODUS_OWNERDEAD alone is positive, because it
- * is a success with news. A code is either a negated errno value (where POSIX has the right word)
+ * A fallible function returns 0, or a negative code. Some return a count or an id from 0 on instead
+ * of the 0, as their headers say; and acquiring a lock may return MODUS_OWNERDEAD, which is positive
+ * because it is a success with news. So rc < 0 is the question to ask. A code is either a negated errno value (where POSIX has the right word)
  * or one of the project's own below -5000, so the two families never meet and a count of items or
  * bytes is never mistaken for either. errno itself never carries a result.
  *
@@ -14,8 +15,9 @@
  *         log_error("put: %s", modus_strresult(rc));
  *
  * Time is int64_t nanoseconds. A duration is relative: MODUS_FOREVER waits without end, 0 only
- * tries, any other negative value is -EINVAL. Every waiting call has a twin ending in _until that
- * takes an absolute CLOCK_MONOTONIC time (or MODUS_FOREVER).
+ * tries, any other negative value is -EINVAL. A twin ending in _until, where there is one, takes an
+ * absolute CLOCK_MONOTONIC time (or MODUS_FOREVER). No wait ends because of a signal: a handler sets
+ * an event or rings a doorbell.
  */
 #ifndef CONCURRENCY_RESULT_H
 #define CONCURRENCY_RESULT_H
@@ -42,13 +44,13 @@ enum modus_result {
 #define MODUS_RESULTS(X)                                                                           \
     X(0, "OK", "done")                                                                             \
     X(-ETIMEDOUT, "ETIMEDOUT", "the time is over")                                                 \
-    X(-EAGAIN, "EAGAIN", "not possible without waiting")                                           \
-    X(-EINVAL, "EINVAL", "an argument is not valid, or the object is not started")                 \
-    X(-EPERM, "EPERM", "the caller does not own this")                                             \
+    X(-EAGAIN, "EAGAIN", "not possible now")                                                       \
+    X(-EINVAL, "EINVAL", "an argument is not valid here, or the object is not ready for the call") \
+    X(-EPERM, "EPERM", "not for this caller: not its owner, or not joined")                        \
     X(-EDEADLK, "EDEADLK", "the caller would wait for itself")                                     \
-    X(-EOVERFLOW, "EOVERFLOW", "more given back than was taken, or a table is full")               \
+    X(-EOVERFLOW, "EOVERFLOW", "more than there is room for, or than was taken")                   \
     X(-ENOMEM, "ENOMEM", "out of memory")                                                          \
-    X(-ECHILD, "ECHILD", "the identity belongs to the parent: join again after fork")              \
+    X(-ECHILD, "ECHILD", "it belongs to the process that forked this one")                         \
     X(-ESRCH, "ESRCH", "not started")                                                              \
     X(-EALREADY, "EALREADY", "started already")                                                    \
     X(-EBUSY, "EBUSY", "still in use")                                                             \
@@ -69,18 +71,18 @@ enum modus_result {
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
     X(MODUS_CLOSED, "CLOSED", "closed")                                                            \
     X(MODUS_BROKEN, "BROKEN", "broken: a party is missing")                                        \
-    X(MODUS_CANCELED, "CANCELED", "interrupted by another thread or process")                      \
+    X(MODUS_CANCELED, "CANCELED", "canceled, or interrupted")                                      \
     X(MODUS_WORKERDIED, "WORKERDIED", "the worker died before it answered")                        \
     X(MODUS_NOTRECOVERABLE, "NOTRECOVERABLE", "an owner died and nobody repaired what it left")    \
     X(MODUS_TOO_LATE, "TOO_LATE", "it has happened already, or is happening")                      \
-    X(MODUS_OWNERDEAD, "OWNERDEAD", "acquired, but the previous owner died while holding")
+    X(MODUS_OWNERDEAD, "OWNERDEAD", "acquired, but the previous owner died holding it")
 
-/* The sentence for a result, in static memory; never NULL, also for codes that are not in the
- * list. Does not block.
+/* The sentence for a result, in static memory; never NULL: a negated errno value that is not in the
+ * list has the C library's sentence. What stands for a count or an id has none. Does not block.
  * Safe from: any thread, signal handlers, a forked child. */
 const char *modus_strresult(int result);
 
-/* The name of a result ("ETIMEDOUT", "CLOSED"), in static memory; never NULL.
+/* The name of a result ("ETIMEDOUT", "CLOSED", "ECONNREFUSED"), in static memory; never NULL.
  * Safe from: any thread, signal handlers, a forked child. */
 const char *modus_result_name(int result);
 

@@ -140,7 +140,8 @@ struct modus_ran {
     struct modus_output output, errors;
 };
 
-/* Start, communicate, free. attr NULL: input, output and errors are pipes. When the time is over, or
+/* Start, communicate, free. attr NULL: input, output and errors are pipes; otherwise only what attr
+ * says is, and what is inherited is not in ran. When the time is over, or
  * too much comes, it is killed (its group, if it leads one) and reaped; what has come is kept, and
  * nobody waits for grandchildren that still hold the pipes. Returns what start and communicate do;
  * *ran is always set. Blocks. Safe from: any thread and coroutine. */

@@ -619,6 +619,8 @@ static void test_map(void **state)
     map = (struct modus_map){.run = add_one, .in = in, .n = 100, .in_size = sizeof *in};
     assert_int_equal(modus_pool_map(pool, &map), 0); /* for its effect */
     assert_int_equal(atomic_load(&tally), 100);
+    map.run = square; /* its answers are not wanted */
+    assert_int_equal(modus_pool_map(pool, &map), 0);
     map.n = SIZE_MAX;
     assert_int_equal(modus_pool_map(pool, &map), -EINVAL);
     modus_pool_close(pool);

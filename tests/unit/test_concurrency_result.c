@@ -2,6 +2,7 @@
 /* Codes and words, deadlines, and the identity of threads across fork. */
 #include "test_concurrency.h"
 
+#include <limits.h>
 #include <sys/syscall.h>
 
 static void test_words(void **state)
@@ -12,8 +13,11 @@ static void test_words(void **state)
     assert_string_equal(modus_result_name(MODUS_CLOSED), "CLOSED");
     assert_string_equal(modus_result_name(12345), "UNKNOWN");
     assert_string_equal(modus_strresult(MODUS_OWNERDEAD),
-                        "acquired, but the previous owner died while holding");
+                        "acquired, but the previous owner died holding it");
     assert_string_equal(modus_strresult(-12345), "unknown result");
+    assert_string_equal(modus_strresult(INT_MIN), "unknown result");
+    assert_string_equal(modus_strresult(-ECONNREFUSED), "Connection refused"); /* a task's own */
+    assert_string_equal(modus_result_name(-ECONNREFUSED), "ECONNREFUSED");
     assert_true(MODUS_OWNERDEAD > 0);
 #define X(code, name, sentence) assert_true((code) <= 0 || (code) == MODUS_OWNERDEAD);
     MODUS_RESULTS(X)
