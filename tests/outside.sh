@@ -1,7 +1,7 @@
 #!/bin/sh
 # outside.sh MAKE CC: install the toolbox into an empty folder, and build and run a program there that
 # knows nothing of this tree, with the shared library and with the static one. Then uninstall it:
-# nothing may be left.
+# nothing may be left. Also the first program of the guide.
 set -eu
 make=$1 cc=$2
 folder=$(mktemp -d)
@@ -60,7 +60,8 @@ flags="-std=c17 -Wall -Wextra -Werror -Wpedantic"
 $cc $flags -o "$folder/shared" "$folder/program.c" $(pkg-config --cflags --libs modus-concurrency)
 # shellcheck disable=SC2086,SC2046
 $cc $flags -o "$folder/static" "$folder/program.c" $(pkg-config --cflags modus-concurrency) \
-    -Wl,-Bstatic -L"$prefix/lib" -lmodus-concurrency -Wl,-Bdynamic $(pkg-config --libs libuv) -pthread
+    -L"$prefix/lib" -l:libmodus-concurrency.a $(pkg-config --static --libs-only-other --libs-only-l modus-concurrency |
+    sed 's/-lmodus-concurrency//')
 said=$(LD_LIBRARY_PATH="$prefix/lib" "$folder/shared")
 [ "$said" = 10 ] || { echo "outside: the program with the shared library says '$said', not 10" >&2; exit 1; }
 said=$("$folder/static")
@@ -69,6 +70,13 @@ LD_LIBRARY_PATH="$prefix/lib" ldd "$folder/shared" | grep -q "$prefix/lib/libmod
 ! ldd "$folder/static" | grep -q libmodus
 names=$(nm -D --defined-only "$prefix/lib/libmodus-concurrency.so.0" | awk '{print $3}' | grep -v '^modus_' || true)
 [ -z "$names" ] || { echo "outside: exported without a prefix: $names" >&2; exit 1; }
+# The guide's first whole program, as it stands there.
+awk '/^```/ { if (whole) exit; program = "" } !/^```/ { program = program $0 "\n" }
+     /^int main\(void\)$/ { whole = 1 } END { printf "%s", program }' concurrency/README.md > "$folder/guide.c"
+# shellcheck disable=SC2086,SC2046
+$cc $flags -o "$folder/guide" "$folder/guide.c" $(pkg-config --cflags --libs modus-concurrency)
+said=$(LD_LIBRARY_PATH="$prefix/lib" "$folder/guide" | tr '\n' ' ')
+[ "$said" = '0 1 2 3 4 5 6 7 8 9 ' ] || { echo "outside: the guide's program says '$said'" >&2; exit 1; }
 # All headers together, too: no two may use one name.
 (cd "$prefix/include/modus" && for h in concurrency/*.h; do echo "#include <$h>"; done) > "$folder/all.c"
 # shellcheck disable=SC2086,SC2046
