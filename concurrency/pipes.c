@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,8 +93,7 @@ static int collect(struct modus_pipes *pipes, int i)
 {
     struct modus_collected *to = &pipes->collected[i];
     int fd = pipes->from[i]->pipes[i + 1];
-    char more;
-    ssize_t n;
+    ssize_t n = 0;
 
     if (to->bytes.size == to->capacity && to->capacity < pipes->limit) {
         int rc = grow(to, pipes->limit);
@@ -105,9 +105,10 @@ static int collect(struct modus_pipes *pipes, int i)
     if (room == 0) { /* only its end would still be all right */
         struct pollfd end = {.fd = fd, .events = POLLIN};
 
-        if (poll(&end, 1, 0) == 1 && (end.revents & POLLIN))
+        if (poll(&end, 1, 0) != 1)
+            return -EAGAIN;
+        if (end.revents & POLLIN)
             return -EOVERFLOW;
-        n = modus_pipes_read(fd, &more, 1);
     } else {
         n = modus_pipes_read(fd, to->bytes.data + to->bytes.size, room < MOST ? room : MOST);
     }
@@ -147,11 +148,16 @@ static int begin(struct modus_pipes *pipes)
     return rc;
 }
 
+static bool is_past(int64_t deadline)
+{
+    return deadline != MODUS_FOREVER && modus_now_ns() >= deadline;
+}
+
 int modus_pipes_move(struct modus_pipes *pipes, int64_t deadline)
 {
     int rc = pipes->begun ? 0 : begin(pipes);
 
-    while (rc == 0) {
+    for (bool moved = false; rc == 0; moved = true) {
         struct pollfd fds[3] = {
             {.fd = fd_of(pipes->in, 0), .events = POLLOUT},
             {.fd = fd_of(pipes->from[0], 1), .events = POLLIN},
@@ -160,6 +166,8 @@ int modus_pipes_move(struct modus_pipes *pipes, int64_t deadline)
 
         if (fds[0].fd < 0 && fds[1].fd < 0 && fds[2].fd < 0)
             return 0;
+        if (moved && is_past(deadline)) /* there is always something to move */
+            return -ETIMEDOUT;
         rc = modus_ready(fds, 3, deadline);
         if (rc == 0 && fds[0].revents)
             feed(pipes);
@@ -176,9 +184,16 @@ void modus_pipes_take_rest(struct modus_pipes *pipes)
 {
     if (!pipes->begun)
         return;
-    for (int i = 0; i < 2; i++)
-        while (fd_of(pipes->from[i], i + 1) >= 0 && collect(pipes, i) == 0)
+    for (int i = 0; i < 2; i++) {
+        const size_t *size = &pipes->collected[i].bytes.size;
+        int fd = fd_of(pipes->from[i], i + 1), there = 0;
+
+        if (fd < 0 || ioctl(fd, FIONREAD, &there) < 0)
             continue;
+        for (size_t end = *size + (size_t)there; *size < end;)
+            if (collect(pipes, i) < 0 || fd_of(pipes->from[i], i + 1) < 0)
+                break;
+    }
 }
 
 void modus_pipes_give(struct modus_pipes *pipes, struct modus_ran *ran)

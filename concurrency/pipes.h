@@ -6,7 +6,7 @@
  * moves whatever can be moved, and keeps its state between calls, so a limit on the time loses
  * nothing.
  *
- * For implementers: subprocess.c and pipeline.c.
+ * For implementers: subprocess.c and subprocess_run.c.
  */
 #ifndef CONCURRENCY_PIPES_H
 #define CONCURRENCY_PIPES_H
@@ -33,11 +33,11 @@ struct modus_pipes {
     struct modus_collected collected[2];
 };
 
-/* Move until the input is in and both others have ended, or until deadline. Returns 0, -ETIMEDOUT,
- * -EOVERFLOW, -ENOMEM, or a code of modus_ready. */
+/* Move until the input is in and both others have ended, or until deadline; past that, what can be
+ * moved once. Returns 0, -ETIMEDOUT, -EOVERFLOW, -ENOMEM, or a code of modus_ready. */
 int modus_pipes_move(struct modus_pipes *pipes, int64_t deadline);
 
-/* The same, but only what is there already. */
+/* Take what is in the pipes at this moment, and no more: who still writes might go on for ever. */
 void modus_pipes_take_rest(struct modus_pipes *pipes);
 
 void modus_pipes_fini(struct modus_pipes *pipes);

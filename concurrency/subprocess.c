@@ -277,12 +277,14 @@ ssize_t modus_subprocess_write(struct modus_subprocess *subprocess, const void *
     while (rc == 0 && written < size) {
         ssize_t n = modus_pipes_write(fd, (const char *)data + written, size - written);
 
-        if (n >= 0)
+        if (n >= 0) {
             written += (size_t)n;
-        else if (n == -EAGAIN)
+            rc = deadline != MODUS_FOREVER && modus_now_ns() >= deadline ? -ETIMEDOUT : 0;
+        } else if (n == -EAGAIN) {
             rc = await(fd, POLLOUT, deadline);
-        else if (n != -EINTR)
+        } else if (n != -EINTR) {
             rc = n == -EPIPE ? MODUS_CLOSED : (int)n;
+        }
     }
     return written ? (ssize_t)written : rc;
 }

@@ -7,6 +7,7 @@
 #include "concurrency/thread.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #define PIPES                                                                                      \
@@ -346,6 +347,26 @@ static void test_communicate_again(void **state)
     assert_int_equal(code, 0);
     modus_subprocess_free(subprocess);
     free(text);
+}
+
+/* One that has always something to say does not make the time longer: what is over is over. */
+static void test_talkative(void **state)
+{
+    struct modus_subprocess *subprocess =
+        begun(SH("head -c 60000 /dev/zero; exec sleep 25"), &pipes);
+    struct modus_output output;
+    int there = 0;
+    (void)state;
+
+    AWAIT(ioctl(modus_subprocess_stream(subprocess, 1), FIONREAD, &there) == 0 && there == 60000);
+    for (size_t before = 0; before < 60000; before = output.size) {
+        assert_int_equal(modus_subprocess_communicate_until(subprocess, NULL, 0, &output, NULL, 0),
+                         -ETIMEDOUT);
+        assert_true(output.size > before);              /* each call goes on, */
+        assert_true(before > 0 || output.size < 60000); /* but not to the end */
+    }
+    assert_int_equal(modus_subprocess_kill(subprocess), 0);
+    modus_subprocess_free(subprocess);
 }
 
 static void count_sigpipe(int signal)
@@ -702,12 +723,25 @@ static void test_long_pipeline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_run),          TEST(test_streams),           TEST(test_nothing_to_inherit),
-        TEST(test_surroundings), TEST(test_start_errors),      TEST(test_fork),
-        TEST(test_both_ways),    TEST(test_communicate_again), TEST(test_sigpipe),
-        TEST(test_limit),        TEST(test_run_timeout),       TEST(test_wait),
-        TEST(test_free_running), TEST(test_threads),           TEST(test_no_descriptors),
-        TEST(test_pipeline),     TEST(test_long_pipeline),     TEST(test_coroutines),
+        TEST(test_run),
+        TEST(test_streams),
+        TEST(test_nothing_to_inherit),
+        TEST(test_surroundings),
+        TEST(test_start_errors),
+        TEST(test_fork),
+        TEST(test_both_ways),
+        TEST(test_communicate_again),
+        TEST(test_talkative),
+        TEST(test_sigpipe),
+        TEST(test_limit),
+        TEST(test_run_timeout),
+        TEST(test_wait),
+        TEST(test_free_running),
+        TEST(test_threads),
+        TEST(test_no_descriptors),
+        TEST(test_pipeline),
+        TEST(test_long_pipeline),
+        TEST(test_coroutines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
