@@ -14,6 +14,7 @@
 #include "concurrency/future_priv.h"
 #include "concurrency/lock.h"
 #include "concurrency/park.h"
+#include "concurrency/pause.h"
 #include "concurrency/self.h"
 
 #include <limits.h>
@@ -32,15 +33,6 @@ struct modus_future_hook {
 
 static struct modus_lock hooks = MODUS_LOCK_INIT;
 static int64_t look_ns = 10000; /* before a sleep; 0 where there is but one CPU */
-
-static inline void pause_cpu(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
 
 static void begin_child(void)
 {
@@ -235,7 +227,7 @@ static bool ends_now(struct modus_future *future)
     for (int i = 0; i < PAUSES; i++) {
         if (modus_future_is_end(atomic_load(&future->word)))
             return true;
-        pause_cpu();
+        modus_pause(1);
     }
     return false;
 }
