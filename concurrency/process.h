@@ -37,8 +37,9 @@
  *   the tables of all of it. An arena does not outlive the exec.
  *
  * Either way no signal is blocked in the child and handlers are the standard ones, so that SIGTERM
- * ends it; what was ignored stays ignored. With keep_signals FORK keeps mask and handlers, a
- * sanitizer's too. No handler of the parent runs in the child before that.
+ * ends it. What was ignored stays ignored with FORK, and is standard again with SPAWN. With
+ * keep_signals FORK keeps mask and handlers, a sanitizer's too. No handler of the parent runs in the
+ * child before that.
  *
  * Nothing waits for children but by pidfd, so those of others (libuv's, the application's) are left
  * alone, and SIGCHLD is not touched. If it is ignored, or another takes the status by a waitpid(-1),
