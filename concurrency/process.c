@@ -5,10 +5,11 @@
  */
 #include "concurrency/process_priv.h"
 #include "concurrency/coroutine.h"
-#include "concurrency/ready.h"
+#include "concurrency/park.h"
 #include "concurrency/self.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -273,13 +274,11 @@ static int await_tracer(int64_t deadline)
 
 int modus_process_join_until(struct modus_process *process, int64_t deadline, int *code)
 {
-    struct pollfd end = {.events = POLLIN};
     int rc = deadline < MODUS_FOREVER ? -EINVAL : check(process);
     bool told = false;
 
     while (rc == 0 && !modus_process_reap(process)) {
-        end.fd = process->pidfd;
-        rc = told ? await_tracer(deadline) : modus_ready(&end, 1, deadline);
+        rc = told ? await_tracer(deadline) : modus_park_fd(process->pidfd, POLLIN, deadline, NULL);
         told = rc == 0;
     }
     if (rc == 0 && code)

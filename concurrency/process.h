@@ -124,7 +124,7 @@ int modus_process_start(struct modus_process *process);
  * MODUS_EXIT_UNKNOWN. By any number of threads and coroutines, any number of times. Returns 0,
  * -EAGAIN (ns 0 and still running), -ETIMEDOUT, -ESRCH (not started), -EDEADLK (the caller is in
  * that process), -ECHILD (it is a child of the caller's parent), MODUS_CANCELED (the coroutine is),
- * -ENOMEM or -EMFILE (a coroutine's wait) or -EINVAL. Blocks.
+ * -ENOMEM (a coroutine's wait) or -EINVAL. Blocks.
  * Safe from: any thread of the process that made it. */
 int modus_process_join(struct modus_process *process, int64_t ns, int *code);
 int modus_process_join_until(struct modus_process *process, int64_t deadline, int *code);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A coroutine waits for one descriptor, and no two for the same one: so it gets an epoll set of its
- * own for each wait, which is ready when one of its members is.
+ * A coroutine waits for one descriptor at a time: so it gets an epoll set of its own for each wait,
+ * which is ready when one of its members is.
  */
 #include "concurrency/ready.h"
-#include "concurrency/coroutine.h"
+#include "concurrency/park.h"
 
 #include <sys/epoll.h>
 #include <time.h>
@@ -55,8 +55,7 @@ static int wait_in_coroutine(const struct pollfd *fds, unsigned n, int64_t deadl
 
     if (set < 0)
         return set;
-    int rc =
-        modus_co_wait_fd(set, POLLIN, deadline == MODUS_FOREVER ? deadline : left(deadline), NULL);
+    int rc = modus_park_fd(set, POLLIN, deadline, NULL);
     close(set);
     return rc;
 }
@@ -65,7 +64,7 @@ int modus_ready(struct pollfd *fds, unsigned n, int64_t deadline)
 {
     int saved = errno, count;
 
-    if (modus_co_self()) {
+    if (modus_park_fd_instead) {
         while ((count = look(fds, n, 0)) == 0) {
             int rc = wait_in_coroutine(fds, n, deadline);
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ready: wait for descriptors, on a thread or in a coroutine.
+ * Ready: wait for any of several descriptors, on a thread or in a coroutine.
  *
- * poll(2) with the toolbox's time and results. It stands beside parking (park.h): where the kernel
- * alone knows, a word can't tell.
+ * poll(2) with the toolbox's time and results. Who waits for one has modus_park_fd (park.h).
  *
- * For implementers: processes and their pipes.
+ * For implementers: pipes.c.
  */
 #ifndef CONCURRENCY_READY_H
 #define CONCURRENCY_READY_H

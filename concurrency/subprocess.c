@@ -6,10 +6,11 @@
  */
 #include "concurrency/subprocess.h"
 #include "concurrency/launch.h"
+#include "concurrency/park.h"
 #include "concurrency/pipes.h"
-#include "concurrency/ready.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,13 +261,6 @@ static int prepare(const struct modus_subprocess *subprocess, int stream, int64_
     return fd;
 }
 
-static int await(int fd, short events, int64_t deadline)
-{
-    struct pollfd one = {.fd = fd, .events = events};
-
-    return modus_ready(&one, 1, deadline);
-}
-
 ssize_t modus_subprocess_write(struct modus_subprocess *subprocess, const void *data, size_t size,
                                int64_t ns)
 {
@@ -281,7 +275,7 @@ ssize_t modus_subprocess_write(struct modus_subprocess *subprocess, const void *
             written += (size_t)n;
             rc = deadline != MODUS_FOREVER && modus_now_ns() >= deadline ? -ETIMEDOUT : 0;
         } else if (n == -EAGAIN) {
-            rc = await(fd, POLLOUT, deadline);
+            rc = modus_park_fd(fd, POLLOUT, deadline, NULL);
         } else if (n != -EINTR) {
             rc = n == -EPIPE ? MODUS_CLOSED : (int)n;
         }
@@ -297,7 +291,7 @@ ssize_t modus_subprocess_read(struct modus_subprocess *subprocess, int stream, v
     ssize_t n = fd;
 
     while (fd >= 0 && (n = modus_pipes_read(fd, buffer, size)) == -EAGAIN) {
-        int rc = await(fd, POLLIN, deadline);
+        int rc = modus_park_fd(fd, POLLIN, deadline, NULL);
 
         if (rc < 0)
             return rc;

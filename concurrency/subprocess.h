@@ -97,10 +97,11 @@ int modus_subprocess_communicate_until(struct modus_subprocess *subprocess, cons
                                        struct modus_output *errors, int64_t deadline);
 
 /* Write to its input: all size bytes, unless the time is over. Returns how many it took, or if none
- * -ETIMEDOUT, MODUS_CLOSED (nobody reads it), -EINVAL (no pipe, or closed), -ECHILD, MODUS_CANCELED.
+ * -ETIMEDOUT, MODUS_CLOSED (nobody reads it), -EINVAL (no pipe, or closed), -ECHILD, MODUS_CANCELED or
+ * -ENOMEM.
  * Read what is there, up to size bytes, from its output (stream 1) or errors (2), waiting for the
- * first. Returns how many, 0 at the end, or -ETIMEDOUT, -EINVAL, -ECHILD, MODUS_CANCELED. Not beside
- * communicate. Block.
+ * first. Returns how many, 0 at the end, or -ETIMEDOUT, -EINVAL, -ECHILD, MODUS_CANCELED or -ENOMEM.
+ * Not beside communicate. Block.
  * Safe from: one thread or coroutine a stream at a time. */
 ssize_t modus_subprocess_write(struct modus_subprocess *subprocess, const void *data, size_t size,
                                int64_t ns);
