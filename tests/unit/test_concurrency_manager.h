@@ -4,9 +4,8 @@
 #ifndef TESTS_UNIT_TEST_CONCURRENCY_MANAGER_H
 #define TESTS_UNIT_TEST_CONCURRENCY_MANAGER_H
 
-#include "test_concurrency.h"
+#include "test_concurrency_left.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -153,19 +152,7 @@ static inline void await_sleepers(const pid_t *children, int n, struct modus_rem
 
 /* --- set-up ---------------------------------------------------------------------------------- */
 
-static inline int count_fds(void)
-{
-    int n = 0;
-    DIR *fds = opendir("/proc/self/fd");
-
-    CHECK(fds);
-    while (readdir(fds))
-        n++;
-    closedir(fds);
-    return n;
-}
-
-static int fds_before;
+static unsigned fds_before;
 
 static inline int do_nothing(void *argument)
 {
@@ -183,7 +170,7 @@ static inline int set_up(void **state)
     snprintf(path, sizeof path, "%s/socket", directory);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     modus_co_run(do_nothing, NULL); /* libuv keeps a pipe from then on */
-    fds_before = count_fds();
+    fds_before = fds_here();
     return 0;
 }
 
@@ -191,7 +178,7 @@ static inline int set_up(void **state)
 static inline int tear_down(void **state)
 {
     (void)state;
-    CHECK_INT(count_fds(), fds_before);
+    CHECK_INT(fds_here(), fds_before);
     return rmdir(directory);
 }
 

@@ -391,7 +391,7 @@ static int receive_files(void *argument)
     struct modus_pipe *pipe = argument;
     static const unsigned rooms[] = {3, MODUS_PIPE_FDS_MAX, 2, 0, 3};
     static const unsigned came[] = {3, MODUS_PIPE_FDS_MAX, 3, 3, 3};
-    int before = count_fds();
+    unsigned before = fds_here();
 
     for (int i = 0; i < 5; i++) {
         int fds[MODUS_PIPE_FDS_MAX];
@@ -402,7 +402,7 @@ static int receive_files(void *argument)
         check_long(message.data, 4, message.size);
         free(message.data);
         CHECK_INT(message.fd_count, came[i]);
-        CHECK_INT(count_fds(), before + (int)rooms[i]);
+        CHECK_INT(fds_here(), before + rooms[i]);
         for (unsigned k = 0; k < rooms[i]; k++) {
             unsigned number = 0;
 
@@ -415,7 +415,7 @@ static int receive_files(void *argument)
     unsigned char data[8];
     size_t size = sizeof data;
     CHECK_INT(modus_pipe_recv(pipe, data, &size, MODUS_FOREVER), 0); /* wants none */
-    CHECK_INT(count_fds(), before);
+    CHECK_INT(fds_here(), before);
     return 0;
 }
 

@@ -4,9 +4,7 @@
 #ifndef TESTS_UNIT_TEST_CONCURRENCY_PIPE_H
 #define TESTS_UNIT_TEST_CONCURRENCY_PIPE_H
 
-#include "test_concurrency.h"
-
-#include <dirent.h>
+#include "test_concurrency_left.h"
 
 #include "concurrency/coroutine.h"
 #include "concurrency/pipe.h"
@@ -16,34 +14,22 @@ enum { LONG = 8 << 20 }; /* bytes */
 static struct modus_arena *arena;
 
 /* Every test begins and ends with the same descriptors. */
-static inline int count_fds(void)
-{
-    DIR *directory = opendir("/proc/self/fd");
-    int n = 0;
-
-    CHECK(directory);
-    while (readdir(directory))
-        n++;
-    closedir(directory);
-    return n;
-}
-
-static int fds_before;
+static unsigned fds_before;
 
 static inline int begin(void **state)
 {
     (void)state;
     alarm(WATCHDOG_SECONDS);
-    fds_before = count_fds();
+    fds_before = fds_here();
     return 0;
 }
 
 static inline int end(void **state)
 {
     (void)state;
-    if (count_fds() != fds_before)
-        fprintf(stderr, "%d descriptors, not %d\n", count_fds(), fds_before);
-    return count_fds() == fds_before ? 0 : -1;
+    if (fds_here() != fds_before)
+        fprintf(stderr, "%u descriptors, not %u\n", fds_here(), fds_before);
+    return fds_here() == fds_before ? 0 : -1;
 }
 
 static inline void open_pair(struct modus_pipe ends[2], enum modus_scope scope, bool one_way)

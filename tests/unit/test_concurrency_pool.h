@@ -3,11 +3,9 @@
 #ifndef TESTS_UNIT_TEST_CONCURRENCY_POOL_H
 #define TESTS_UNIT_TEST_CONCURRENCY_POOL_H
 
-#include "test_concurrency.h"
+#include "test_concurrency_left.h"
 
 #include "concurrency/pool.h"
-
-#include <dirent.h>
 
 static inline struct modus_pool *pool_with(const struct modus_pool_attr *attr)
 {
@@ -84,28 +82,6 @@ static inline struct modus_pool_stats stats_of(struct modus_pool *pool)
 
     modus_pool_stats(pool, &stats);
     return stats;
-}
-
-static inline unsigned entries_of(const char *path)
-{
-    unsigned count = 0;
-    DIR *dir = opendir(path);
-
-    CHECK(dir);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        count += entry->d_name[0] != '.';
-    closedir(dir);
-    return count;
-}
-
-static inline unsigned threads_here(void)
-{
-    return entries_of("/proc/self/task");
-}
-
-static inline unsigned fds_here(void)
-{
-    return entries_of("/proc/self/fd");
 }
 
 #endif

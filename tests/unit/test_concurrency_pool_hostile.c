@@ -101,7 +101,7 @@ static int tell_parent(struct modus_call *call)
 static int be_idle(void *argument)
 {
     (void)argument;
-    limit_descriptors(45 + fds_here() - 4);
+    limit_descriptors(45 + fds_here() - 3);
     struct modus_pool *pool =
         pool_with(&(struct modus_pool_attr){.kind = MODUS_POOL_PROCESS, .n = 16});
     int nursery = (int)answer_of(ask(pool, tell_parent, 0));

@@ -876,22 +876,6 @@ static void test_many_submitters(void **state)
     end_pool(pool);
 }
 
-static unsigned children_here(void)
-{
-    char path[64];
-    unsigned count = 0;
-    int pid;
-
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return 0;
-    while (fscanf(file, "%d", &pid) == 1)
-        count++;
-    fclose(file);
-    return count;
-}
-
 static void test_nothing_is_left(void **state)
 {
     unsigned threads = threads_here(), fds = fds_here();

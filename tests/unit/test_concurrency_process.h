@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of processes share: a board that parents and children write on, and counts of what
- * must not be left. */
+/* What the tests of processes share: a board that parents and children write on. */
 #ifndef TESTS_UNIT_TEST_CONCURRENCY_PROCESS_H
 #define TESTS_UNIT_TEST_CONCURRENCY_PROCESS_H
 
-#include "test_concurrency.h"
+#include "test_concurrency_left.h"
 
 #include "concurrency/event.h"
 #include "concurrency/process.h"
-
-#include <dirent.h>
-#include <fcntl.h>
 
 #ifdef __SANITIZE_THREAD__
 /* Children of a program with threads begin some, too. */
@@ -30,51 +26,6 @@ struct board {
 
 static struct modus_arena *arena;
 static struct board *board;
-
-static inline unsigned entries(const char *folder)
-{
-    unsigned count = 0;
-    DIR *dir = opendir(folder);
-
-    CHECK(dir);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        count += entry->d_name[0] != '.';
-    closedir(dir);
-    return count;
-}
-
-static inline unsigned fds_here(void)
-{
-    return entries("/proc/self/fd") - 1; /* its own */
-}
-
-static inline unsigned threads_here(void)
-{
-    return entries("/proc/self/task");
-}
-
-/* Children of this process, zombies too. */
-static inline unsigned children_here(void)
-{
-    char path[64], buffer[4096];
-    unsigned count = 0;
-    DIR *dir = opendir("/proc/self/task");
-
-    CHECK(dir);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        snprintf(path, sizeof path, "/proc/self/task/%.16s/children", entry->d_name);
-        int fd = open(path, O_RDONLY);
-        ssize_t size;
-
-        while (fd >= 0 && (size = read(fd, buffer, sizeof buffer)) > 0)
-            for (ssize_t i = 0; i < size; i++)
-                count += buffer[i] == ' ';
-        if (fd >= 0)
-            close(fd);
-    }
-    closedir(dir);
-    return count;
-}
 
 static inline void *nothing(void *argument)
 {

@@ -1,26 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The thread's handle: each error, joins of every kind, names, daemons and the end of a program. */
-#include "test_concurrency.h"
+#include "test_concurrency_left.h"
 
 #include "concurrency/event.h"
 #include "concurrency/thread.h"
 
-#include <dirent.h>
 #include <sys/mman.h>
 
 static struct modus_event gate;
-
-static unsigned threads_here(void)
-{
-    unsigned count = 0;
-    DIR *dir = opendir("/proc/self/task");
-
-    CHECK(dir);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        count += entry->d_name[0] != '.';
-    closedir(dir);
-    return count;
-}
 
 static int open_gate(void **state)
 {
