@@ -16,7 +16,6 @@
 #include "concurrency/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 enum { QUEUED, RUNNING, DONE, LEFT };
@@ -82,16 +81,13 @@ static void *help(void *argument)
 
 static bool start_helper(void)
 {
-    static const struct modus_thread_attr attr = {.name = "offload", .daemon = MODUS_DAEMON_YES};
+    static const struct modus_thread_attr attr = {
+        .name = "offload", .daemon = MODUS_DAEMON_YES, .no_signals = true};
     struct modus_thread *thread;
-    sigset_t all, before;
 
     if (modus_thread_new(&thread, &attr, help, NULL) < 0)
         return false;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = modus_thread_start(thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     modus_thread_put(thread);
     return rc == 0;
 }

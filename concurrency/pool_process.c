@@ -12,7 +12,6 @@
 #include "concurrency/pool_program_priv.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -399,18 +398,13 @@ static int start_thread(struct modus_process_pool *p, struct modus_thread **thre
                         const char *what, void *(*run)(void *argument))
 {
     char name[MODUS_POOL_NAME + 12];
-    sigset_t all, before;
 
     snprintf(name, sizeof name, "%s-%s", p->pool.name, what);
     int rc = modus_thread_new(
-        thread, &(struct modus_thread_attr){.name = name, .daemon = MODUS_DAEMON_YES}, run, p);
-    if (rc < 0)
-        return rc;
-    sigfillset(&all); /* signals are for the threads of the program */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = modus_thread_start(*thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
+        thread,
+        &(struct modus_thread_attr){.name = name, .daemon = MODUS_DAEMON_YES, .no_signals = true},
+        run, p);
+    return rc < 0 ? rc : modus_thread_start(*thread);
 }
 
 /* Until all workers are ready, or it is clear that they won't be. */

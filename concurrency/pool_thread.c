@@ -22,7 +22,6 @@
 #include "concurrency/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,18 +214,6 @@ static const struct modus_future_ops future_ops = {true, enter, leave, pending, 
 
 static void *work(void *argument);
 
-/* Signals are for the threads of the program. */
-static int start_deaf(struct modus_thread *thread)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = modus_thread_start(thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 /* Under the lock. */
 static int start_worker(struct thread_pool *p)
 {
@@ -238,10 +225,11 @@ static int start_worker(struct thread_pool *p)
     memset(worker, 0, sizeof *worker);
     worker->pool = p;
     snprintf(name, sizeof name, "%s-%u", p->pool.name, ++p->numbers);
-    int rc = modus_thread_new(&worker->thread,
-                              &(struct modus_thread_attr){.name = name, .daemon = MODUS_DAEMON_YES},
-                              work, worker);
-    if (rc == 0 && (rc = start_deaf(worker->thread)) < 0)
+    int rc = modus_thread_new(
+        &worker->thread,
+        &(struct modus_thread_attr){.name = name, .daemon = MODUS_DAEMON_YES, .no_signals = true},
+        work, worker);
+    if (rc == 0 && (rc = modus_thread_start(worker->thread)) < 0)
         modus_thread_put(worker->thread);
     if (rc < 0) {
         free(worker);

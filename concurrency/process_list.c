@@ -239,20 +239,18 @@ static void *reap_watched(void *argument)
 /* Under the lock. */
 static int start_reaper(void)
 {
-    const struct modus_thread_attr attr = {
-        .name = "modus-reaper", .daemon = MODUS_DAEMON_YES, .stack = REAPER_STACK};
+    const struct modus_thread_attr attr = {.name = "modus-reaper",
+                                           .daemon = MODUS_DAEMON_YES,
+                                           .stack = REAPER_STACK,
+                                           .no_signals = true};
     struct modus_thread *thread;
-    sigset_t all, mask;
 
     watched = epoll_create1(EPOLL_CLOEXEC);
     if (watched < 0)
         return -errno;
     int rc = modus_thread_new(&thread, &attr, reap_watched, NULL);
     if (rc == 0) {
-        sigfillset(&all); /* signals are for the program's own threads */
-        pthread_sigmask(SIG_SETMASK, &all, &mask);
         rc = modus_thread_start(thread);
-        pthread_sigmask(SIG_SETMASK, &mask, NULL);
         modus_thread_put(thread);
     }
     if (rc < 0)

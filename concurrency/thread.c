@@ -16,6 +16,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ struct modus_thread {
     uint64_t stamp; /* of its process */
     pthread_t thread;
     bool daemon;
+    bool no_signals;
     bool foreign; /* not ours: the main thread, or made elsewhere */
     size_t stack;
     bool has_affinity;
@@ -114,6 +116,7 @@ int modus_thread_new(struct modus_thread **thread, const struct modus_thread_att
     made->run = run;
     made->argument = argument;
     made->stack = attr->stack;
+    made->no_signals = attr->no_signals;
     made->stamp = modus_self_stamp();
     made->daemon = attr->daemon == MODUS_DAEMON_INHERIT ? modus_thread_self()->daemon
                                                         : attr->daemon == MODUS_DAEMON_YES;
@@ -156,6 +159,18 @@ static void *begin(void *argument)
     return NULL;
 }
 
+/* A handler of crashes is called in the thread that crashes, if that lets it. */
+static int block_signals(pthread_attr_t *attr)
+{
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t set;
+
+    sigfillset(&set);
+    for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
+        sigdelset(&set, crashes[i]);
+    return pthread_attr_setsigmask_np(attr, &set);
+}
+
 static int create(struct modus_thread *thread)
 {
     pthread_attr_t attr;
@@ -165,6 +180,8 @@ static int create(struct modus_thread *thread)
         rc = pthread_attr_setstacksize(&attr, thread->stack);
     if (rc == 0 && thread->has_affinity)
         rc = pthread_attr_setaffinity_np(&attr, sizeof thread->affinity, &thread->affinity);
+    if (rc == 0 && thread->no_signals)
+        rc = block_signals(&attr);
     if (rc == 0)
         rc = pthread_create(&thread->thread, &attr, begin, thread);
     pthread_attr_destroy(&attr);

@@ -46,6 +46,7 @@ struct modus_thread_attr {
     enum modus_daemon daemon;
     size_t stack;              /* bytes; 0: the system's (ulimit -s) */
     const cpu_set_t *affinity; /* CPUs that it may use, read by start; NULL: those of its maker */
+    bool no_signals; /* blocked, but for those of its own crashes: they are for other threads */
 };
 
 /* Make a thread that is not started yet. attr may be NULL; run and its argument are borrowed until

@@ -18,7 +18,6 @@
 
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -115,19 +114,16 @@ static void *work(void *argument)
 /* Under the lock. */
 static int start_thread(void)
 {
-    const struct modus_thread_attr attr = {.name = "timer", .daemon = MODUS_DAEMON_YES};
+    const struct modus_thread_attr attr = {
+        .name = "timer", .daemon = MODUS_DAEMON_YES, .no_signals = true};
     struct modus_thread *thread;
-    sigset_t all, before;
 
     if (has_thread)
         return 0;
     int rc = modus_thread_new(&thread, &attr, work, NULL);
     if (rc < 0)
         return rc;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     rc = modus_thread_start(thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     modus_thread_put(thread);
     has_thread = rc == 0;
     return rc;

@@ -12,7 +12,7 @@
  *     if (modus_timer_cancel(&reminder) == MODUS_TOO_LATE)
  *         ...                                  // it has been called, or is being called
  *
- * All timers of a process share one thread, "timer", a daemon with all signals blocked, which calls
+ * All timers of a process share one thread, "timer", a daemon with signals blocked, which calls
  * the functions one after the other: one that takes long makes the others late. It sleeps until the
  * earliest time. It begins with the first timer, and ends when there has been none for half a
  * second: a program without timers has no such thread.

@@ -378,6 +378,34 @@ static void test_main(void **state)
     munmap(seen, 4096);
 }
 
+static void *look_at_mask(void *argument)
+{
+    CHECK_INT(pthread_sigmask(SIG_SETMASK, NULL, argument), 0);
+    return NULL;
+}
+
+/* Signals are for others; but a thread that crashes can be told of it. */
+static void test_no_signals(void **state)
+{
+    sigset_t before, after, theirs;
+    (void)state;
+
+    look_at_mask(&before);
+    for (int i = 0; i < 2; i++) {
+        struct modus_thread *thread =
+            make(&(struct modus_thread_attr){.no_signals = i}, look_at_mask, &theirs);
+
+        assert_int_equal(modus_thread_start(thread), 0);
+        assert_int_equal(modus_thread_join(thread, MODUS_FOREVER, NULL), 0);
+        modus_thread_put(thread);
+        assert_int_equal(sigismember(&theirs, SIGTERM), i);
+        assert_int_equal(sigismember(&theirs, SIGCHLD), i);
+        assert_int_equal(sigismember(&theirs, SIGSEGV), 0);
+    }
+    look_at_mask(&after);
+    assert_int_equal(sigismember(&after, SIGTERM), sigismember(&before, SIGTERM));
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, open_gate)
 
 int main(void)
@@ -389,6 +417,7 @@ int main(void)
         TEST(test_many_joiners),
         TEST(test_join_waits_for_destructors),
         TEST(test_exit),
+        TEST(test_no_signals),
         TEST(test_nothing_is_left),
         TEST(test_daemons_inherit),
         TEST(test_fork),
