@@ -496,6 +496,8 @@ static int submit(struct modus_pool *pool, struct modus_future **future,
     int rc = ensure_worker(p);
     if (rc == 0)
         rc = put(p, made, ns);
+    if (rc == MODUS_CLOSED)
+        rc = modus_pool_refusal(pool); /* by whom */
     if (rc < 0) {
         atomic_store(&made->references, 1);
         modus_future_put(made);

@@ -832,20 +832,31 @@ static void test_initializer(void **state)
 
 static void test_broken(void **state)
 {
+    struct modus_future *queued[4];
     int value = 42;
+    void *rc;
     (void)state;
 
     atomic_store(&failures_left, 0);
     struct modus_pool *pool = pool_with(&(struct modus_pool_attr){.kind = MODUS_POOL_THREAD,
                                                                   .n = 1,
+                                                                  .capacity = 4,
                                                                   .tasks_max = 1,
                                                                   .initializer = prepare,
                                                                   .argument = &value});
     atomic_store(&failures_left, 1000);
-    struct modus_future *first = ask(pool, pass_gate, 0), *second = ask(pool, square, 2);
+    struct modus_future *first = ask(pool, pass_gate, 0);
+    AWAIT(atomic_load(&inside_gate) == 1);
+    for (int i = 0; i < 4; i++)
+        queued[i] = ask(pool, square, i);
+    pthread_t thread = start_thread(submit_one_more, pool);
+    usleep(2000); /* it waits for room, or is late: it is told the same */
     modus_event_set(&gate);
     assert_int_equal(answer_of(first), 0);
-    assert_int_equal(failure_of(second), -ENOMEM);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(failure_of(queued[i]), -ENOMEM);
+    pthread_join(thread, &rc);
+    assert_int_equal((intptr_t)rc, MODUS_BROKEN);
     assert_int_equal(modus_pool_submit(pool, NULL, &(struct modus_task){.run = add_one}, 0),
                      MODUS_BROKEN);
     assert_int_equal(modus_pool_join(pool, MODUS_FOREVER), 0);
