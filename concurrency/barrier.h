@@ -19,17 +19,19 @@
  * its death, or its leaving, breaks the barrier, wherever it was. A reset forgets those who are dead
  * by then. Coroutines count one by one, as everywhere; they die and leave with their thread.
  *
- * Algorithm: CPython's threading.Barrier (filling, draining, resetting), on a lock and a condition.
+ * Algorithm: CPython's threading.Barrier (filling, draining, resetting), on a lock and a word.
  */
 #ifndef CONCURRENCY_BARRIER_H
 #define CONCURRENCY_BARRIER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "concurrency/arena.h"
-#include "concurrency/cond.h"
 #include "concurrency/lock.h"
+#include "concurrency/park.h"
+#include "concurrency/result.h"
 
 struct modus_barrier_attr {
     enum modus_scope scope;
@@ -44,11 +46,14 @@ struct modus_barrier_attr {
 struct modus_barrier {
     uint32_t scope; /* enum modus_scope; 0: not started */
     uint32_t parties;
-    struct modus_lock lock; /* guards all that follows */
-    struct modus_cond changed;
-    uint32_t inside; /* parties in a wait */
-    uint32_t state;
-    bool doomed; /* draining or resetting: the round after this one is broken */
+    struct modus_lock lock;  /* guards all that follows; word and who is inside are also read, and
+                              * the latter left, without it */
+    _Atomic uint32_t word;   /* the state, and how often it has changed */
+    _Atomic uint32_t inside; /* thread: waits */
+    _Atomic uint32_t top;    /* process: no party of a higher id */
+    bool doomed;             /* draining or resetting: the round after this one is broken */
+    bool sleepers;           /* somebody may sleep on the word, */
+    bool tell;               /* and is to be woken when the lock is given up */
     int (*action)(void *context);
     void *context;
     struct modus_arena *arena;

@@ -78,6 +78,17 @@ CHECK_SCENARIO(rounds, .name = "barrier/rounds", .setup = setup_two,
 CHECK_SCENARIO(shared, .name = "barrier/process", .setup = setup_shared,
                .actors = {meet_twice, meet_twice}, .verify = two_rounds);
 
+/* More users than parties: two of the four wait at the door, and none of the two who leave comes back. */
+static void meet_anybody(void)
+{
+    MUST(modus_barrier_wait(&s->barrier, MODUS_FOREVER) >= 0);
+    s->passed++;
+}
+
+CHECK_SCENARIO(door, .name = "barrier/door", .setup = setup_two,
+               .actors = {meet_anybody, meet_anybody, meet_anybody, meet_anybody},
+               .verify = two_rounds, .switches = 1);
+
 /* --- breaking -------------------------------------------------------------------------------- */
 
 static void meet_or_break(int64_t deadline)
@@ -151,11 +162,33 @@ static void bury_and_abort(void)
 
 static void party_died(void)
 {
-    modus_barrier_waiting(&s->barrier);
-    MUST_INT(s->barrier.inside, 0);
+    MUST_INT(modus_barrier_waiting(&s->barrier), 0);
     MUST(s->passed <= 2);
 }
 
 CHECK_SCENARIO(party_dies, .name = "barrier/party-dies", .setup = setup_shared,
                .actors = {meet_or_be_broken, meet_or_be_broken, bury_and_abort},
                .verify = party_died, .victim = 1, .switches = 1);
+
+/* A party ends without leaving the arena, after the first round: the other does not wait for it in the
+ * second, whenever the death is buried. */
+static void meet_and_be_left(void)
+{
+    meet(0);
+    MUST_INT(modus_barrier_wait(&s->barrier, MODUS_FOREVER), MODUS_BROKEN);
+}
+
+static void bury_only(void)
+{
+    check_await_gone(1);
+    modus_participant_bury(check_arena, check_pid_of(1));
+}
+
+static void was_left(void)
+{
+    MUST_INT(s->passed, 2);
+    MUST(modus_barrier_broken(&s->barrier));
+}
+
+CHECK_SCENARIO(party_ends, .name = "barrier/party-ends", .setup = setup_shared,
+               .actors = {meet_once, meet_and_be_left, bury_only}, .verify = was_left);

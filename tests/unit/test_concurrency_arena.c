@@ -4,6 +4,7 @@
 
 #include "concurrency/arena_priv.h"
 #include "concurrency/barrier.h"
+#include "concurrency/cond.h"
 #include "concurrency/event.h"
 #include "concurrency/fault.h"
 #include "concurrency/once.h"

@@ -1,2 +1,2 @@
 # barrier/rounds barrier/three
-/^static int enter/,/^}/s/while (rc == 0 && (barrier->state == DRAINING/while (0 \&\& rc == 0 \&\& (barrier->state == DRAINING/
+/^static int enter/,/^}/s/== DRAINING || state == RESETTING)/== DRAINING \&\& 0)/

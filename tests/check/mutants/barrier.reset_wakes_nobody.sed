@@ -1,2 +1,2 @@
 # barrier/reset
-s/^        set_state(barrier, RESETTING);/        barrier->state = RESETTING;/
+s/^        set_state(barrier, RESETTING);/        atomic_fetch_or(\&barrier->word, RESETTING);/
