@@ -180,12 +180,13 @@ static void start_waiting(struct modus_conn *conn, struct modus_object *object, 
     object->last = &conn->next;
 }
 
-static void stop_waiting(struct modus_conn *conn)
+/* Returns for what it waited: whoever is behind it may go on. */
+static struct modus_object *stop_waiting(struct modus_conn *conn)
 {
     struct modus_object *object = conn->waits_for;
 
     if (!object)
-        return;
+        return NULL;
     struct modus_conn **at = &object->first;
     while (*at != conn)
         at = &(*at)->next;
@@ -193,6 +194,7 @@ static void stop_waiting(struct modus_conn *conn)
     if (!*at)
         object->last = at;
     conn->waits_for = NULL;
+    return object;
 }
 
 static void begin_turn(const struct modus_manager *manager, struct modus_conn *conn,
@@ -282,9 +284,10 @@ static void expire(struct modus_manager *manager)
         now = now ? now : modus_now_ns();
         if (conn->deadline > now)
             continue;
-        stop_waiting(conn);
+        struct modus_object *object = stop_waiting(conn);
         begin_turn(manager, conn, &turn);
         answer(conn, &turn, -ETIMEDOUT);
+        changed(manager, object);
     }
 }
 
@@ -310,8 +313,10 @@ static bool bury(struct modus_manager *manager)
             i++;
             continue;
         }
-        stop_waiting(conn);
+        struct modus_object *object = stop_waiting(conn);
         manager->conns[i] = manager->conns[--manager->count];
+        if (object)
+            changed(manager, object);
         modus_objects_forget(&manager->objects, conn, changed, manager);
         free_conn(conn);
         manager->pause_until = 0;

@@ -311,16 +311,24 @@ static void put_front(struct modus_manager_queue *queue, struct modus_manager_it
     queue->bytes += cost_of(item->size);
 }
 
-static int push(struct modus_manager_objects *objects, struct modus_turn *turn,
-                struct modus_manager_queue *queue)
+/* Does anybody who came earlier wait for room? With items inside nobody waits for one. */
+static bool is_behind_others(const struct modus_turn *turn, const struct modus_object *object)
 {
+    return !turn->conn->waits_for && object->first && object->queue.len > 0;
+}
+
+static int push(struct modus_manager_objects *objects, struct modus_turn *turn,
+                struct modus_object *object)
+{
+    struct modus_manager_queue *queue = &object->queue;
     size_t size = turn->value.size, cost = cost_of(size), most = objects->limits.object_bytes;
 
     if (queue->closed)
         return MODUS_CLOSED;
     if (cost > most)
         return -ENOMEM;
-    if (queue->len >= queue->capacity || queue->bytes > most - cost)
+    if (queue->len >= queue->capacity || queue->bytes > most - cost ||
+        is_behind_others(turn, object))
         return turn->request.ns == 0 ? MODUS_FULL : MODUS_TURN_WAIT;
     struct modus_manager_item *item = malloc(cost);
     if (!item)
@@ -375,7 +383,7 @@ static int do_queue(struct modus_manager_objects *objects, struct modus_turn *tu
         clear_queue(queue);
         return 0;
     case MODUS_WIRE_PUSH:
-        return push(objects, turn, queue);
+        return push(objects, turn, object);
     case MODUS_WIRE_PULL:
         return pull(turn, queue);
     case MODUS_WIRE_CLOSE:

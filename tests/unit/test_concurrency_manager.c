@@ -361,6 +361,80 @@ static void test_sizes(void **state)
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
+static int put_large(void *large)
+{
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
+
+    atomic_fetch_add(&board->ready, 1);
+    return modus_remote_queue_put(&queue, modus_bytes(large, MESSAGE / 2), MODUS_FOREVER);
+}
+
+static int give_up_large(void *large)
+{
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
+
+    atomic_fetch_add(&board->ready, 1);
+    AWAIT(atomic_load(&board->go) == 1);
+    return modus_remote_queue_put(&queue, modus_bytes(large, MESSAGE / 2), modus_ms(20)) ==
+                   -ETIMEDOUT
+               ? 0
+               : 1;
+}
+
+static int put_small(void *argument)
+{
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
+
+    (void)argument;
+    atomic_fetch_add(&board->ready, 1);
+    return modus_remote_queue_put(&queue, modus_str("small"), MODUS_FOREVER);
+}
+
+/* A large item waits for its turn, and small ones that would still fit do not get in before it. */
+static void test_turn_of_the_large(void **state)
+{
+    unsigned char *large = calloc(1, MESSAGE);
+    (void)state;
+
+    start_server(true);
+    struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue"); /* for 3 items */
+    assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(large, MESSAGE / 2), 0), 0);
+    pid_t putter = start_child(put_large, large);
+    await_sleepers(&putter, 1, &queue);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str("small"), 0), MODUS_FULL);
+    assert_int_equal(modus_remote_queue_get(&queue, large, MESSAGE, 0), MESSAGE / 2);
+    assert_int_equal(reap(putter), 0);
+    assert_int_equal(modus_remote_queue_put(&queue, modus_str("small"), 0), 0);
+    assert_int_equal(modus_remote_queue_get(&queue, large, MESSAGE, 0), MESSAGE / 2);
+    assert_int_equal(modus_remote_queue_get(&queue, large, MESSAGE, 0), 5);
+    /* Those behind it get in when it does not wait any more: killed, or its time is over. */
+    assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(large, MESSAGE / 2), 0), 0);
+    for (int gives_up = 0; gives_up < 2; gives_up++) {
+        putter = start_child(gives_up ? give_up_large : put_large, large);
+        if (gives_up)
+            AWAIT(atomic_exchange(&board->ready, 0) == 1);
+        else
+            await_sleepers(&putter, 1, &queue);
+        atomic_store(&board->go, gives_up);
+        AWAIT_ASLEEP(putter);
+        modus_remote_len(&queue);
+        pid_t behind = start_child(put_small, NULL);
+        if (gives_up) {
+            assert_int_equal(reap(putter), 0);
+        } else {
+            await_sleepers(&behind, 1, &queue);
+            assert_int_equal(modus_remote_len(&queue), 1);
+            kill_child(putter);
+        }
+        assert_int_equal(reap(behind), 0);
+        atomic_store(&board->ready, 0);
+        assert_int_equal(modus_remote_len(&queue), 2 + gives_up);
+    }
+    modus_client_close(queue.client);
+    stop_server(true);
+    free(large);
+}
+
 static int put_one(void *argument)
 {
     struct modus_remote queue = remote_of(MODUS_REMOTE_QUEUE, "queue");
@@ -594,6 +668,7 @@ int main(void)
         TEST(test_client_errors),
         TEST(test_verbs),
         TEST(test_sizes),
+        TEST(test_turn_of_the_large),
         TEST(test_waiting),
         TEST(test_adding),
         TEST(test_coroutines),
