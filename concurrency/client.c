@@ -5,9 +5,9 @@
  * more which answer belongs to which request; and the server puts right what was under way.
  */
 #include "concurrency/client_priv.h"
-#include "concurrency/coroutine.h"
 #include "concurrency/fault.h"
 #include "concurrency/lock.h"
+#include "concurrency/park.h"
 #include "concurrency/private_fd.h"
 #include "concurrency/self.h"
 
@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PATIENCE ((int64_t)30 * 1000000000)
@@ -34,32 +33,11 @@ struct modus_client {
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
-static int poll_until(int fd, short events, int64_t deadline)
+static int wait_until(int fd, int events, int64_t deadline)
 {
-    struct pollfd polled = {.fd = fd, .events = events};
+    int rc = modus_park_fd(fd, events, deadline, NULL);
 
-    for (;;) {
-        int64_t left = deadline == MODUS_FOREVER ? 0 : deadline - modus_now_ns();
-        left = left < 0 ? 0 : left;
-        struct timespec time = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-        int n = ppoll(&polled, 1, deadline == MODUS_FOREVER ? NULL : &time, NULL);
-
-        if (n > 0)
-            return 0;
-        if (n == 0)
-            return MODUS_CLOSED; /* late */
-        if (errno != EINTR)
-            return -ENOMEM;
-    }
-}
-
-static int wait_until(int fd, short events, int64_t deadline)
-{
-    if (!modus_co_self())
-        return poll_until(fd, events, deadline);
-    int64_t ns = deadline == MODUS_FOREVER ? MODUS_FOREVER : deadline - modus_now_ns();
-    int rc = ns == MODUS_FOREVER || ns > 0 ? modus_co_wait_fd(fd, events, ns, NULL) : -ETIMEDOUT;
-    return rc == -ETIMEDOUT ? MODUS_CLOSED : rc;
+    return rc == -ETIMEDOUT ? MODUS_CLOSED : rc; /* late */
 }
 
 /* --- bytes ----------------------------------------------------------------------------------- */
