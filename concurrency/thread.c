@@ -236,7 +236,8 @@ static void reap(struct modus_thread *thread)
         atomic_store(&thread->state, JOINED);
         modus_unpark(MODUS_THREAD, &thread->state, INT_MAX);
     }
-    wait_past(thread, JOINING, MODUS_FOREVER);
+    while ((state = atomic_load(&thread->state)) != JOINED) /* soon, and whatever comes */
+        modus_park_deaf(MODUS_THREAD, &thread->state, state, MODUS_FOREVER, NULL);
 }
 
 int modus_thread_join_until(struct modus_thread *thread, int64_t deadline, void **result)

@@ -2,6 +2,7 @@
 /* The thread's handle: each error, joins of every kind, names, daemons and the end of a program. */
 #include "test_concurrency_left.h"
 
+#include "concurrency/coroutine.h"
 #include "concurrency/event.h"
 #include "concurrency/thread.h"
 
@@ -206,6 +207,61 @@ static void test_join_waits_for_destructors(void **state)
         assert_int_equal(atomic_load(&destroyed), i + 1);
         modus_thread_put(thread);
     }
+    pthread_key_delete(key);
+}
+
+static _Atomic bool may_end;
+static _Atomic int joiner;
+
+static void destroy_late(void *value)
+{
+    AWAIT(atomic_load(&may_end));
+    destroy(value);
+}
+
+static void *join_first(void *thread)
+{
+    atomic_store(&joiner, gettid());
+    CHECK_INT(modus_thread_join(thread, MODUS_FOREVER, NULL), 0);
+    return NULL;
+}
+
+static int join_cancelled(void *thread)
+{
+    atomic_store(&joiner, gettid());
+    modus_co_cancel(modus_co_self());
+    CHECK_INT(modus_thread_join(thread, MODUS_FOREVER, NULL), 0);
+    CHECK_INT(atomic_load(&destroyed), 1);
+    return 0;
+}
+
+static void *run_cancelled(void *thread)
+{
+    CHECK_INT(modus_co_run(join_cancelled, thread), 0);
+    return NULL;
+}
+
+/* ... also for a coroutine that is cancelled, while another does the joining. */
+static void test_cancelled_join_waits_too(void **state)
+{
+    void *(*const joins[2])(void *) = {join_first, run_cancelled};
+    pthread_t joiners[2];
+    (void)state;
+
+    atomic_store(&destroyed, 0);
+    assert_int_equal(pthread_key_create(&key, destroy_late), 0);
+    struct modus_thread *thread = started(set_key, NULL);
+    AWAIT(!modus_thread_alive(thread));
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&joiner, 0);
+        joiners[i] = start_thread(joins[i], thread);
+        AWAIT(atomic_load(&joiner));
+        await_idle(atomic_load(&joiner), 5);
+    }
+    atomic_store(&may_end, true);
+    for (int i = 0; i < 2; i++)
+        join_thread(joiners[i]);
+    modus_thread_put(thread);
     pthread_key_delete(key);
 }
 
@@ -416,6 +472,7 @@ int main(void)
         TEST(test_names),
         TEST(test_many_joiners),
         TEST(test_join_waits_for_destructors),
+        TEST(test_cancelled_join_waits_too),
         TEST(test_exit),
         TEST(test_no_signals),
         TEST(test_nothing_is_left),
