@@ -40,7 +40,7 @@ int modus_generator_new(struct modus_generator **generator, size_t stack_bytes,
     struct modus_stack stack;
     size_t own = (sizeof(struct modus_generator) + 63) & ~(size_t)63;
 
-    if (!run)
+    if (!run || stack_bytes > MODUS_STACK_MOST)
         return -EINVAL;
     int rc = modus_stack_get(&stack, stack_bytes ? stack_bytes + own : 0);
     if (rc < 0)

@@ -71,6 +71,7 @@ static void test_errors(void **state)
 
     assert_int_equal(modus_generator_new(&generator, 0, NULL, NULL), -EINVAL);
     assert_int_equal(modus_generator_new(&generator, 1 << 30, give_up, NULL), -EINVAL);
+    assert_int_equal(modus_generator_new(&generator, SIZE_MAX - 64, give_up, NULL), -EINVAL);
     assert_null(generator);
     modus_generator_free(NULL);
     assert_int_equal(modus_generator_new(&generator, 100000, give_up, &value), 0);
