@@ -1,30 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Channels: meeting and buffering, order, closing, choosing; between coroutines of one loop and of
  * several, and threads. */
-#include "test_concurrency.h"
+#include "test_concurrency_co.h"
 
 #include "concurrency/channel.h"
-#include "concurrency/coroutine.h"
 #include "concurrency/thread.h"
 
 static struct modus_channel channel, other, third;
-
-static struct modus_co *go(int (*run)(void *), void *argument)
-{
-    struct modus_co *co;
-
-    CHECK_INT(modus_co_start(&co, NULL, run, argument), 0);
-    return co;
-}
-
-static int joined(struct modus_co *co)
-{
-    int result = -1;
-
-    CHECK_INT(modus_co_join(co, MODUS_FOREVER, &result), 0);
-    modus_co_put(co);
-    return result;
-}
 
 static void run(int (*main)(void *))
 {

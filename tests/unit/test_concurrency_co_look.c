@@ -1,22 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What somebody who debugs sees of coroutines: who waits for what, and whose stack was too small. */
-#include "test_concurrency.h"
+#include "test_concurrency_co.h"
 
-#include "concurrency/coroutine.h"
 #include "concurrency/event.h"
 #include "concurrency/generator.h"
 #include "concurrency/lock.h"
 
 #include <poll.h>
-
-static int joined(struct modus_co *co)
-{
-    int result = -1;
-
-    CHECK_INT(modus_co_join(co, MODUS_FOREVER, &result), 0);
-    modus_co_put(co);
-    return result;
-}
 
 /* --- looking ---------------------------------------------------------------------------------- */
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Coroutines that wait for what processes share: woken by other processes and by their deaths, while
  * the other coroutines of the thread go on; and nobody wakes for nothing. */
-#include "test_concurrency.h"
+#include "test_concurrency_co.h"
 
 #include "concurrency/cond.h"
-#include "concurrency/coroutine.h"
 #include "concurrency/event.h"
 #include "concurrency/lock.h"
 #include "concurrency/queue.h"
@@ -64,23 +63,6 @@ static void close_shared(struct shared *s)
     modus_queue_fini(&s->queue);
     modus_lock_fini(&s->lock);
     CHECK_INT(modus_arena_close(arena), 0);
-}
-
-static struct modus_co *go(int (*run)(void *), void *argument)
-{
-    struct modus_co *co;
-
-    CHECK_INT(modus_co_start(&co, NULL, run, argument), 0);
-    return co;
-}
-
-static int joined(struct modus_co *co)
-{
-    int result = -1;
-
-    CHECK_INT(modus_co_join(co, MODUS_FOREVER, &result), 0);
-    modus_co_put(co);
-    return result;
 }
 
 /* Run main as a coroutine of this process, with other_side in a child. */

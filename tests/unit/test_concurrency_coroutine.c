@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Coroutines and what they stand on: contexts, stacks, timers, the lot; and that the toolbox's
  * objects of thread scope let coroutines wait as they let threads. */
-#include "test_concurrency.h"
+#include "test_concurrency_co.h"
 
 #include "concurrency/barrier.h"
 #include "concurrency/cond.h"
 #include "concurrency/context.h"
-#include "concurrency/coroutine.h"
 #include "concurrency/event.h"
 #include "concurrency/lock.h"
 #include "concurrency/lot.h"
@@ -180,23 +179,6 @@ static int nothing(void *argument)
 {
     (void)argument;
     return 5;
-}
-
-static struct modus_co *go(int (*run)(void *), void *argument)
-{
-    struct modus_co *co;
-
-    CHECK_INT(modus_co_start(&co, NULL, run, argument), 0);
-    return co;
-}
-
-static int joined(struct modus_co *co)
-{
-    int result = -1;
-
-    CHECK_INT(modus_co_join(co, MODUS_FOREVER, &result), 0);
-    modus_co_put(co);
-    return result;
 }
 
 /* The number of a descriptor that was open. */

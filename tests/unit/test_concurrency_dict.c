@@ -637,7 +637,7 @@ static void test_spoilt(void **state)
 
 /* --- chaos ----------------------------------------------------------------------------------- */
 
-enum { WORKERS = 4, KEYS = 64 };
+enum { KEYS = 64 };
 
 /* Each key's value is its bytes, repeated: whatever is read must be so. */
 static size_t make_value(int key, unsigned round, char *value)
@@ -683,31 +683,13 @@ static int work(void *argument)
 
 static void test_chaos(void **state)
 {
-    const char *seconds = getenv("MODUS_CHAOS_SECONDS");
-    int64_t until = modus_now_ns() + (int64_t)((seconds ? atof(seconds) : 2) * 1e9);
     struct modus_dict *dict = make(MODUS_PROCESS, MODUS_STORE_BYTES_MIN);
-    pid_t workers[WORKERS];
-    long kills = 0;
     (void)state;
 
-    for (int i = 0; i < WORKERS; i++)
-        workers[i] = start_child(work, dict);
-    while (modus_now_ns() < until) {
-        int i = (int)(random() % WORKERS);
-
-        usleep(200 + (useconds_t)random() % 2000);
-        kill_child(workers[i]);
-        if (++kills % 16 == 0)
-            CHECK_INT(modus_dict_check(dict), 0);
-        workers[i] = start_child(work, dict);
-    }
-    for (int i = 0; i < WORKERS; i++)
-        kill_child(workers[i]);
-    assert_int_equal(modus_dict_check(dict), 0);
+    printf("chaos: dict, %ld kills\n", kill_workers(work, check_dict, dict));
     assert_int_equal(modus_dict_clear(dict), 0);
     assert_int_equal(modus_dict_used(dict), 0); /* nothing has leaked */
     unmake(dict);
-    printf("chaos: dict, %ld kills\n", kills);
 }
 
 static int open_arena(void **state)

@@ -1,33 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Groups: members end before the block does, the first failure cancels the rest, deadlines, and
  * cleaning up under a shield. */
-#include "test_concurrency.h"
+#include "test_concurrency_co.h"
 
 #include "concurrency/channel.h"
-#include "concurrency/coroutine.h"
 #include "concurrency/event.h"
 #include "concurrency/group.h"
 #include "concurrency/lock.h"
 
 static struct modus_event event = MODUS_EVENT_INIT; /* never set */
 static int ended, cleaned;
-
-static struct modus_co *go(int (*run)(void *), void *argument)
-{
-    struct modus_co *co;
-
-    CHECK_INT(modus_co_start(&co, NULL, run, argument), 0);
-    return co;
-}
-
-static int joined(struct modus_co *co)
-{
-    int result = -1;
-
-    CHECK_INT(modus_co_join(co, MODUS_FOREVER, &result), 0);
-    modus_co_put(co);
-    return result;
-}
 
 static void run(int (*main)(void *))
 {

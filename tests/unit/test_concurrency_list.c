@@ -542,7 +542,7 @@ static void test_spoilt(void **state)
 
 /* --- chaos ----------------------------------------------------------------------------------- */
 
-enum { WORKERS = 4, MOST = 100 };
+enum { MOST = 100 };
 
 /* A value is its size, as often as fits: whatever is read must be so. */
 static int work(void *argument)
@@ -586,31 +586,13 @@ static int work(void *argument)
 
 static void test_chaos(void **state)
 {
-    const char *seconds = getenv("MODUS_CHAOS_SECONDS");
-    int64_t until = modus_now_ns() + (int64_t)((seconds ? atof(seconds) : 2) * 1e9);
     struct modus_list *list = make(MODUS_PROCESS, MODUS_STORE_BYTES_MIN);
-    pid_t workers[WORKERS];
-    long kills = 0;
     (void)state;
 
-    for (int i = 0; i < WORKERS; i++)
-        workers[i] = start_child(work, list);
-    while (modus_now_ns() < until) {
-        int i = (int)(random() % WORKERS);
-
-        usleep(200 + (useconds_t)random() % 2000);
-        kill_child(workers[i]);
-        if (++kills % 16 == 0)
-            CHECK_INT(modus_list_check(list), 0);
-        workers[i] = start_child(work, list);
-    }
-    for (int i = 0; i < WORKERS; i++)
-        kill_child(workers[i]);
-    assert_int_equal(modus_list_check(list), 0);
+    printf("chaos: list, %ld kills\n", kill_workers(work, check_list, list));
     assert_int_equal(modus_list_clear(list), 0);
     assert_int_equal(modus_list_used(list), 0); /* nothing has leaked */
     unmake(list);
-    printf("chaos: list, %ld kills\n", kills);
 }
 
 static int open_arena(void **state)

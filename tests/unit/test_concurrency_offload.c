@@ -1,28 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Offloading: what would hold up a loop does not, and what becomes of a function whose caller has to
  * go. */
-#include "test_concurrency.h"
+#include "test_concurrency_co.h"
 
-#include "concurrency/coroutine.h"
 #include "concurrency/offload.h"
 #include "concurrency/sem.h"
-
-static struct modus_co *go(int (*run)(void *), void *argument)
-{
-    struct modus_co *co;
-
-    CHECK_INT(modus_co_start(&co, NULL, run, argument), 0);
-    return co;
-}
-
-static int joined(struct modus_co *co)
-{
-    int result = -1;
-
-    CHECK_INT(modus_co_join(co, MODUS_FOREVER, &result), 0);
-    modus_co_put(co);
-    return result;
-}
 
 /* --- lag -------------------------------------------------------------------------------------- */
 

@@ -131,6 +131,34 @@ static inline int sweep_kills(const struct subject *subject, int expected, bool 
     return kills;
 }
 
+enum { WORKERS = 4 };
+
+/* Children work on the object; one of them is killed every ms or so, for 2 s (MODUS_CHAOS_SECONDS),
+ * and the object is whole meanwhile and at the end. Returns how many kills there were. */
+static inline long kill_workers(int (*work)(void *object), int (*check)(void *object), void *object)
+{
+    const char *seconds = getenv("MODUS_CHAOS_SECONDS");
+    int64_t until = modus_now_ns() + (int64_t)((seconds ? atof(seconds) : 2) * 1e9);
+    pid_t workers[WORKERS];
+    long kills = 0;
+
+    for (int i = 0; i < WORKERS; i++)
+        workers[i] = start_child(work, object);
+    while (modus_now_ns() < until) {
+        int i = (int)(random() % WORKERS);
+
+        usleep(200 + (useconds_t)random() % 2000);
+        kill_child(workers[i]);
+        if (++kills % 16 == 0)
+            CHECK_INT(check(object), 0);
+        workers[i] = start_child(work, object);
+    }
+    for (int i = 0; i < WORKERS; i++)
+        kill_child(workers[i]);
+    CHECK_INT(check(object), 0);
+    return kills;
+}
+
 /* Words of the memory are overwritten, one at a time, by the worst that there is: use, in a child,
  * must come to an end all the same. mine is a unit that is in use. */
 static inline void spoil_words(uint64_t *words, size_t n, uint64_t mine, uint64_t units,
