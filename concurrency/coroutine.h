@@ -58,7 +58,8 @@ struct modus_co_attr {
 };
 
 /* Run main as a coroutine on the calling thread, and all that it starts, until all of them have
- * ended. Returns what main returned, or -ENOMEM, or -EDEADLK (the caller is a coroutine). Blocks.
+ * ended. Returns what main returned, or -ENOMEM (no descriptors either: a loop needs some), or
+ * -EDEADLK (the caller is a coroutine). Blocks.
  * Safe from: any thread; several may run coroutines of their own at the same time. */
 int modus_co_run(int (*main)(void *argument), void *argument);
 

@@ -18,12 +18,16 @@
 #include "concurrency/proxy.h"
 #include "concurrency/self.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
-enum { TURN = 256 };
+enum { TURN = 256, LOOP_FDS = 4, FIRST_LOOP_FDS = 6 };
 enum { RECHECK_NS = 1000000000, WITHOUT_PROXY_NS = 10000000 };
 
 _Thread_local struct modus_co_loop *modus_co_here;
@@ -349,10 +353,29 @@ void modus_co_loop_run(struct modus_co_loop *loop)
     }
 }
 
+static atomic_bool had_one; /* in this process or its parent */
+
+/* libuv ends the program where there are too few for its first loop, and loses one where there are
+ * too few for another. Others may take them in between, but that is a narrow chance. */
+static bool has_descriptors(void)
+{
+    int fds[FIRST_LOOP_FDS], n = 0, wanted = atomic_load(&had_one) ? LOOP_FDS : FIRST_LOOP_FDS;
+
+    fds[0] = eventfd(0, EFD_CLOEXEC);
+    if (fds[0] >= 0)
+        for (n = 1; n < wanted; n++)
+            if ((fds[n] = fcntl(fds[0], F_DUPFD_CLOEXEC, 0)) < 0)
+                break;
+    for (int i = 0; i < n; i++)
+        close(fds[i]);
+    return n == wanted;
+}
+
 int modus_co_loop_open(struct modus_co_loop *loop)
 {
-    if (uv_loop_init(&loop->uv) != 0)
+    if (!has_descriptors() || uv_loop_init(&loop->uv) != 0)
         return -ENOMEM;
+    atomic_store(&had_one, true);
     uv_timer_init(&loop->uv, &loop->timer);
     if (uv_async_init(&loop->uv, &loop->bell, on_bell) == 0)
         return 0;

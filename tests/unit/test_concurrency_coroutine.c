@@ -16,8 +16,10 @@
 #include "concurrency/thread.h"
 #include "concurrency/timers.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 /* --- contexts and stacks ---------------------------------------------------------------------- */
@@ -1001,11 +1003,53 @@ static void test_lag(void **state)
     assert_int_equal(modus_co_run(lag, NULL), 0);
 }
 
+static int say_seven(void *argument)
+{
+    return argument == NULL ? 7 : 0;
+}
+
+static unsigned open_below(int most)
+{
+    unsigned count = 0;
+
+    for (int fd = 0; fd < most; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* Its first loop, with room for so many descriptors. */
+static int run_with_few(void *argument)
+{
+    int room = *(int *)argument, most = room;
+
+    for (int fd = 0; fd < most; fd++) /* those below, too */
+        most += fcntl(fd, F_GETFD) >= 0;
+    unsigned before = open_below(most);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)most, (rlim_t)most}), 0);
+    for (int i = 0; i < 3; i++) {
+        int rc = modus_co_run(say_seven, NULL);
+
+        CHECK(rc == 7 || rc == -ENOMEM);
+        CHECK(room < 12 || rc == 7);
+        CHECK(rc == 7 || open_below(most) == before);
+        before = open_below(most); /* libuv keeps two */
+    }
+    return 0;
+}
+
+static void test_few_descriptors(void **state)
+{
+    (void)state;
+    for (int room = 0; room <= 12; room++)
+        assert_int_equal(reap(start_child(run_with_few, &room)), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, watchdog)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_few_descriptors), /* the first loop of all is in its children */
         TEST(test_context),
         TEST(test_stacks),
         TEST(test_stack_guard),
