@@ -175,9 +175,9 @@ _Thread_local int (*modus_park_fd_instead)(int fd, int events, int64_t deadline,
 /* Returns what is left until deadline, at least 0; a call of ppoll takes no absolute time. */
 static struct timespec left_until(int64_t deadline)
 {
-    int64_t ns = deadline - modus_now_ns();
+    int64_t now = modus_now_ns();
 
-    return timespec_of(ns > 0 ? ns : 0);
+    return timespec_of(deadline > now ? deadline - now : 0);
 }
 
 static int poll_fd(int fd, int events, int64_t deadline, int *ready)
