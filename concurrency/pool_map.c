@@ -52,9 +52,12 @@ int modus_chunk_submit(struct modus_pool *pool, struct modus_future **future,
 
 bool modus_map_valid(const struct modus_map *map)
 {
+    const size_t most =
+        SIZE_MAX / 4; /* both together and what belongs to a chunk are no overflow */
+
     return map->run &&
-           (map->n == 0 || ((map->in || map->in_size == 0) && map->in_size <= SIZE_MAX / map->n &&
-                            map->out_size <= SIZE_MAX / map->n));
+           (map->n == 0 || ((map->in || map->in_size == 0) && map->in_size <= most / map->n &&
+                            map->out_size <= most / map->n));
 }
 
 /* Wait to the end, come what may: others write to memory of the caller's. One whose wait is refused

@@ -252,6 +252,26 @@ static void test_initializer_ends_its_thread(void **state)
     assert_null(pool);
 }
 
+/* --- sizes ----------------------------------------------------------------------------------- */
+
+static void test_sizes(void **state)
+{
+    static char in[8];
+    struct modus_pool *pool =
+        pool_with(&(struct modus_pool_attr){.kind = MODUS_POOL_THREAD, .n = 1});
+    struct modus_map map = {.run = square, .in = in, .n = 1, .in_size = 8, .out_size = SIZE_MAX};
+    struct modus_imap *imap = NULL;
+    (void)state;
+
+    assert_int_equal(modus_imap_new(&imap, pool, &map, true), -EINVAL);
+    assert_int_equal(modus_pool_map(pool, &map), -EINVAL);
+    map.out_size = 8;
+    map.in_size = SIZE_MAX - 8;
+    assert_int_equal(modus_imap_new(&imap, pool, &map, true), -EINVAL);
+    assert_null(imap);
+    end_pool(pool);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, watchdog)
 
 int main(void)
@@ -264,6 +284,7 @@ int main(void)
         TEST(test_children_ignored),
         TEST(test_task_ends_its_thread),
         TEST(test_initializer_ends_its_thread),
+        TEST(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
