@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a manager and its clients say to each other, for manager*.c, client.c and remote.c.
+ * What a manager and its clients say to each other.
  *
  * A request is a header, key_size bytes of key and the rest of size bytes of value; a reply is a
  * header and size bytes. Both ends are on one machine, so numbers are in its own order. A client
@@ -8,6 +8,8 @@
  *
  * ACK: a client says it when it has the item of a GET in its hands. If it dies before, the item
  * goes back to the head of the queue.
+ *
+ * For implementers: manager*.c, client.c, remote.c.
  */
 #ifndef CONCURRENCY_MANAGER_WIRE_H
 #define CONCURRENCY_MANAGER_WIRE_H
