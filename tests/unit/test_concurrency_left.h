@@ -25,9 +25,26 @@ static inline unsigned fds_here(void)
     return entries("/proc/self/fd") - 1; /* its own */
 }
 
+/* One that has been joined may be listed for a moment longer: wait until there are as few again. */
 static inline unsigned threads_here(void)
 {
     return entries("/proc/self/task");
+}
+
+static inline void *note_own_tid(void *argument)
+{
+    atomic_store((atomic_int *)argument, gettid());
+    return NULL;
+}
+
+/* The main thread, and a sanitizer's own, which begins with the first that the program starts. */
+static inline unsigned threads_at_rest(void)
+{
+    atomic_int tid = 0;
+
+    join_thread(start_thread(note_own_tid, &tid));
+    AWAIT(state_of(atomic_load(&tid)) == 0);
+    return threads_here();
 }
 
 /* Children of this process, zombies too. */

@@ -827,7 +827,7 @@ static void test_initializer(void **state)
     assert_int_equal(modus_pool_new(&pool, &attr), -ENOMEM);
     assert_int_equal(atomic_load(&failures_left), 997);
     assert_null(pool);
-    AWAIT(threads_here() == before);
+    AWAIT(threads_here() <= before);
 }
 
 static void test_broken(void **state)
@@ -964,7 +964,7 @@ static void test_nothing_is_left(void **state)
         for (int j = 0; j < 30; j++)
             modus_future_put(futures[j]);
     }
-    AWAIT(threads_here() == threads);
+    AWAIT(threads_here() <= threads);
     assert_int_equal(fds_here(), fds);
 }
 

@@ -27,11 +27,6 @@ struct board {
 static struct modus_arena *arena;
 static struct board *board;
 
-static inline void *nothing(void *argument)
-{
-    return argument;
-}
-
 static unsigned threads; /* without a reaper */
 
 static inline int open_board(void **state)
@@ -40,10 +35,8 @@ static inline int open_board(void **state)
         CHECK_INT(modus_arena_open(&arena, (size_t)64 << 20, 64), 0);
         board = modus_arena_alloc(arena, sizeof *board, 0);
     }
-    if (!threads) {
-        join_thread(start_thread(nothing, NULL)); /* a sanitizer begins its own with the first */
-        threads = threads_here();
-    }
+    if (!threads)
+        threads = threads_at_rest();
     AWAIT(children_here() == 0 && threads_here() == threads); /* the last test's reaper has ended */
     memset(board, 0, sizeof *board);
     CHECK_INT(modus_event_init(&board->gate, MODUS_PROCESS), 0);

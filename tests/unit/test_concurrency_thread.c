@@ -290,7 +290,7 @@ static void test_exit(void **state)
     modus_thread_put(thread);
     modus_thread_put(started(leave_early, NULL));
     modus_thread_join_all();
-    AWAIT(threads_here() == before);
+    AWAIT(threads_here() <= before);
 }
 
 /* Handles that are put early, late or never joined: no thread and (leak checker) no handle stays. */
@@ -309,7 +309,7 @@ static void test_nothing_is_left(void **state)
         modus_thread_put(thread);
     }
     modus_thread_join_all();
-    AWAIT(threads_here() == before);
+    AWAIT(threads_here() <= before);
 }
 
 static void *daemon_of_daemon(void *argument)
