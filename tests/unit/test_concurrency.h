@@ -130,9 +130,6 @@ static inline char state_of(int tid)
     return state;
 }
 
-/* Wait until the thread (or single-threaded child) sleeps. It says its tid itself, first. */
-#define AWAIT_ASLEEP(tid) AWAIT(state_of((int)(tid)) == 'S')
-
 /* How often the thread has gone to sleep. */
 static inline long sleeps_of(int tid)
 {
@@ -149,17 +146,20 @@ static inline long sleeps_of(int tid)
 }
 
 /* Wait until the thread (or single-threaded child) sleeps and nothing wakes it for ms milliseconds:
- * what is woken more often than that never comes to it. A single look could find it on its way. */
+ * what is woken more often than that never comes to it. */
 static inline void await_idle(int tid, unsigned ms)
 {
     long before;
 
     do {
-        AWAIT_ASLEEP(tid);
         before = sleeps_of(tid);
         usleep(ms * 1000);
     } while (sleeps_of(tid) != before || state_of(tid) != 'S');
 }
+
+/* Wait until it has come to where it sleeps: a single look could find it asleep on its way there, at
+ * a lock that another holds for a moment. It says its tid itself, first. */
+#define AWAIT_ASLEEP(tid) await_idle((int)(tid), 1)
 
 /* Kill a child and reap it. */
 static inline void kill_child(pid_t pid)
