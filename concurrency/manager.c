@@ -249,9 +249,11 @@ static bool do_one(struct modus_manager *manager, struct modus_conn *conn)
         answer(conn, &turn, -EPROTO);
         return true;
     }
+    /* ACK or not: who goes on has got it. */
+    struct modus_object *from = modus_objects_acknowledge(&manager->objects, conn);
+    if (from)
+        changed(manager, from);
     begin_turn(manager, conn, &turn);
-    free(conn->item); /* ACK or not: who goes on has got it */
-    conn->item = NULL;
     if (turn.request.verb == MODUS_WIRE_ACK) {
         consume(conn, &turn.request);
         return true;

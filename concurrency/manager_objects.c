@@ -109,8 +109,10 @@ static void clear_queue(struct modus_manager_queue *queue)
         queue->first = item->next;
         free(item);
     }
-    *queue = (struct modus_manager_queue){
-        .last = &queue->first, .capacity = queue->capacity, .closed = queue->closed};
+    *queue = (struct modus_manager_queue){.last = &queue->first,
+                                          .capacity = queue->capacity,
+                                          .in_hands = queue->in_hands,
+                                          .closed = queue->closed};
 }
 
 void modus_object_free(struct modus_manager_objects *objects, struct modus_object *object)
@@ -348,7 +350,7 @@ static int pull(struct modus_turn *turn, struct modus_manager_queue *queue)
 {
     struct modus_manager_item *item = queue->first;
 
-    if (!item && queue->closed)
+    if (!item && queue->closed && queue->in_hands == 0)
         return MODUS_CLOSED;
     if (!item)
         return turn->request.ns == 0 ? MODUS_EMPTY : MODUS_TURN_WAIT;
@@ -365,7 +367,7 @@ static int pull(struct modus_turn *turn, struct modus_manager_queue *queue)
         queue->last = &queue->first;
     queue->len--;
     queue->bytes -= cost_of(item->size);
-    free(turn->conn->item); /* one that asks for the next has had it */
+    queue->in_hands++;
     turn->conn->item = item;
     turn->conn->item_from = turn->request.object;
     return 0;
@@ -457,13 +459,35 @@ int modus_objects_do(struct modus_manager_objects *objects, struct modus_turn *t
     return -EINVAL;
 }
 
+/* The queue from which conn has an item in its hands; from now on it has not. NULL: none. */
+static struct modus_object *let_go_of_item(struct modus_manager_objects *objects,
+                                           const struct modus_conn *conn)
+{
+    struct modus_object *from = conn->item ? modus_objects_find(objects, conn->item_from) : NULL;
+
+    if (!from || from->kind != MODUS_REMOTE_QUEUE || from->queue.in_hands == 0)
+        return NULL;
+    from->queue.in_hands--;
+    return from;
+}
+
+struct modus_object *modus_objects_acknowledge(struct modus_manager_objects *objects,
+                                               struct modus_conn *conn)
+{
+    struct modus_object *from = let_go_of_item(objects, conn);
+
+    free(conn->item);
+    conn->item = NULL;
+    return from;
+}
+
 void modus_objects_forget(struct modus_manager_objects *objects, struct modus_conn *conn,
                           void (*changed)(void *context, struct modus_object *object),
                           void *context)
 {
-    struct modus_object *from = modus_objects_find(objects, conn->item_from);
+    struct modus_object *from = let_go_of_item(objects, conn);
 
-    if (conn->item && from && from->kind == MODUS_REMOTE_QUEUE) {
+    if (from) {
         put_front(&from->queue, conn->item);
         conn->item = NULL;
         changed(context, from);

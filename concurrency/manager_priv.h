@@ -27,7 +27,8 @@ struct modus_manager_item {
 struct modus_manager_queue {
     struct modus_manager_item *first, **last;
     uint64_t len, capacity;
-    size_t bytes; /* that all items take */
+    size_t bytes;      /* that all items take */
+    uint64_t in_hands; /* items sent to connections that have not said that they have them */
     bool closed;
 };
 
@@ -91,6 +92,11 @@ int modus_objects_do(struct modus_manager_objects *objects, struct modus_turn *t
 
 /* The object that a request is about, or NULL. */
 struct modus_object *modus_objects_find(struct modus_manager_objects *objects, uint32_t id);
+
+/* conn has the item that was sent to it, if any was. Returns the queue whose waiters may go on, or
+ * NULL. */
+struct modus_object *modus_objects_acknowledge(struct modus_manager_objects *objects,
+                                               struct modus_conn *conn);
 
 /* conn is gone: give back what it had. Calls changed for each object whose waiters may go on. */
 void modus_objects_forget(struct modus_manager_objects *objects, struct modus_conn *conn,

@@ -133,7 +133,8 @@ int modus_remote_queue_put(struct modus_remote *remote, struct modus_bytes item,
 
 /* Get the oldest item, waiting up to ns nanoseconds for one. Returns how long it is (if that is more
  * than room, it stays where it is), MODUS_EMPTY (ns 0), -ETIMEDOUT or MODUS_CLOSED (closed, and
- * nothing left). One that dies inside of it loses no item: another gets it. */
+ * nothing left, nor in the hands of one that is inside of this call). One that dies inside of it
+ * loses no item: another gets it. */
 long modus_remote_queue_get(struct modus_remote *remote, void *memory, size_t room, int64_t ns);
 
 /* No more puts; what is inside can still be got. Returns 0. */

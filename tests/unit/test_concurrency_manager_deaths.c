@@ -365,6 +365,53 @@ static void test_sends_ahead(void **state)
     stop_server(true);
 }
 
+/* Take the item of a queue, and do not say that it has come. Returns the connection. */
+static int pull_raw(const struct modus_remote *queue)
+{
+    struct modus_wire_request request = {
+        .version = MODUS_WIRE_VERSION, .verb = MODUS_WIRE_PULL, .object = queue->id, .b = 8};
+    struct modus_wire_reply reply;
+    int fd = connect_raw(), n;
+
+    CHECK_INT(send(fd, &request, sizeof request, MSG_NOSIGNAL), sizeof request);
+    CHECK_INT(recv(fd, &reply, sizeof reply, MSG_WAITALL), sizeof reply);
+    CHECK_INT(reply.size, sizeof n);
+    CHECK_INT(recv(fd, &n, sizeof n, MSG_WAITALL), sizeof n);
+    return fd;
+}
+
+/* The queue is closed, and its last item in the hands of one that may die: the others are not told
+ * that there is nothing left before it has said that it has it. */
+static void test_in_hands_at_the_end(void **state)
+{
+    struct modus_wire_request ack = {.version = MODUS_WIRE_VERSION, .verb = MODUS_WIRE_ACK};
+    int n = 7;
+    (void)state;
+
+    start_server(true);
+    struct modus_client *client = connected();
+    for (int dies = 0; dies < 2; dies++) {
+        struct modus_remote queue = opened(client, MODUS_REMOTE_QUEUE, "queue");
+
+        assert_int_equal(modus_remote_queue_put(&queue, modus_bytes(&n, sizeof n), 0), 0);
+        int fd = pull_raw(&queue);
+        assert_int_equal(modus_remote_queue_close(&queue), 0);
+        assert_int_equal(modus_remote_queue_get(&queue, &n, sizeof n, 0), MODUS_EMPTY);
+        pid_t child = start_child(dies ? get_one : get_until_closed, NULL);
+        await_sleepers(&child, 1, &queue);
+        if (!dies)
+            assert_int_equal(send(fd, &ack, sizeof ack, MSG_NOSIGNAL), sizeof ack);
+        else
+            shutdown(fd, SHUT_RDWR); /* the child has the descriptor, too */
+        assert_int_equal(reap(child), dies ? 7 : 0);
+        close(fd);
+        assert_int_equal(modus_remote_queue_get(&queue, &n, sizeof n, 0), MODUS_CLOSED);
+        assert_int_equal(modus_remote_drop(&queue), 0);
+    }
+    modus_client_close(client);
+    stop_server(true);
+}
+
 /* As many as there may be; one more waits until one goes. */
 static void test_too_many(void **state)
 {
@@ -486,8 +533,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_client_killed), TEST(test_client_forks), TEST(test_server_killed),
         TEST(test_patience),      TEST(test_garbage),      TEST(test_announces_too_much),
-        TEST(test_does_not_read), TEST(test_sends_ahead),  TEST(test_too_many),
-        TEST(test_other_user),    TEST(test_chaos),
+        TEST(test_does_not_read), TEST(test_sends_ahead),  TEST(test_in_hands_at_the_end),
+        TEST(test_too_many),      TEST(test_other_user),   TEST(test_chaos),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
