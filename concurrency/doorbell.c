@@ -14,6 +14,7 @@
 #include "concurrency/participant_priv.h"
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -46,10 +47,11 @@ static void write_bell(struct modus_doorbell *bell)
     int saved = errno;
 
     MODUS_FAULT(MODUS_FAULT_BELL_CLAIMED);
-    /* It cannot fail: a counter at its limit (EAGAIN) is readable already. */
-    if (eventfd_write(bell->fd, 1) < 0)
-        errno = saved;
-    atomic_compare_exchange_strong(&bell->state, &ringing, RUNG);
+    /* A counter at its limit (EAGAIN) is readable already. In a process that has closed the
+     * descriptor it is not: others must be able to ring after it. */
+    bool rung = eventfd_write(bell->fd, 1) == 0 || errno == EAGAIN;
+    errno = saved;
+    atomic_compare_exchange_strong(&bell->state, &ringing, rung ? RUNG : QUIET);
 }
 
 void modus_doorbell_ring(struct modus_doorbell *bell)

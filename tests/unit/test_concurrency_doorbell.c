@@ -383,6 +383,35 @@ static void test_from_signal_handler(void **state)
     close(loop);
 }
 
+static int ring_without_descriptor(void *bell)
+{
+    close(modus_doorbell_fd(bell));
+    modus_doorbell_ring(bell);
+    return 0;
+}
+
+static int ring(void *bell)
+{
+    modus_doorbell_ring(bell);
+    return 0;
+}
+
+/* One that has closed the descriptor is not heard, and keeps nobody from being heard. */
+static void test_ringer_has_no_descriptor(void **state)
+{
+    struct modus_doorbell *bell = modus_arena_alloc(arena, sizeof *bell, 0);
+    (void)state;
+
+    assert_int_equal(modus_doorbell_init(bell), 0);
+    int loop = loop_new(bell);
+    assert_int_equal(reap(start_child(ring_without_descriptor, bell)), 0);
+    assert_false(called(loop, 0));
+    assert_int_equal(reap(start_child(ring, bell)), 0);
+    assert_true(called(loop, 0));
+    modus_doorbell_fini(bell);
+    close(loop);
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -407,6 +436,7 @@ int main(void)
         cmocka_unit_test_setup(test_many_loops, watchdog),
         cmocka_unit_test_setup(test_arm_errors, watchdog),
         cmocka_unit_test_setup(test_ringer_dies, watchdog),
+        cmocka_unit_test_setup(test_ringer_has_no_descriptor, watchdog),
         cmocka_unit_test_setup(test_ring_while_hearing, watchdog),
         cmocka_unit_test_setup(test_from_signal_handler, watchdog),
         cmocka_unit_test_setup(test_loop_misses_nothing, watchdog),
