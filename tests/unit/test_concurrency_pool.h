@@ -84,4 +84,39 @@ static inline struct modus_pool_stats stats_of(struct modus_pool *pool)
     return stats;
 }
 
+struct submitter {
+    struct modus_pool *pool;
+    long tasks, sum;
+};
+
+static inline void *submit_and_sum(void *argument)
+{
+    struct submitter *submitter = argument;
+    struct modus_future *futures[32];
+
+    for (long i = 0; i < submitter->tasks; i += 32) {
+        for (long j = 0; j < 32; j++)
+            futures[j] = ask(submitter->pool, square, i + j);
+        for (long j = 0; j < 32; j++)
+            submitter->sum += answer_of(futures[j]) == (i + j) * (i + j);
+    }
+    return NULL;
+}
+
+/* Three threads ask for so many tasks each, and get each answer once. */
+static inline void submit_from_three(struct modus_pool *pool, long tasks)
+{
+    struct submitter submitters[3];
+    pthread_t threads[3];
+
+    for (int i = 0; i < 3; i++) {
+        submitters[i] = (struct submitter){.pool = pool, .tasks = tasks};
+        threads[i] = start_thread(submit_and_sum, &submitters[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        join_thread(threads[i]);
+        CHECK_INT(submitters[i].sum, tasks);
+    }
+}
+
 #endif

@@ -838,41 +838,13 @@ static void test_callback(void **state)
 
 /* --- remains --------------------------------------------------------------------------------- */
 
-struct submitter {
-    struct modus_pool *pool;
-    long tasks, sum;
-};
-
-static void *submit_and_sum(void *argument)
-{
-    struct submitter *submitter = argument;
-    struct modus_future *futures[32];
-
-    for (long i = 0; i < submitter->tasks; i += 32) {
-        for (long j = 0; j < 32; j++)
-            futures[j] = ask(submitter->pool, square, i + j);
-        for (long j = 0; j < 32; j++)
-            submitter->sum += answer_of(futures[j]) == (i + j) * (i + j);
-    }
-    return NULL;
-}
-
 static void test_many_submitters(void **state)
 {
     struct modus_pool *pool =
         pool_with(&(struct modus_pool_attr){.kind = MODUS_POOL_PROCESS, .n = 2, .capacity = 64});
-    struct submitter submitters[3];
-    pthread_t threads[3];
     (void)state;
 
-    for (int i = 0; i < 3; i++) {
-        submitters[i] = (struct submitter){.pool = pool, .tasks = 1600};
-        threads[i] = start_thread(submit_and_sum, &submitters[i]);
-    }
-    for (int i = 0; i < 3; i++) {
-        join_thread(threads[i]);
-        assert_int_equal(submitters[i].sum, 1600);
-    }
+    submit_from_three(pool, 1600);
     end_pool(pool);
 }
 

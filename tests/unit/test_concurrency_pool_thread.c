@@ -865,41 +865,13 @@ static void test_broken(void **state)
 
 /* --- costs and remains -------------------------------------------------------------------------- */
 
-struct submitter {
-    struct modus_pool *pool;
-    long tasks, sum;
-};
-
-static void *submit_and_sum(void *argument)
-{
-    struct submitter *submitter = argument;
-    struct modus_future *futures[32];
-
-    for (long i = 0; i < submitter->tasks; i += 32) {
-        for (long j = 0; j < 32; j++)
-            futures[j] = ask(submitter->pool, square, i + j);
-        for (long j = 0; j < 32; j++)
-            submitter->sum += answer_of(futures[j]) == (i + j) * (i + j);
-    }
-    return NULL;
-}
-
 static void test_conservation(void **state)
 {
     struct modus_pool *pool =
         pool_with(&(struct modus_pool_attr){.kind = MODUS_POOL_THREAD, .n = 3, .capacity = 64});
-    struct submitter submitters[3];
-    pthread_t threads[3];
     (void)state;
 
-    for (int i = 0; i < 3; i++) {
-        submitters[i] = (struct submitter){.pool = pool, .tasks = 3200};
-        threads[i] = start_thread(submit_and_sum, &submitters[i]);
-    }
-    for (int i = 0; i < 3; i++) {
-        join_thread(threads[i]);
-        assert_int_equal(submitters[i].sum, 3200);
-    }
+    submit_from_three(pool, 3200);
     for (int i = 0; i < 400; i++)
         CHECK_INT(
             modus_pool_submit(pool, NULL, &(struct modus_task){.run = add_one}, MODUS_FOREVER), 0);
