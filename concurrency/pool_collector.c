@@ -264,6 +264,7 @@ void *modus_pool_collect(void *argument)
 void *modus_pool_watch(void *argument)
 {
     struct modus_process_pool *p = argument;
+    int32_t none = 0; /* the nursery may have said why already */
     int code = 0;
 
     modus_process_join(p->nursery, MODUS_FOREVER, &code);
@@ -272,7 +273,7 @@ void *modus_pool_watch(void *argument)
     if (orphaned || atomic_load(&p->pool.state) == MODUS_POOL_RUNNING ||
         atomic_load(&p->outstanding) > 0)
         break_pool(p, MODUS_WORKERDIED);
-    atomic_store(&p->shared->failed, MODUS_WORKERDIED); /* for new, if it still waits */
+    atomic_compare_exchange_strong(&p->shared->failed, &none, MODUS_WORKERDIED); /* new may wait */
     atomic_fetch_add(&p->shared->change, 1);
     modus_unpark(MODUS_PROCESS, &p->shared->change, INT_MAX);
     modus_participant_bury(p->shared->arena, 0);
