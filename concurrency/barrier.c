@@ -198,8 +198,8 @@ static bool go_out(struct modus_barrier *barrier, int id)
 {
     _Atomic uint32_t *own = barrier->table ? &barrier->table[id - 1].inside : &barrier->inside;
 
-    if (atomic_load(own) >
-        0) /* else another coroutine has left the arena, and this wait went too */
+    /* Else another coroutine has left the arena, and this wait went too. */
+    if (atomic_load(own) > 0)
         atomic_fetch_sub(own, 1);
     return count_inside(barrier) == 0;
 }
