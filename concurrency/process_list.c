@@ -186,7 +186,8 @@ bool modus_process_reap(struct modus_process *process)
 }
 
 /* Reap what has ended, one start in so many: what it costs and what it leaves undone both stay
- * bounded. */
+ * bounded. Not those that lead a group: it may live on, and is signalled by the number that its leader
+ * keeps as long as it is not reaped. */
 void modus_processes_sweep(void)
 {
     unsigned n = 0;
@@ -199,7 +200,7 @@ void modus_processes_sweep(void)
     starts = 0;
     struct modus_process **all = calloc(running + 1, sizeof *all);
     for (struct modus_process *at = list; all && at; at = at->next)
-        if (atomic_load(&at->state) == MODUS_PROCESS_RUNNING && n < running)
+        if (atomic_load(&at->state) == MODUS_PROCESS_RUNNING && !at->leads_group && n < running)
             all[n++] = modus_process_get(at);
     modus_processes_unlock();
     for (unsigned i = 0; i < n; i++) {

@@ -20,7 +20,9 @@
  * program can't be executed, the start says so: there is no child then.
  *
  * Its end is seen by pidfd, as a process's is (process.h), and there are no zombies: freed while it
- * runs, it goes on, and is reaped by the same reaper. modus_main does not wait for it.
+ * runs, it goes on, and is reaped by the same reaper. One that leads a group is not reaped before it is
+ * waited for, or freed: as long as that it has the group's number, and the group can be signalled.
+ * modus_main does not wait for it.
  */
 #ifndef CONCURRENCY_SUBPROCESS_H
 #define CONCURRENCY_SUBPROCESS_H

@@ -459,6 +459,24 @@ static void test_run_timeout(void **state)
     }
 }
 
+/* The leader has ended; its group has not, and is hit by its signals as long as it is not waited for,
+ * however many others are started and swept meanwhile. */
+static void test_group_outlives_leader(void **state)
+{
+    const struct modus_subprocess_attr attr = {PIPES, .group = MODUS_GROUP_NEW};
+    struct modus_subprocess *subprocess = begun(SH("sleep 100 & echo $!"), &attr);
+    char text[16] = {0};
+    (void)state;
+
+    assert_true(modus_subprocess_read(subprocess, 1, text, sizeof text - 1, MODUS_FOREVER) > 0);
+    AWAIT(state_of(modus_process_pid(modus_subprocess_process(subprocess))) == 'Z');
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(code_of(started(NULL, give_back, &(int){3})), 3);
+    assert_int_equal(modus_subprocess_terminate(subprocess), 0);
+    AWAIT(state_of(atoi(text)) == 0 || state_of(atoi(text)) == 'Z');
+    modus_subprocess_free(subprocess);
+}
+
 static void test_wait(void **state)
 {
     struct modus_subprocess *subprocess = begun(SH("echo ready; cat"), &pipes);
@@ -735,6 +753,7 @@ int main(void)
         TEST(test_sigpipe),
         TEST(test_limit),
         TEST(test_run_timeout),
+        TEST(test_group_outlives_leader),
         TEST(test_wait),
         TEST(test_free_running),
         TEST(test_threads),
