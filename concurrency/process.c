@@ -105,13 +105,6 @@ struct opened {
     int childs_end, parents_end, aside;
 };
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 static int fork_child(struct modus_process *process, struct opened *opened, pid_t *pid)
 {
     sigset_t all, mask;
@@ -120,8 +113,8 @@ static int fork_child(struct modus_process *process, struct opened *opened, pid_
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     *pid = fork();
     if (*pid == 0) {
-        close_fd(&opened->parents_end);
-        close_fd(&opened->aside);
+        modus_process_close_fd(&opened->parents_end);
+        modus_process_close_fd(&opened->aside);
         modus_process_begin(process, opened->childs_end, &mask);
     }
     int rc = *pid < 0 ? -errno : 0;
@@ -147,7 +140,7 @@ static int make_watched_child(struct modus_process *process, struct opened *open
     if (opened->aside < 0)
         return -errno;
     int rc = make_child(process, opened, &pid);
-    close_fd(&opened->aside);
+    modus_process_close_fd(&opened->aside);
     if (rc < 0)
         return rc;
     int pidfd = pidfd_open(pid, 0);
@@ -191,9 +184,9 @@ static int start_locked(struct modus_process *process)
         opened = (struct opened){line[0], line[1], -1};
     }
     int rc = make_watched_child(process, &opened);
-    close_fd(&opened.childs_end);
+    modus_process_close_fd(&opened.childs_end);
     if (rc < 0) {
-        close_fd(&opened.parents_end);
+        modus_process_close_fd(&opened.parents_end);
         return rc;
     }
     process->line = opened.parents_end;

@@ -40,13 +40,6 @@ static bool held_for_fork;
 
 /* --- the list -------------------------------------------------------------------------------- */
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 static void list_add(struct modus_process *process)
 {
     process->previous = NULL;
@@ -105,12 +98,12 @@ static void after_fork(void)
 static void begin_child(void)
 {
     for (struct modus_process *process = list; process; process = process->next) {
-        close_fd(&process->pidfd);
-        close_fd(&process->line);
+        modus_process_close_fd(&process->pidfd);
+        modus_process_close_fd(&process->line);
         for (int i = 0; i < 3; i++)
-            close_fd(&process->pipes[i]);
+            modus_process_close_fd(&process->pipes[i]);
     }
-    close_fd(&watched);
+    modus_process_close_fd(&watched);
     list = NULL;
     running = starts = watched_count = 0;
     held_for_fork = false;
@@ -178,7 +171,7 @@ bool modus_process_reap(struct modus_process *process)
         modus_participant_bury_everywhere(process->pid, process->code < 0);
     modus_processes_lock();
     running--;
-    close_fd(&process->line);
+    modus_process_close_fd(&process->line);
     modus_process_set_state(process, MODUS_PROCESS_ENDED);
     modus_processes_unlock();
     modus_process_put(process); /* its own reference */
@@ -230,7 +223,7 @@ static void *reap_watched(void *argument)
         epoll_ctl(watched, EPOLL_CTL_DEL, process->pidfd, NULL);
         last = --watched_count == 0;
         if (last)
-            close_fd(&watched);
+            modus_process_close_fd(&watched);
         modus_processes_unlock();
         modus_process_put(process);
     }
@@ -255,7 +248,7 @@ static int start_reaper(void)
         modus_thread_put(thread);
     }
     if (rc < 0)
-        close_fd(&watched);
+        modus_process_close_fd(&watched);
     return rc;
 }
 
@@ -286,10 +279,10 @@ static void destroy(struct modus_process *process)
     if (modus_process_is_mine(process)) {
         modus_processes_lock();
         list_remove(process);
-        close_fd(&process->pidfd);
-        close_fd(&process->line);
+        modus_process_close_fd(&process->pidfd);
+        modus_process_close_fd(&process->line);
         for (int i = 0; i < 3; i++)
-            close_fd(&process->pipes[i]);
+            modus_process_close_fd(&process->pipes[i]);
         modus_processes_unlock();
     }
     free(process);
@@ -300,7 +293,7 @@ void modus_process_close_pipe(struct modus_process *process, int i)
     if (process->pipes[i] < 0)
         return;
     modus_processes_lock(); /* no fork sees a number that is another's */
-    close_fd(&process->pipes[i]);
+    modus_process_close_fd(&process->pipes[i]);
     modus_processes_unlock();
 }
 

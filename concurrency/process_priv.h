@@ -12,6 +12,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 enum modus_process_state {
     MODUS_PROCESS_NEW,
@@ -79,6 +80,14 @@ int modus_process_new_program(struct modus_process **process, const char *name,
                               int (*launch)(struct modus_process *process, void *argument,
                                             pid_t *pid));
 int modus_process_start_program(struct modus_process *process, void *argument);
+
+/* Close it, if it is open, and forget it. */
+static inline void modus_process_close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
 
 /* Close the parent's end of one of its pipes, if it is open. */
 void modus_process_close_pipe(struct modus_process *process, int i);
