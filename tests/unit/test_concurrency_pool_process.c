@@ -17,7 +17,7 @@
 
 /* Shared with the workers; made before the pools. */
 static struct board {
-    struct modus_event gate;
+    struct modus_event gate, other_gate;
     atomic_int inside_gate, tally, runs[10000];
     atomic_int failures_left, kills_left;
     atomic_int pids[64];
@@ -34,6 +34,7 @@ static int open_test(void **state)
     }
     memset(board, 0, sizeof *board);
     modus_event_init(&board->gate, MODUS_PROCESS);
+    modus_event_init(&board->other_gate, MODUS_PROCESS);
     return watchdog(state);
 }
 
@@ -806,6 +807,12 @@ static void callback(struct modus_future *future, void *context)
     modus_event_set(&board->gate);
 }
 
+static int pass_other_gate(struct modus_call *call)
+{
+    modus_event_wait(&board->other_gate, MODUS_FOREVER);
+    return reply(call, 0);
+}
+
 static void test_callback(void **state)
 {
     long number = 3, mapped = 0, value = 0;
@@ -823,8 +830,10 @@ static void test_callback(void **state)
     assert_int_equal(modus_pool_map_start(callback_pool, &others[1], &map), 0);
     assert_int_equal(modus_imap_new(&callback_imap, callback_pool, &map, true), 0);
     assert_int_equal(modus_imap_next(callback_imap, 0, &value, NULL), -EAGAIN);
-    struct modus_future *future = ask(callback_pool, square, 0);
+    /* It must not end before it has its callback, which would then run here. */
+    struct modus_future *future = ask(callback_pool, pass_other_gate, 0);
     assert_int_equal(modus_future_then(future, callback, others), 0);
+    modus_event_set(&board->other_gate);
     assert_int_equal(answer_of(others[0]), 0);
     assert_int_equal(failure_of(others[1]), 0);
     assert_int_equal(mapped, number);
