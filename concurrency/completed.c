@@ -12,6 +12,8 @@
 
 #include <stdlib.h>
 
+enum { RUNNING_MOST = 1024 }; /* at a time, as many as a pool has threads */
+
 struct entry {
     struct modus_future_watcher watcher; /* first member */
     struct modus_completed *completed;
@@ -24,6 +26,7 @@ struct modus_completed {
     bool asleep; /* under the lock of hooks, as the list is */
     struct entry *first, *last;
     size_t n, given;
+    size_t ended; /* so many of the entries, from the first */
     struct entry entries[];
 };
 
@@ -101,15 +104,19 @@ static struct entry *take(struct modus_completed *completed, uint32_t *arrivals)
     return entry;
 }
 
-/* A thread of a pool runs what it waits for and nobody has begun; see pool_thread.c. If but one is
- * left, the wait is one for that: *only, which has been entered. Returns 0; or -EDEADLK: none of them
- * can end before the caller goes on. */
+/* A thread of a pool runs what it waits for and nobody has begun; see pool_thread.c. It need not look
+ * far for that: what has not ended and is not run is behind those that run. If but one is left, the
+ * wait is one for that: *only, which has been entered. Returns 0; or -EDEADLK: none of them can end
+ * before the caller goes on. */
 static int help(struct modus_completed *completed, struct modus_future **only)
 {
     struct modus_future *open = NULL;
     size_t left = 0, refused = 0;
 
-    for (size_t i = 0; i < completed->n; i++) {
+    while (completed->ended < completed->n &&
+           modus_future_ended(completed->entries[completed->ended].future))
+        completed->ended++;
+    for (size_t i = completed->ended; i < completed->n && left - refused < RUNNING_MOST; i++) {
         struct modus_future *future = completed->entries[i].future;
 
         if (modus_future_ended(future))
