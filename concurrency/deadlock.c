@@ -16,6 +16,7 @@
 #include "concurrency/deadlock_priv.h"
 #include "concurrency/arena_priv.h"
 #include "concurrency/coroutine.h"
+#include "concurrency/fault.h"
 #include "concurrency/self.h"
 #include "concurrency/thread.h"
 
@@ -26,7 +27,6 @@
 #include <unistd.h>
 
 enum { NAMES = 64, COLLECT_NS = 1000000000 };
-enum { FREE = 0, IN_MAKING = 1 };  /* keys of actors */
 enum { SHARED = 0, CLEARING = 1 }; /* private_stamp */
 
 #ifdef MODUS_DEBUG
@@ -198,7 +198,18 @@ static void forget_actor(struct modus_actor *actor)
     atomic_store(&actor->wait.address, 0);
     for (unsigned i = 0; i < MODUS_HOLDS; i++)
         atomic_store(&actor->holds[i].address, 0);
-    atomic_store(&actor->key, FREE);
+    atomic_store(&actor->key, MODUS_ACTOR_FREE);
+}
+
+/* Free the record of one that was killed. */
+static void collect_one(struct modus_actor *actor)
+{
+    uint64_t key = atomic_load(&actor->key);
+
+    if (modus_actor_is_made(key) && !modus_actor_alive(actor))
+        forget_actor(actor);
+    else if ((uint32_t)key == MODUS_ACTOR_MAKING && birth_of((int32_t)(key >> 32)) == 0)
+        atomic_compare_exchange_strong(&actor->key, &key, MODUS_ACTOR_FREE);
 }
 
 /* Free the records of those who were killed; now and then only. */
@@ -210,19 +221,20 @@ static void collect(struct modus_deadlock_table *table)
     if (due)
         table->collected = now;
     for (unsigned i = 0; due && i < MODUS_ACTORS; i++)
-        if (atomic_load(&table->actors[i].key) > IN_MAKING && !modus_actor_alive(&table->actors[i]))
-            forget_actor(&table->actors[i]);
+        collect_one(&table->actors[i]);
     modus_deadlock_leave(table);
 }
 
 static struct modus_actor *claim_free(struct modus_deadlock_table *table)
 {
+    uint64_t making = (uint64_t)gettid() << 32 | MODUS_ACTOR_MAKING;
+
     for (uint32_t i = 0; i < MODUS_ACTORS; i++) {
-        uint64_t none = FREE;
+        uint64_t none = MODUS_ACTOR_FREE;
         uint32_t top = atomic_load(&table->top);
 
-        if (atomic_load_explicit(&table->actors[i].key, memory_order_relaxed) != FREE ||
-            !atomic_compare_exchange_strong(&table->actors[i].key, &none, IN_MAKING))
+        if (atomic_load_explicit(&table->actors[i].key, memory_order_relaxed) != MODUS_ACTOR_FREE ||
+            !atomic_compare_exchange_strong(&table->actors[i].key, &none, making))
             continue;
         while (top <= i && !atomic_compare_exchange_weak(&table->top, &top, i + 1))
             continue;
@@ -247,6 +259,7 @@ static struct modus_actor *find_or_make(struct modus_deadlock_table *table)
         atomic_fetch_add(&table->untracked, 1);
         return NULL;
     }
+    MODUS_FAULT(MODUS_FAULT_ACTOR_CLAIMED);
     introduce(actor);
     own_key = self_key();
     atomic_store(&actor->key, own_key);
@@ -261,7 +274,7 @@ static void leave_if_idle(struct modus_actor *actor)
     for (unsigned i = 0; i < MODUS_HOLDS; i++)
         if (atomic_load_explicit(&actor->holds[i].address, memory_order_relaxed))
             return;
-    atomic_store(&actor->key, FREE);
+    atomic_store(&actor->key, MODUS_ACTOR_FREE);
 }
 
 /* --- spots ----------------------------------------------------------------------------------- */
@@ -310,7 +323,7 @@ static bool is_blocked_by(struct modus_actor *waiter, struct modus_actor *holder
     struct modus_spot *wait = &waiter->wait;
     uintptr_t address = atomic_load(&wait->address);
 
-    return address != 0 && atomic_load(&holder->key) > IN_MAKING &&
+    return address != 0 && modus_actor_is_made(atomic_load(&holder->key)) &&
            find_hold(holder, address, atomic_load(&wait->space), atomic_load(&wait->kind));
 }
 

@@ -45,13 +45,22 @@ struct modus_spot {
 };
 
 struct modus_actor {
-    _Alignas(64) _Atomic uint64_t key; /* id << 32 | stamp of its process; 0: free; 1: in making */
+    _Alignas(64) _Atomic uint64_t key; /* id << 32 | stamp of its process; or see below */
     _Atomic int32_t pid, tid;
     _Atomic uint64_t born; /* when its process was, in the kernel's ticks */
     _Atomic uint64_t name[MODUS_ACTOR_NAME / 8];
     struct modus_spot wait;
     struct modus_spot holds[MODUS_HOLDS];
 };
+
+/* Other keys: FREE; or tid << 32 | MAKING, which the thread with that kernel's id has begun to fill in.
+ * The second bit of every stamp is set (self.c). */
+enum { MODUS_ACTOR_FREE = 0, MODUS_ACTOR_MAKING = 1 };
+
+static inline bool modus_actor_is_made(uint64_t key)
+{
+    return (uint32_t)key != MODUS_ACTOR_FREE && (uint32_t)key != MODUS_ACTOR_MAKING;
+}
 
 /* "to" has been acquired while "from" was held. */
 struct modus_order {

@@ -223,7 +223,7 @@ void modus_deadlock_dump(int fd)
     for (uint32_t i = 0; i < top; i++) {
         const struct modus_actor *actor = &table->actors[i];
 
-        if (atomic_load(&actor->key) <= 1 || !modus_actor_alive(actor))
+        if (!modus_actor_is_made(atomic_load(&actor->key)) || !modus_actor_alive(actor))
             continue;
         text.at = words;
         put_all_of(&text, actor);

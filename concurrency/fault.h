@@ -34,6 +34,7 @@
     X(LOCK_GRANTING, "heir's name taken, lock not yet its own")                                    \
     X(BELL_CLAIMED, "doorbell marked ringing, not yet written")                                    \
     X(BELL_READ, "descriptor read, doorbell not yet quiet")                                        \
+    X(ACTOR_CLAIMED, "detector's record claimed, not yet filled in")                               \
     X(SEM_TAKEN, "permit taken")                                                                   \
     X(SEM_LOCKED, "holding the lock of an accounted semaphore")                                    \
     X(SEM_NOTED, "held count changed, value not yet")                                              \

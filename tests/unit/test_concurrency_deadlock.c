@@ -6,6 +6,7 @@
 #include "concurrency/cond.h"
 #include "concurrency/coroutine.h"
 #include "concurrency/deadlock.h"
+#include "concurrency/fault.h"
 #include "concurrency/lock.h"
 #include "concurrency/rlock.h"
 #include "concurrency/rwlock.h"
@@ -623,20 +624,30 @@ static int die_holding(void *argument)
     return 0;
 }
 
-/* The records of the dead make room for the living. */
+static int die_claiming(void *argument)
+{
+    modus_fault_plan(MODUS_FAULT_ACTOR_CLAIMED, MODUS_FAULT_DIE, 1);
+    CHECK_INT(modus_lock_acquire(argument, MODUS_FOREVER), 0);
+    return 0;
+}
+
+/* The records of the dead make room for the living, also those that they had only begun to make. */
 static void test_many_killed(void **state)
 {
     enum { MANY = 300 };
     struct modus_lock *locks = modus_arena_alloc(arena, MANY * sizeof *locks, 0);
     (void)state;
 
-    watch(MODUS_DEADLOCK_REFUSE, false, arena);
-    for (int i = 0; i < MANY; i++) {
-        assert_int_equal(modus_lock_init(&locks[i], MODUS_PROCESS), 0);
-        assert_int_equal(reap(start_child(die_holding, &locks[i])), -SIGKILL);
+    for (int claiming = 0; claiming < 2; claiming++) {
+        watch(MODUS_DEADLOCK_REFUSE, false, arena);
+        for (int i = 0; i < MANY; i++) {
+            assert_int_equal(modus_lock_init(&locks[i], MODUS_PROCESS), 0);
+            assert_int_equal(reap(start_child(claiming ? die_claiming : die_holding, &locks[i])),
+                             -SIGKILL);
+        }
+        assert_int_equal(modus_deadlock_stats().untracked, 0);
+        modus_deadlock_watch(NULL);
     }
-    assert_int_equal(modus_deadlock_stats().untracked, 0);
-    modus_deadlock_watch(NULL);
     modus_arena_free(arena, locks, MANY * sizeof *locks);
 }
 
