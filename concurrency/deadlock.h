@@ -72,8 +72,8 @@ struct modus_deadlock_attr {
 int modus_deadlock_watch(const struct modus_deadlock_attr *attr);
 
 /* Name a lock of any kind in this process's reports; the text is borrowed as long as the name stands.
- * NULL: no name any more; while the detector is on, so does the end of the lock. Returns 0, -EINVAL (no object) or
- * -EOVERFLOW (64 names already). Does not block. Safe from: any thread. */
+ * NULL, or the end of the lock while the detector is on, takes the name away. Returns 0, -EINVAL (no
+ * object) or -EOVERFLOW (64 names already). Does not block. Safe from: any thread. */
 int modus_deadlock_name(const void *lock, const char *name);
 
 /* Write down all that is known now. It takes no lock: what changes meanwhile may be seen half.

@@ -75,7 +75,8 @@ void modus_gil_fini(struct modus_gil *gil);
 int modus_gil_set_interval(struct modus_gil *gil, int64_t ns);
 
 /* Hold it, waiting up to ns nanoseconds (MODUS_FOREVER: without end, 0: do not wait). Returns 0,
- * -EAGAIN, -ETIMEDOUT, -EDEADLK (the caller holds it) or -EINVAL. Blocks. Safe from: any thread; not signal handlers. */
+ * -EAGAIN, -ETIMEDOUT, -EDEADLK (the caller holds it) or -EINVAL. Blocks.
+ * Safe from: any thread; not signal handlers. */
 int modus_gil_acquire(struct modus_gil *gil, int64_t ns);
 
 /* modus_gil_acquire with an absolute CLOCK_MONOTONIC time; one that is past tries once. */
