@@ -87,7 +87,7 @@ static int receive_all(struct modus_client *client, void *data, size_t size, int
 /* --- a call ---------------------------------------------------------------------------------- */
 
 /* Small requests go in one piece. */
-static int ask(struct modus_client *client, struct modus_call *call, int64_t deadline)
+static int ask(struct modus_client *client, struct modus_remote_call *call, int64_t deadline)
 {
     unsigned char small[512];
     size_t head = sizeof call->request, size = call->key.size + call->value.size;
@@ -112,7 +112,8 @@ static int ask(struct modus_client *client, struct modus_call *call, int64_t dea
     return rc;
 }
 
-static int receive_payload(struct modus_client *client, struct modus_call *call, int64_t deadline)
+static int receive_payload(struct modus_client *client, struct modus_remote_call *call,
+                           int64_t deadline)
 {
     size_t size = call->reply.size;
     void *memory = call->memory;
@@ -139,7 +140,7 @@ static int acknowledge(struct modus_client *client, int64_t deadline)
 }
 
 /* Returns a code when the connection is no good any more. */
-static int exchange(struct modus_client *client, struct modus_call *call, int64_t deadline)
+static int exchange(struct modus_client *client, struct modus_remote_call *call, int64_t deadline)
 {
     MODUS_FAULT(MODUS_FAULT_CLIENT_CALLS);
     int rc = ask(client, call, deadline);
@@ -165,7 +166,7 @@ static void disconnect(struct modus_client *client)
     client->fd = -1;
 }
 
-int modus_client_call(struct modus_client *client, struct modus_call *call)
+int modus_client_call(struct modus_client *client, struct modus_remote_call *call)
 {
     if (!client || call->request.ns < MODUS_FOREVER)
         return -EINVAL;
@@ -218,7 +219,7 @@ static int connect_to(struct modus_client *client, const struct sockaddr_un *pat
 
 static int greet(struct modus_client *client)
 {
-    struct modus_call call = {.request = {.verb = MODUS_WIRE_HELLO}};
+    struct modus_remote_call call = {.request = {.verb = MODUS_WIRE_HELLO}};
     int rc = exchange(client, &call, modus_deadline(patience_of(client)));
 
     if (rc == 0)

@@ -6,7 +6,7 @@
 #include "concurrency/manager_wire.h"
 #include "concurrency/remote.h"
 
-struct modus_call {
+struct modus_remote_call {
     struct modus_wire_request request; /* verb, object, a, b and ns; the rest is filled in */
     struct modus_bytes key, value;
     void *memory; /* for the answer's bytes, */
@@ -16,6 +16,6 @@ struct modus_call {
 };
 
 /* Ask, and wait for the answer. Returns its result, or what remote.h says. */
-int modus_client_call(struct modus_client *client, struct modus_call *call);
+int modus_client_call(struct modus_client *client, struct modus_remote_call *call);
 
 #endif

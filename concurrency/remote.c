@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 static int call_with(struct modus_remote *remote, enum modus_wire_verb verb,
-                     struct modus_call *call)
+                     struct modus_remote_call *call)
 {
     call->request.verb = (uint16_t)verb;
     call->request.object = remote->id;
@@ -19,7 +19,7 @@ static int call_with(struct modus_remote *remote, enum modus_wire_verb verb,
 static int ask(struct modus_remote *remote, enum modus_wire_verb verb, int64_t a, int64_t b,
                int64_t *number)
 {
-    struct modus_call call = {.request = {.a = a, .b = b}};
+    struct modus_remote_call call = {.request = {.a = a, .b = b}};
     int rc = call_with(remote, verb, &call);
 
     if (rc == 0 && number)
@@ -31,7 +31,7 @@ static int ask(struct modus_remote *remote, enum modus_wire_verb verb, int64_t a
 static int write_value(struct modus_remote *remote, enum modus_wire_verb verb,
                        struct modus_bytes key, int64_t a, struct modus_bytes value, int64_t b)
 {
-    struct modus_call call = {.request = {.a = a, .b = b}, .key = key, .value = value};
+    struct modus_remote_call call = {.request = {.a = a, .b = b}, .key = key, .value = value};
 
     return call_with(remote, verb, &call);
 }
@@ -42,7 +42,7 @@ static long read_value(struct modus_remote *remote, enum modus_wire_verb verb,
                        uint64_t *version)
 {
     int64_t b = room > INT64_MAX ? INT64_MAX : (int64_t)room;
-    struct modus_call call = {
+    struct modus_remote_call call = {
         .request = {.a = a, .b = b, .ns = ns}, .key = key, .memory = memory, .room = room};
     int rc = call_with(remote, verb, &call);
 
@@ -60,10 +60,11 @@ static const struct modus_bytes no_bytes;
 int modus_remote_open(struct modus_remote *remote, struct modus_client *client,
                       enum modus_remote_kind kind, const char *name, size_t capacity)
 {
-    struct modus_call call = {.request = {.verb = MODUS_WIRE_OPEN,
-                                          .a = kind,
-                                          .b = capacity > INT64_MAX ? -1 : (int64_t)capacity},
-                              .key = modus_str(name)};
+    struct modus_remote_call call = {
+        .request = {.verb = MODUS_WIRE_OPEN,
+                    .a = kind,
+                    .b = capacity > INT64_MAX ? -1 : (int64_t)capacity},
+        .key = modus_str(name)};
     int rc = modus_client_call(client, &call);
 
     if (rc == 0)
@@ -92,7 +93,7 @@ int modus_remote_clear(struct modus_remote *remote)
 int modus_remote_snapshot(struct modus_remote *remote, struct modus_snapshot *snapshot)
 {
     struct modus_snapshot taken = {0};
-    struct modus_call call = {.snapshot = &taken};
+    struct modus_remote_call call = {.snapshot = &taken};
     int rc = call_with(remote, MODUS_WIRE_SNAPSHOT, &call);
 
     if (rc == 0)
@@ -303,7 +304,7 @@ int modus_remote_value_add_real(struct modus_remote *remote, double *number)
 
 int modus_remote_queue_put(struct modus_remote *remote, struct modus_bytes item, int64_t ns)
 {
-    struct modus_call call = {.request = {.ns = ns}, .value = item};
+    struct modus_remote_call call = {.request = {.ns = ns}, .value = item};
 
     return call_with(remote, MODUS_WIRE_PUSH, &call);
 }
@@ -322,7 +323,7 @@ int modus_remote_queue_close(struct modus_remote *remote)
 
 int modus_remote_lock_acquire(struct modus_remote *remote, int64_t ns)
 {
-    struct modus_call call = {.request = {.ns = ns}};
+    struct modus_remote_call call = {.request = {.ns = ns}};
     int rc = call_with(remote, MODUS_WIRE_ACQUIRE, &call);
 
     return rc == 0 && call.reply.more ? MODUS_OWNERDEAD : rc;
