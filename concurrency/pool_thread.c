@@ -256,25 +256,48 @@ static void retire(struct thread_pool *p, struct worker *worker)
     p->done += atomic_load(&worker->done);
 }
 
-/* Under the lock: wait for what is left of the retired, but for the one given, and free them. */
-static void bury(struct thread_pool *p, struct worker *but)
+/* Under the lock: the thread of one that was retired, before the one given (NULL: at any time); NULL:
+ * there is none. */
+static struct modus_thread *get_retired(struct thread_pool *p, const struct worker *before)
+{
+    struct worker *worker = before ? before->next : p->retired;
+
+    return worker ? modus_thread_get(worker->thread) : NULL;
+}
+
+/* Under the lock: the thread has been joined. Free its worker, unless another that joined it has. */
+static void free_retired(struct thread_pool *p, struct modus_thread *thread)
 {
     struct worker **at = &p->retired;
 
-    while (*at) {
-        struct worker *worker = *at;
+    while (*at && (*at)->thread != thread)
+        at = &(*at)->next;
+    struct worker *worker = *at;
+    if (!worker)
+        return;
+    *at = worker->next;
+    modus_thread_put(worker->thread);
+    modus_future_lock(); /* nobody looks at it on the way to its future */
+    modus_future_unlock();
+    free(worker);
+}
 
-        if (worker == but) {
-            at = &worker->next;
-            continue;
-        }
-        *at = worker->next;
-        modus_thread_join(worker->thread, MODUS_FOREVER, NULL);
-        modus_thread_put(worker->thread);
-        modus_future_lock(); /* nobody looks at it on the way to its future */
-        modus_future_unlock();
-        free(worker);
+/* Wait for what is left of those that were retired before the one given (NULL: of all), and free them;
+ * so no two wait for each other. Not under the lock: the destructors of a thread's own variables may
+ * look at the pool. */
+static void bury(struct thread_pool *p, const struct worker *before)
+{
+    struct modus_thread *thread;
+
+    lock(p);
+    while ((thread = get_retired(p, before)) != NULL) {
+        unlock(p);
+        modus_thread_join(thread, MODUS_FOREVER, NULL);
+        lock(p);
+        free_retired(p, thread);
+        modus_thread_put(thread);
     }
+    unlock(p);
 }
 
 /* Another takes the worker's place, which is counted. Returns false if none can be had. */
@@ -286,12 +309,13 @@ static bool replace(struct worker *worker, uint64_t *counter)
     bool replaced = start_worker(p) == 0;
     if (replaced) {
         retire(p, worker);
-        bury(p, worker);
         atomic_fetch_sub(&p->alive, 1);
         ++*counter;
     }
     worker->count = 0;
     unlock(p);
+    if (replaced)
+        bury(p, worker);
     return replaced;
 }
 
@@ -542,11 +566,7 @@ static bool inside(struct modus_pool *pool)
 
 static void reap(struct modus_pool *pool)
 {
-    struct thread_pool *p = pool_of(pool);
-
-    lock(p);
-    bury(p, NULL);
-    unlock(p);
+    bury(pool_of(pool), NULL);
 }
 
 static void stats(struct modus_pool *pool, struct modus_pool_stats *out)

@@ -4,6 +4,7 @@
 
 #include "concurrency/coroutine.h"
 #include "concurrency/event.h"
+#include "concurrency/local.h"
 #include "concurrency/park.h"
 #include "concurrency/thread.h"
 
@@ -1012,6 +1013,55 @@ static void test_coroutines(void **state)
     end_pool(pool);
 }
 
+static struct modus_local session;
+
+static void look_at_pool(void *value)
+{
+    atomic_store(&inside_gate, 1);
+    CHECK_INT(modus_event_wait(&gate, MODUS_FOREVER), 0);
+    CHECK(stats_of(value).done == 1);
+    atomic_fetch_add(&tally, 1);
+}
+
+static int open_session(struct modus_call *call)
+{
+    (void)call;
+    return modus_local_set(&session, the_pool);
+}
+
+static void *join_it(void *tid)
+{
+    atomic_store((atomic_int *)tid, gettid());
+    CHECK_INT(modus_pool_join(the_pool, MODUS_FOREVER), 0);
+    CHECK_INT(atomic_load(&tally), 1);
+    return NULL;
+}
+
+/* What is destroyed at the end of a thread of the pool may look at the pool, while that is joined. */
+static void test_destructor_uses_pool(void **state)
+{
+    atomic_int tids[2] = {0};
+    pthread_t joining[2];
+    (void)state;
+
+    assert_int_equal(modus_local_init(&session, look_at_pool), 0);
+    the_pool = pool_of(1);
+    assert_int_equal(failure_of(ask(the_pool, open_session, 0)), 0);
+    assert_int_equal(modus_pool_close(the_pool), 0);
+    AWAIT(atomic_load(&inside_gate) == 1);
+    for (int i = 0; i < 2; i++)
+        joining[i] = start_thread(join_it, &tids[i]);
+    for (int i = 0; i < 2; i++) {
+        AWAIT(atomic_load(&tids[i]));
+        AWAIT_ASLEEP(atomic_load(&tids[i]));
+    }
+    modus_event_set(&gate);
+    for (int i = 0; i < 2; i++)
+        join_thread(joining[i]);
+    modus_pool_free(the_pool);
+    modus_local_fini(&session);
+}
+
 static int end_slowly(struct modus_call *call)
 {
     until_cancelled(call);
@@ -1079,6 +1129,7 @@ int main(void)
         TEST(test_fork),
         TEST(test_coroutines),
         TEST(test_cancelled_coroutine),
+        TEST(test_destructor_uses_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
