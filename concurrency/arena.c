@@ -266,16 +266,48 @@ static void leave(struct modus_arena *arena)
     atomic_store(&open_arenas[i].start, 0);
 }
 
+/* Returns the arena at i, or NULL. */
+static struct modus_arena *begin_visit(unsigned i)
+{
+    atomic_fetch_add(&open_arenas[i].visitors, 1);
+    return atomic_load(&open_arenas[i].whole)
+               ? (struct modus_arena *)atomic_load(&open_arenas[i].start)
+               : NULL;
+}
+
+static void end_visit(unsigned i)
+{
+    atomic_fetch_sub(&open_arenas[i].visitors, 1);
+    if (!atomic_load(&open_arenas[i].whole))
+        modus_unpark(MODUS_THREAD, &open_arenas[i].visitors, INT_MAX);
+}
+
 void modus_arenas_visit(void (*visit)(struct modus_arena *arena, void *context), void *context)
 {
     for (unsigned i = 0; i < MODUS_ARENAS_MAX; i++) {
-        atomic_fetch_add(&open_arenas[i].visitors, 1);
-        if (atomic_load(&open_arenas[i].whole))
-            visit((struct modus_arena *)atomic_load(&open_arenas[i].start), context);
-        atomic_fetch_sub(&open_arenas[i].visitors, 1);
-        if (!atomic_load(&open_arenas[i].whole))
-            modus_unpark(MODUS_THREAD, &open_arenas[i].visitors, INT_MAX);
+        struct modus_arena *arena = begin_visit(i);
+
+        if (arena)
+            visit(arena, context);
+        end_visit(i);
     }
+}
+
+bool modus_arena_hold(const struct modus_arena *arena)
+{
+    for (unsigned i = 0; i < MODUS_ARENAS_MAX; i++) {
+        if (atomic_load(&open_arenas[i].start) != (uintptr_t)arena)
+            continue;
+        if (begin_visit(i) == arena)
+            return true;
+        end_visit(i);
+    }
+    return false;
+}
+
+void modus_arena_let_go(const struct modus_arena *arena)
+{
+    end_visit(arena->index);
 }
 
 /* The visitors are the parent's. */

@@ -50,6 +50,11 @@ int modus_participants_init(struct modus_arena *arena, unsigned participants);
 /* Call visit for every open arena of this process, which is kept from being closed meanwhile. */
 void modus_arenas_visit(void (*visit)(struct modus_arena *arena, void *context), void *context);
 
+/* Keep an arena, if it is open here, from being closed until it is let go: for a moment, as the close
+ * waits for that. The pointer may be an old one. */
+bool modus_arena_hold(const struct modus_arena *arena);
+void modus_arena_let_go(const struct modus_arena *arena);
+
 /* Has any thread of the calling process joined? */
 bool modus_participants_here(struct modus_arena *arena);
 

@@ -32,7 +32,7 @@ struct modus_future_hook {
 };
 
 static struct modus_lock hooks = MODUS_LOCK_INIT;
-static int64_t look_ns = 10000; /* before a sleep; 0 where there is but one CPU */
+static int64_t look_ns = 40000; /* before a sleep; 0 where there is but one CPU */
 
 static void begin_child(void)
 {
@@ -233,20 +233,24 @@ static bool ends_now(struct modus_future *future)
 }
 
 /* The end of a short task is nearer than the way into the kernel and back, which costs its worker a
- * wake-up, too. Look for a bit longer than a wake-up takes, as long as that is of use: a thread whose
- * looks are in vain leaves them out most of the time. */
+ * wake-up, too. Look for a bit longer than it takes to wake a worker whose CPU is asleep (20 us in a
+ * virtual machine), as long as that is of use: a thread whose looks are in vain leaves them out most
+ * of the time. */
 static void look_for_end(struct modus_future *future)
 {
     static _Thread_local int hope = HOPE_MOST;
     int64_t until = modus_now_ns() + look_ns;
-    bool seen;
+    bool attached = atomic_load(&future->word) & MODUS_FUTURE_EXTRAS, seen;
 
     if (hope < 0) {
         hope++;
         return;
     }
-    while (!(seen = ends_now(future)) && modus_now_ns() < until)
-        ;
+    if (future->ops->look && !attached)
+        seen = future->ops->look(future, until);
+    else
+        while (!(seen = ends_now(future)) && modus_now_ns() < until)
+            ;
     if (seen)
         hope = hope < HOPE_MOST ? hope + 1 : HOPE_MOST;
     else

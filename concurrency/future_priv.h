@@ -29,7 +29,7 @@ enum modus_withdrawal {
     MODUS_WITHDRAWN_LEFT, /* another is about to settle it */
 };
 
-/* What a pool does about its futures. None may be NULL. */
+/* What a pool does about its futures. None but look may be NULL. */
 struct modus_future_ops {
     bool
         spins; /* its ends are often so near that a waiter should look some times before it sleeps */
@@ -42,6 +42,9 @@ struct modus_future_ops {
     enum modus_withdrawal (*withdraw)(struct modus_future *future);
     /* The last reference is gone. */
     void (*drop)(struct modus_future *future);
+    /* Look for its end until then by a shorter way than the word's; the caller will have it, and nobody
+     * is attached to it yet. Returns whether it has ended. NULL: at the word. */
+    bool (*look)(struct modus_future *future, int64_t until);
 };
 
 struct modus_future {

@@ -5,7 +5,7 @@
  * What they wait for comes from another CPU, which works best if nobody asks it for the cache line
  * all the time. Not sched_yield: who gives the CPU up to a stranger gets it back milliseconds later.
  *
- * For implementers: queue.c, lock.c and future.c.
+ * For implementers: queue.c, lock.c, future.c and pool_collector.c.
  */
 #ifndef CONCURRENCY_PAUSE_H
 #define CONCURRENCY_PAUSE_H

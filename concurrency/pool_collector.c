@@ -6,8 +6,10 @@
  * had, once the nursery has buried it. The watcher waits for the nursery's end, and is the last to
  * go.
  */
+#include "concurrency/arena_priv.h"
 #include "concurrency/park.h"
 #include "concurrency/participant.h"
+#include "concurrency/pause.h"
 #include "concurrency/pool_program_priv.h"
 
 #include <limits.h>
@@ -15,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BATCH = 32 };
+enum { BATCH = 32, PAUSES = 4 };
 
 _Thread_local struct modus_process_pool *modus_collecting;
 
@@ -60,9 +62,6 @@ static enum modus_withdrawal withdraw(struct modus_future *future)
     return MODUS_WITHDRAWN;
 }
 
-const struct modus_future_ops modus_process_future_ops = {false,   enter,    nothing,
-                                                          pending, withdraw, nothing};
-
 static void end(struct modus_process_pool *p, struct modus_future *future, int code,
                 const void *value, size_t size, const char *text)
 {
@@ -80,13 +79,17 @@ void modus_future_end_cancelled(struct modus_process_pool *p, struct modus_futur
     modus_process_pool_leave(p);
 }
 
-/* The record has been answered, or passed over: it is free, and its future ends. */
-static void collect_record(struct modus_process_pool *p, uint32_t number)
+/* The record has been answered, or passed over: unless somebody else has taken it, it is free, and
+ * its future ends. */
+static void collect_record(struct modus_process_pool *p, uint32_t number, uint64_t state)
 {
     struct modus_record *record = record_at(p, number);
-    struct modus_future *future = atomic_exchange(&p->futures[number], NULL);
+    bool passed = modus_record_kind(state) == PASSED;
     char text[MODUS_POOL_TEXT];
-    bool passed = modus_record_kind(atomic_load(&record->state)) == PASSED;
+
+    if (!modus_record_move(record, state, modus_record_state(modus_record_turn(state), 0, TAKEN)))
+        return;
+    struct modus_future *future = atomic_exchange(&p->futures[number], NULL);
     int code = record->code;
 
     /* The value goes into its place before the record is used again. */
@@ -111,8 +114,75 @@ static void collect_answer(struct modus_process_pool *p, const struct modus_news
     uint64_t state = atomic_load(&record_at(p, news->number)->state);
     enum modus_record_kind kind = modus_record_kind(state);
     if (modus_record_turn(state) == news->turn && (kind == ANSWERED || kind == PASSED))
-        collect_record(p, news->number);
+        collect_record(p, news->number, state);
 }
+
+/* --- a thread that waits, in place of the collector ------------------------------------------- */
+
+static void begin_watch(struct modus_record *record, uint32_t turn)
+{
+    uint64_t watched = atomic_load(&record->watched), mine = (uint64_t)turn << 32;
+
+    while (!atomic_compare_exchange_weak(&record->watched, &watched,
+                                         (watched >> 32 == turn ? watched : mine) + 1))
+        ;
+}
+
+/* Those of another turn have nothing to do with ours. */
+static void end_watch(struct modus_record *record, uint32_t turn)
+{
+    uint64_t watched = atomic_load(&record->watched);
+
+    while (watched >> 32 == turn && (uint32_t)watched > 0 &&
+           !atomic_compare_exchange_weak(&record->watched, &watched, watched - 1))
+        ;
+}
+
+/* Returns whether the future has ended. */
+static bool take_answer(struct modus_process_pool *p, struct modus_record *record,
+                        struct modus_future *future)
+{
+    uint64_t state = atomic_load(&record->state);
+
+    if (modus_record_turn(state) == future->turn && modus_record_kind(state) == ANSWERED) {
+        struct modus_process_pool *before = modus_collecting;
+
+        modus_collecting = p; /* for callbacks that have come meanwhile */
+        collect_record(p, future->place, state);
+        modus_collecting = before;
+    }
+    return modus_future_ended(future);
+}
+
+static bool look_at_record(struct modus_process_pool *p, struct modus_future *future, int64_t until)
+{
+    struct modus_record *record = record_at(p, future->place);
+    bool ended;
+
+    begin_watch(record, future->turn);
+    while (!(ended = take_answer(p, record, future)) && modus_now_ns() < until)
+        modus_pause(PAUSES);
+    end_watch(record, future->turn);
+    return ended || take_answer(p, record, future);
+}
+
+/* The pool stays as long as its arena does, and that as long as it is held; but first it must be seen
+ * that it was there still, which a future that has not ended shows. */
+static bool look(struct modus_future *future, int64_t until)
+{
+    const struct modus_arena *arena = atomic_load(&future->runner);
+
+    if (!modus_arena_hold(arena))
+        return modus_future_ended(future);
+    bool ended = modus_future_ended(future) || look_at_record(future->owner, future, until);
+    modus_arena_let_go(arena);
+    return ended;
+}
+
+const struct modus_future_ops modus_process_future_ops = {true,     enter,   nothing, pending,
+                                                          withdraw, nothing, look};
+
+/* --- the dead ---------------------------------------------------------------------------------- */
 
 /* May be run again, once. Returns false if not. */
 static bool run_again(struct modus_process_pool *p, uint32_t number, uint64_t state)
@@ -161,7 +231,7 @@ static void settle_tasks_of(struct modus_process_pool *p, uint32_t seat, int sta
         if (modus_record_seat(state) != seat)
             continue;
         if (modus_record_kind(state) == ANSWERED || modus_record_kind(state) == PASSED)
-            collect_record(p, i);
+            collect_record(p, i, state);
         else if (modus_record_kind(state) == RUNNING && !run_again(p, i, state))
             collect_lost(p, i, status);
     }

@@ -138,7 +138,7 @@ static void drop(struct modus_future *future)
         modus_future_put(mapping->futures[i]);
 }
 
-static const struct modus_future_ops map_ops = {false, enter, leave, never, withdraw, drop};
+static const struct modus_future_ops map_ops = {false, enter, leave, never, withdraw, drop, NULL};
 
 static void free_memory(struct mapping *mapping)
 {

@@ -13,6 +13,10 @@
 #include "concurrency/lock.h"
 #include "concurrency/pool.h"
 
+/* How often a worker looks at the empty queue before it sleeps: for some 2 us, less than a sleep and
+ * the wake-up that it costs a submit. */
+enum { MODUS_POOL_LOOKS = 300 };
+
 enum { MODUS_POOL_RUNNING, MODUS_POOL_CLOSED, MODUS_POOL_TERMINATED, MODUS_POOL_BROKEN };
 
 enum {

@@ -158,6 +158,7 @@ static int submit(struct modus_pool *pool, struct modus_future **future,
         return -ENOMEM;
     made->ops = &modus_process_future_ops;
     made->owner = p;
+    atomic_store_explicit(&made->runner, p->shared->arena, memory_order_relaxed);
     made->room = pool->attr.output_max;
     atomic_fetch_add(&p->outstanding, 1);
     int rc = modus_pool_refusal(pool);
@@ -332,6 +333,7 @@ static int init_queue(struct modus_queue *queue, struct modus_arena *arena, uint
                                        .arena = arena,
                                        .capacity = capacity,
                                        .item_size = sizeof(struct modus_news),
+                                       .spin = tasks ? MODUS_POOL_LOOKS : 0,
                                        .joinable = tasks,
                                        .on_death = tasks ? MODUS_QUEUE_REDELIVER : MODUS_QUEUE_LOST,
                                    });

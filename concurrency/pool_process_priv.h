@@ -6,11 +6,15 @@
  * All of it lies in an arena that was opened before the nursery was forked. A task is a record; the
  * two queues carry only the numbers of records. Who has a task stands in its record:
  *
- *     FREE --submit--> QUEUED --claim--> RUNNING,worker --> ANSWERED,worker --collected--> FREE
- *                      QUEUED --cancel--> CANCELLED --claim--> PASSED,worker --collected--> FREE
+ *     FREE --submit--> QUEUED --claim--> RUNNING,worker --> ANSWERED,worker --> TAKEN --> FREE
+ *                      QUEUED --cancel--> CANCELLED --claim--> PASSED,worker --> TAKEN --> FREE
  *
  * Every step is one exchange of the state, which carries the record's turn, so that a number from
  * an earlier use of the record means nothing.
+ *
+ * An answer is told of through the queue of results, to the collector; unless a thread that waits for
+ * it looks at the record itself, and says so there (watched): then that takes it. Who looks no more
+ * says so and looks once more; who answers looks at watched afterwards: so one of them sees the other.
  *
  *     a worker dies after ...      leaves                      is mended by
  *     getting a number             QUEUED, the number kept     the queue, which gives it again
@@ -34,11 +38,12 @@
 #include "concurrency/pool_priv.h"
 #include "concurrency/queue.h"
 
-enum modus_record_kind { FREE, QUEUED, RUNNING, ANSWERED, CANCELLED, PASSED };
+enum modus_record_kind { FREE, QUEUED, RUNNING, ANSWERED, CANCELLED, PASSED, TAKEN };
 
 /* A task. */
 struct modus_record {
     _Alignas(64) _Atomic uint64_t state; /* turn:32 | seat:16 | kind:16 */
+    _Atomic uint64_t watched;            /* turn:32 | threads that look for that turn's answer:32 */
     modus_task_function *run;
     uint32_t size, answered;
     int32_t code;
@@ -136,6 +141,14 @@ static inline enum modus_record_kind modus_record_kind(uint64_t state)
 static inline bool modus_record_move(struct modus_record *record, uint64_t from, uint64_t to)
 {
     return atomic_compare_exchange_strong(&record->state, &from, to);
+}
+
+/* Does anybody look for the answer of that turn? */
+static inline bool modus_record_watched(struct modus_record *record, uint32_t turn)
+{
+    uint64_t watched = atomic_load(&record->watched);
+
+    return watched >> 32 == turn && (uint32_t)watched > 0;
 }
 
 /* The nursery's main function; its exit code. */

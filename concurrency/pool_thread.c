@@ -26,10 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How often a worker looks at the empty queue before it sleeps: for some 2 us, less than a sleep and
- * the wake-up that it costs a submit. */
-enum { LOOKS = 300 };
-
 struct worker {
     _Alignas(128) _Atomic uint64_t handled; /* entries of the queue; written by the worker alone */
     _Atomic uint64_t begun, done;           /* tasks; so are these */
@@ -208,7 +204,8 @@ static void drop(struct modus_future *future)
     (void)future;
 }
 
-static const struct modus_future_ops future_ops = {true, enter, leave, pending, withdraw, drop};
+static const struct modus_future_ops future_ops = {true,     enter, leave, pending,
+                                                   withdraw, drop,  NULL};
 
 /* --- workers --------------------------------------------------------------------------------- */
 
@@ -649,7 +646,7 @@ int modus_pool_thread_new(struct modus_pool **pool, const struct modus_pool_attr
                                              .scope = MODUS_THREAD,
                                              .capacity = attr->capacity,
                                              .item_size = sizeof(struct modus_future *),
-                                             .spin = LOOKS,
+                                             .spin = MODUS_POOL_LOOKS,
                                          });
     if (rc < 0) {
         modus_lock_fini(&p->lock);

@@ -73,6 +73,8 @@ static void handle(struct worker *worker, struct modus_news *task)
         run(worker, record);
         modus_record_move(record, mine, modus_record_state(turn, worker->number, ANSWERED));
         MODUS_FAULT(MODUS_FAULT_TASK_ANSWERED);
+        if (modus_record_watched(record, turn))
+            return;
     }
     if (!claimed && !passed)
         return; /* somebody has it already */

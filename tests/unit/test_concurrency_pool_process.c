@@ -930,6 +930,96 @@ static void test_buried_everywhere(void **state)
     modus_arena_free(arena, permits, sizeof *permits);
 }
 
+/* --- threads that look for their answers themselves --------------------------------------------- */
+
+static int die_or_square(struct modus_call *call)
+{
+    if (number_in(call) % 50 == 49)
+        raise(SIGKILL);
+    return square(call);
+}
+
+struct lookers {
+    _Atomic(struct modus_future *) future;
+    atomic_int round, seen;
+    atomic_bool over;
+};
+
+/* Everybody waits for the same future at once. */
+static void *look_too(void *argument)
+{
+    struct lookers *lookers = argument;
+
+    for (int round = 1; !atomic_load(&lookers->over); round++) {
+        long square = -1;
+
+        while (atomic_load(&lookers->round) < round && !atomic_load(&lookers->over))
+            sched_yield();
+        if (atomic_load(&lookers->over))
+            break;
+        struct modus_future *future = atomic_load(&lookers->future);
+        int rc = modus_future_result(future, MODUS_FOREVER, &square, sizeof square);
+        CHECK(rc == MODUS_WORKERDIED || (rc == 0 && square == (long)round * round));
+        atomic_fetch_add(&lookers->seen, 1);
+    }
+    return NULL;
+}
+
+static void test_lookers(void **state)
+{
+    enum { ROUNDS = SLOW ? 200 : 2000, THREADS = 2 };
+    struct lookers lookers = {0};
+    struct modus_pool *pool = pool_of(2);
+    pthread_t threads[THREADS];
+    int deaths = 0;
+    (void)state;
+
+    for (int i = 0; i < THREADS; i++)
+        threads[i] = start_thread(look_too, &lookers);
+    for (int round = 1; round <= ROUNDS; round++) {
+        long square = -1;
+        struct modus_future *future = ask(pool, die_or_square, round);
+
+        atomic_store(&lookers.future, future);
+        atomic_store(&lookers.round, round);
+        int rc = modus_future_result(future, MODUS_FOREVER, &square, sizeof square);
+        assert_int_equal(rc, round % 50 == 49 ? MODUS_WORKERDIED : 0);
+        deaths += rc != 0;
+        assert_int_equal(square, rc == 0 ? (long)round * round : -1);
+        AWAIT(atomic_load(&lookers.seen) == round * THREADS);
+        modus_future_put(future);
+    }
+    atomic_store(&lookers.over, true);
+    for (int i = 0; i < THREADS; i++)
+        join_thread(threads[i]);
+    assert_int_equal(deaths, ROUNDS / 50);
+    end_pool(pool);
+}
+
+/* A pool may be freed while somebody looks: what it looks at must stay as long. */
+static void *look_at_last(void *argument)
+{
+    int rc = modus_future_wait(argument, MODUS_FOREVER);
+
+    CHECK_INT(rc, 0);
+    return NULL;
+}
+
+static void test_freed_while_looked_at(void **state)
+{
+    (void)state;
+    for (int round = 0; round < (SLOW ? 5 : 40); round++) {
+        struct modus_pool *pool = pool_of(1);
+        struct modus_future *future = ask(pool, pass_gate, round);
+        pthread_t thread = start_thread(look_at_last, future);
+
+        AWAIT(atomic_load(&board->inside_gate) > round);
+        modus_pool_free(pool);
+        join_thread(thread);
+        assert_int_equal(failure_of(future), MODUS_CANCELED);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, open_test)
 
 int main(void)
@@ -937,6 +1027,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_submit),
         TEST(test_buried_everywhere),
+        TEST(test_lookers),
+        TEST(test_freed_while_looked_at),
         TEST(test_five_on_four),
         TEST(test_full),
         TEST(test_cancel),
