@@ -405,7 +405,9 @@ static void test_in_hands_at_the_end(void **state)
             shutdown(fd, SHUT_RDWR); /* the child has the descriptor, too */
         assert_int_equal(reap(child), dies ? 7 : 0);
         close(fd);
-        assert_int_equal(modus_remote_queue_get(&queue, &n, sizeof n, 0), MODUS_CLOSED);
+        long rc; /* empty until the server knows that the child has what it got */
+        AWAIT((rc = modus_remote_queue_get(&queue, &n, sizeof n, 0)) != MODUS_EMPTY);
+        assert_int_equal(rc, MODUS_CLOSED);
         assert_int_equal(modus_remote_drop(&queue), 0);
     }
     modus_client_close(client);
