@@ -6,6 +6,7 @@
  * Ids begin above all that the kernel gives to threads, so that a lock can tell who owns it.
  */
 #include "concurrency/coroutine_priv.h"
+#include "concurrency/lot.h"
 #include "concurrency/local_priv.h"
 #include "concurrency/self.h"
 
@@ -17,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { ENDED = 1, BY_COROUTINES = 2, BY_THREADS = 4 }; /* ended; awaited by */
 enum { FIRST_ID = 0x400000, LAST_ID = 0x3fffffff, COLOURS = 16 };
 
 static _Atomic uint32_t ids;
@@ -33,10 +35,13 @@ static void begin(void *argument)
     modus_locals_end(&co->locals);
     if (modus_co_here != loop)
         _exit(co->result); /* a forked child: there is nothing to go back to */
-    atomic_store(&co->ended, 1);
+    uint32_t awaited = atomic_exchange(&co->ended, ENDED);
     while (atomic_load(&co->cancellers)) /* who saw it alive still uses the loop, for a moment */
         sched_yield();
-    modus_unpark(MODUS_THREAD, &co->ended, INT_MAX);
+    if (awaited & BY_THREADS)
+        modus_unpark(MODUS_THREAD, &co->ended, INT_MAX);
+    else if (awaited & BY_COROUTINES) /* no need to call the kernel */
+        modus_lot_wake(&co->ended, INT_MAX);
     modus_co_switch_over(co);
 }
 
@@ -142,8 +147,20 @@ int modus_co_run(int (*main)(void *argument), void *argument)
     return rc;
 }
 
+/* Returns what it is now: ENDED, or marked. */
+static uint32_t mark(struct modus_co *co, uint32_t by)
+{
+    uint32_t word = atomic_load(&co->ended);
+
+    while (word != ENDED && !(word & by))
+        if (atomic_compare_exchange_weak(&co->ended, &word, word | by))
+            return word | by;
+    return word;
+}
+
 int modus_co_join(struct modus_co *co, int64_t ns, int *result)
 {
+    bool by_coroutine = modus_co_self();
     int rc = 0;
 
     if (ns < MODUS_FOREVER)
@@ -151,13 +168,15 @@ int modus_co_join(struct modus_co *co, int64_t ns, int *result)
     if (co == modus_co_self())
         return -EDEADLK;
     int64_t deadline = modus_deadline(ns);
-    while (!atomic_load(&co->ended)) {
+    while (atomic_load(&co->ended) != ENDED) {
         if (ns == 0)
             return -EAGAIN;
         if (rc < 0)
             return rc;
-        rc = modus_co_self() ? modus_co_park_as(MODUS_CO_JOIN, co, &co->ended, 0, deadline)
-                             : modus_park(MODUS_THREAD, &co->ended, 0, deadline, NULL);
+        uint32_t word = mark(co, by_coroutine ? BY_COROUTINES : BY_THREADS);
+        if (word != ENDED)
+            rc = by_coroutine ? modus_co_park_as(MODUS_CO_JOIN, co, &co->ended, word, deadline)
+                              : modus_park(MODUS_THREAD, &co->ended, word, deadline, NULL);
     }
     if (result)
         *result = co->result;
@@ -169,7 +188,7 @@ void modus_co_cancel(struct modus_co *co)
     if (atomic_exchange(&co->cancelled, true))
         return;
     atomic_fetch_add(&co->cancellers, 1);
-    if (!atomic_load(&co->ended)) {
+    if (atomic_load(&co->ended) != ENDED) {
         modus_co_get(co);
         modus_co_loop_cancel(co);
     }

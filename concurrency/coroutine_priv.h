@@ -32,7 +32,7 @@ struct modus_co {
     int waited; /* what the wait returns */
     uint32_t id;
     _Atomic uint32_t references;
-    _Atomic uint32_t ended; /* what joiners wait for */
+    _Atomic uint32_t ended; /* what joiners wait for; see coroutine.c */
     _Atomic uint32_t never; /* what a sleeper waits for */
     atomic_bool cancelled;
     _Atomic uint32_t cancellers;     /* in the call: it does not end meanwhile */

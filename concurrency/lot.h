@@ -14,7 +14,7 @@
  *
  * A forked child begins with an empty lot (modus_co_forget): who waits there is the parent's.
  *
- * For implementers: park.c, proxy.c and coroutine_loop.c.
+ * For implementers: park.c, proxy.c, coroutine.c and coroutine_loop.c.
  */
 #ifndef CONCURRENCY_LOT_H
 #define CONCURRENCY_LOT_H
