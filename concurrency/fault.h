@@ -80,7 +80,11 @@
     X(CLIENT_CALLS, "about to send a request to a manager")                                        \
     X(CLIENT_SENT, "header of a request sent")                                                     \
     X(CLIENT_ASKED, "request sent, no answer read")                                                \
-    X(CLIENT_ANSWERED, "answer read, not acknowledged")
+    X(CLIENT_ANSWERED, "answer read, not acknowledged")                                            \
+    X(SHM_WHOLE, "block whole, no name yet")                                                       \
+    X(SHM_NAMED, "named, the maker not yet told")                                                  \
+    X(SHM_FOUND, "name found and opened, nothing looked at yet")                                   \
+    X(SHM_UNUSED, "nobody has the block, the name still there")
 
 enum modus_fault_point {
     MODUS_FAULT_NONE,

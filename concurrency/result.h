@@ -66,6 +66,7 @@ enum modus_result {
     X(-ESTALE, "ESTALE", "changed by another meanwhile")                                           \
     X(-ENOENT, "ENOENT", "there is none of that name or number")                                   \
     X(-EACCES, "EACCES", "not allowed for this user")                                              \
+    X(-ENOSPC, "ENOSPC", "no space left for it")                                                   \
     X(-EMSGSIZE, "EMSGSIZE", "the message is longer than the room for it")                         \
     X(MODUS_EMPTY, "EMPTY", "nothing in the queue")                                                \
     X(MODUS_FULL, "FULL", "no room in the queue")                                                  \
