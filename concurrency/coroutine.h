@@ -140,7 +140,7 @@ void modus_co_forget(void);
  * modus_co_run. Safe from: a coroutine. */
 int64_t modus_co_lag(char *name);
 
-/* --- looking --------------------------------------------------------------------------------- */
+/* --- looking: in gdb, source share/modus/gdb.py and say "info coroutines" ----------------------- */
 
 enum modus_co_state { MODUS_CO_READY, MODUS_CO_RUNNING, MODUS_CO_WAITING };
 

@@ -1,5 +1,5 @@
 # The toolbox alone, for programs that are no server: libmodus-concurrency, static and shared, its
-# headers and a pkg-config file. Its objects are position-independent, so that one set serves both.
+# headers, a pkg-config file and gdb's commands for coroutines. Its objects are position-independent, so that one set serves both.
 TOOLBOX_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard concurrency/*.c))
 TOOLBOX_A   := $(BUILD)/libmodus-concurrency.a
 TOOLBOX_SO  := $(BUILD)/libmodus-concurrency.so.0
@@ -9,6 +9,7 @@ TOOLBOX_HEADERS := $(filter-out %_priv.h,$(shell grep -L 'For implementers' conc
 
 LIBDIR     = $(DESTDIR)$(PREFIX)/lib
 INCLUDEDIR = $(DESTDIR)$(PREFIX)/include/modus/concurrency
+SHAREDIR   = $(DESTDIR)$(PREFIX)/share/modus
 
 .PHONY: toolbox install-toolbox uninstall-toolbox
 toolbox: $(TOOLBOX_A) $(TOOLBOX_SO) $(TOOLBOX_PC) ## build libmodus-concurrency
@@ -40,9 +41,11 @@ install-toolbox: toolbox ## install the toolbox alone below DESTDIR/PREFIX
 	$(Q)ln -sf $(notdir $(TOOLBOX_SO)) $(LIBDIR)/libmodus-concurrency.so
 	$(Q)install -m644 $(TOOLBOX_PC) $(LIBDIR)/pkgconfig
 	$(Q)install -Dm644 concurrency/README.md $(DOC)/toolbox.md
+	$(Q)install -Dm644 concurrency/gdb.py $(SHAREDIR)/gdb.py
 
 uninstall-toolbox: ## remove what install-toolbox put there
 	$(Q)rm -f $(addprefix $(INCLUDEDIR)/,$(notdir $(TOOLBOX_HEADERS))) $(LIBDIR)/libmodus-concurrency.so \
-	    $(addprefix $(LIBDIR)/,$(notdir $(TOOLBOX_A) $(TOOLBOX_SO))) $(LIBDIR)/pkgconfig/$(notdir $(TOOLBOX_PC)) $(DOC)/toolbox.md
-	$(Q)for d in $(INCLUDEDIR) $(dir $(INCLUDEDIR)) $(DOC); do \
+	    $(addprefix $(LIBDIR)/,$(notdir $(TOOLBOX_A) $(TOOLBOX_SO))) $(LIBDIR)/pkgconfig/$(notdir $(TOOLBOX_PC)) $(DOC)/toolbox.md \
+	    $(SHAREDIR)/gdb.py
+	$(Q)for d in $(INCLUDEDIR) $(dir $(INCLUDEDIR)) $(DOC) $(SHAREDIR); do \
 	    test ! -d $$d || rmdir --ignore-fail-on-non-empty $$d || exit 1; done

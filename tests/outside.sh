@@ -81,6 +81,7 @@ said=$(LD_LIBRARY_PATH="$prefix/lib" "$folder/guide" | tr '\n' ' ')
 (cd "$prefix/include/modus" && for h in concurrency/*.h; do echo "#include <$h>"; done) > "$folder/all.c"
 # shellcheck disable=SC2086,SC2046
 $cc -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only $(pkg-config --cflags modus-concurrency) "$folder/all.c"
+[ -f "$prefix/share/modus/gdb.py" ] || { echo "outside: gdb.py is not installed" >&2; exit 1; }
 $make uninstall-toolbox PREFIX="$prefix"
 left=$(find "$prefix" -type f -o -type l)
 [ -z "$left" ] || { echo "outside: left behind: $left" >&2; exit 1; }
