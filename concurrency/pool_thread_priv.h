@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of a pool of threads share: its verbs (pool_thread.c), its workers
+ * (pool_thread_worker.c) and what its workers do when they wait for futures (pool_thread_wait.c).
+ */
+#ifndef CONCURRENCY_POOL_THREAD_PRIV_H
+#define CONCURRENCY_POOL_THREAD_PRIV_H
+
+#include "concurrency/pool_priv.h"
+#include "concurrency/queue.h"
+#include "concurrency/thread.h"
+
+struct modus_thread_worker {
+    _Alignas(128) _Atomic uint64_t handled; /* entries of the queue; written by the worker alone */
+    _Atomic uint64_t begun, done;           /* tasks; so are these */
+    _Alignas(128) struct modus_thread_worker *next; /* under the pool's lock */
+    struct modus_thread_pool *pool;
+    struct modus_thread *thread;
+    struct modus_future *waiting; /* under the lock of hooks */
+    struct modus_future *task;    /* that it runs; its own, as are the next two */
+    unsigned count;               /* tasks of tasks_max */
+    bool ready;                   /* initialized */
+};
+
+struct modus_thread_pool {
+    struct modus_pool pool; /* first member */
+    struct modus_queue queue;
+    _Atomic uint32_t alive;     /* workers; changed under lock */
+    _Atomic uint64_t submitted; /* while threads are still made */
+    struct modus_lock lock;     /* guards what follows */
+    struct modus_thread_worker *workers;
+    struct modus_thread_worker *retired; /* have ended or are about to */
+    unsigned numbers;                    /* for names */
+    unsigned failures;                   /* of initializers in a row */
+    _Atomic uint32_t began;              /* initializers that have ended; what new waits for */
+    uint64_t handled, begun, done;       /* of those that are gone */
+    uint64_t replaced, deaths;
+};
+
+/* Behind the future. */
+struct modus_thread_job {
+    modus_task_function *run;
+    size_t size;
+    _Alignas(16) unsigned char input[];
+};
+
+/* The calling thread; NULL: no worker. */
+extern _Thread_local struct modus_thread_worker *modus_working
+    __attribute__((tls_model("initial-exec")));
+
+extern const struct modus_future_ops modus_thread_future_ops;
+
+static inline struct modus_thread_pool *modus_thread_pool_of(struct modus_pool *pool)
+{
+    return (struct modus_thread_pool *)(void *)pool; /* first member */
+}
+
+static inline struct modus_thread_job *modus_thread_job_of(struct modus_future *future)
+{
+    return (struct modus_thread_job *)(void *)(future + 1);
+}
+
+static inline void modus_thread_pool_lock(struct modus_thread_pool *p)
+{
+    modus_lock_acquire(&p->lock, MODUS_FOREVER);
+}
+
+static inline void modus_thread_pool_unlock(struct modus_thread_pool *p)
+{
+    modus_lock_release(&p->lock);
+}
+
+static inline bool modus_is_worker_of(const struct modus_thread_pool *p)
+{
+    return modus_working && modus_working->pool == p;
+}
+
+/* --- pool_thread_worker.c */
+
+/* It is RUNNING by us. queued: it is an entry of the queue, which is counted as handled before the
+ * end, since a submit may count us as free after it. */
+void modus_thread_worker_run(struct modus_thread_worker *worker, struct modus_future *future,
+                             bool queued);
+
+/* Under the lock: one worker more. */
+int modus_thread_worker_start(struct modus_thread_pool *p);
+
+/* Wait for what is left of those that were retired before the one given (NULL: of all), and free them;
+ * so no two wait for each other. Not under the lock: the destructors of a thread's own variables may
+ * look at the pool. */
+void modus_thread_pool_bury(struct modus_thread_pool *p, const struct modus_thread_worker *before);
+
+/* A task more is coming: is there a thread for it? Returns below 0 only when there is none at all. */
+int modus_thread_pool_ensure(struct modus_thread_pool *p);
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The workers of a pool of threads: what they do with an entry of the queue, and how they come and
+ * go.
+ *
+ * Threads are made under the lock, at the submit that finds more unfinished tasks than threads.
+ * Counters belong to one worker each and are added up when somebody asks.
+ */
+#include "concurrency/park.h"
+#include "concurrency/pool_thread_priv.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Thread_local struct modus_thread_worker *modus_working;
+
+/* Of a counter that one thread writes. */
+static void count(_Atomic uint64_t *counter)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+/* --- running tasks --------------------------------------------------------------------------- */
+
+void modus_thread_worker_run(struct modus_thread_worker *worker, struct modus_future *future,
+                             bool queued)
+{
+    char text[MODUS_POOL_TEXT] = "";
+    struct modus_thread_job *job = modus_thread_job_of(future);
+    struct modus_call call = {
+        .input = job->input,
+        .size = job->size,
+        .output = future->value,
+        .room = future->room,
+        .text = text,
+        .text_room = sizeof text,
+        .stop = &worker->pool->pool.stop,
+    };
+
+    atomic_store_explicit(&future->runner, worker, memory_order_relaxed);
+    future->outer = worker->task;
+    worker->task = future;
+    count(&worker->begun);
+    int code = job->run(&call);
+    count(&worker->done);
+    worker->task = future->outer;
+    if (queued)
+        count(&worker->handled);
+    modus_future_end(future, code, future->value, call.answered, text);
+}
+
+/* An entry of the queue. */
+static void handle(struct modus_thread_worker *worker, struct modus_future *future)
+{
+    if (atomic_load_explicit(&worker->pool->pool.stop, memory_order_relaxed))
+        modus_future_cancel(future);
+    if (modus_future_begin(future) == 0) {
+        modus_thread_worker_run(worker, future, true);
+        worker->count++;
+    } else {
+        count(&worker->handled);
+    }
+    modus_future_put(future);
+}
+
+/* --- workers --------------------------------------------------------------------------------- */
+
+static void *work(void *argument);
+
+int modus_thread_worker_start(struct modus_thread_pool *p)
+{
+    char name[MODUS_POOL_NAME + 12];
+    struct modus_thread_worker *worker = aligned_alloc(128, sizeof *worker);
+
+    if (!worker)
+        return -ENOMEM;
+    memset(worker, 0, sizeof *worker);
+    worker->pool = p;
+    snprintf(name, sizeof name, "%s-%u", p->pool.name, ++p->numbers);
+    int rc = modus_thread_new(
+        &worker->thread,
+        &(struct modus_thread_attr){.name = name, .daemon = MODUS_DAEMON_YES, .no_signals = true},
+        work, worker);
+    if (rc == 0 && (rc = modus_thread_start(worker->thread)) < 0)
+        modus_thread_put(worker->thread);
+    if (rc < 0) {
+        free(worker);
+        return rc;
+    }
+    worker->next = p->workers;
+    p->workers = worker;
+    atomic_fetch_add(&p->alive, 1);
+    return 0;
+}
+
+/* Under the lock: take a worker off the list of those that work. */
+static void retire(struct modus_thread_pool *p, struct modus_thread_worker *worker)
+{
+    struct modus_thread_worker **at = &p->workers;
+
+    while (*at != worker)
+        at = &(*at)->next;
+    *at = worker->next;
+    worker->next = p->retired;
+    p->retired = worker;
+    p->handled += atomic_load(&worker->handled);
+    p->begun += atomic_load(&worker->begun);
+    p->done += atomic_load(&worker->done);
+}
+
+/* Under the lock: the thread of one that was retired, before the one given (NULL: at any time); NULL:
+ * there is none. */
+static struct modus_thread *get_retired(struct modus_thread_pool *p,
+                                        const struct modus_thread_worker *before)
+{
+    struct modus_thread_worker *worker = before ? before->next : p->retired;
+
+    return worker ? modus_thread_get(worker->thread) : NULL;
+}
+
+/* Under the lock: the thread has been joined. Free its worker, unless another that joined it has. */
+static void free_retired(struct modus_thread_pool *p, struct modus_thread *thread)
+{
+    struct modus_thread_worker **at = &p->retired;
+
+    while (*at && (*at)->thread != thread)
+        at = &(*at)->next;
+    struct modus_thread_worker *worker = *at;
+    if (!worker)
+        return;
+    *at = worker->next;
+    modus_thread_put(worker->thread);
+    modus_future_lock(); /* nobody looks at it on the way to its future */
+    modus_future_unlock();
+    free(worker);
+}
+
+void modus_thread_pool_bury(struct modus_thread_pool *p, const struct modus_thread_worker *before)
+{
+    struct modus_thread *thread;
+
+    modus_thread_pool_lock(p);
+    while ((thread = get_retired(p, before)) != NULL) {
+        modus_thread_pool_unlock(p);
+        modus_thread_join(thread, MODUS_FOREVER, NULL);
+        modus_thread_pool_lock(p);
+        free_retired(p, thread);
+        modus_thread_put(thread);
+    }
+    modus_thread_pool_unlock(p);
+}
+
+/* Another takes the worker's place, which is counted. Returns false if none can be had. */
+static bool replace(struct modus_thread_worker *worker, uint64_t *counter)
+{
+    struct modus_thread_pool *p = worker->pool;
+
+    modus_thread_pool_lock(p);
+    bool replaced = modus_thread_worker_start(p) == 0;
+    if (replaced) {
+        retire(p, worker);
+        atomic_fetch_sub(&p->alive, 1);
+        ++*counter;
+    }
+    worker->count = 0;
+    modus_thread_pool_unlock(p);
+    if (replaced)
+        modus_thread_pool_bury(p, worker);
+    return replaced;
+}
+
+/* The last worker of a pool that runs is gone: it was of no use, and so were those before. End what
+ * is queued with the initializer's code. */
+static void break_pool(struct modus_thread_pool *p, int code)
+{
+    struct modus_future *future;
+
+    modus_queue_close(&p->queue, MODUS_CLOSE_DRAIN);
+    while (modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0) {
+        if (modus_future_begin(future) == 0)
+            modus_future_end(future, code, NULL, 0, "the initializer of the pool's worker failed");
+        modus_future_put(future);
+    }
+}
+
+static void tell_began(struct modus_thread_pool *p)
+{
+    atomic_fetch_add(&p->began, 1);
+    modus_unpark(MODUS_THREAD, &p->began, 1);
+}
+
+/* code: of its initializer. */
+static void end(struct modus_thread_worker *worker, int code)
+{
+    struct modus_thread_pool *p = worker->pool;
+
+    modus_thread_pool_lock(p);
+    retire(p, worker);
+    bool last = atomic_fetch_sub(&p->alive, 1) == 1;
+    if (last && code < 0)
+        atomic_store(&p->pool.broken, (uint32_t)-code);
+    bool broken = last && code < 0 && modus_pool_move(&p->pool, MODUS_POOL_BROKEN);
+    modus_thread_pool_unlock(p);
+    if (broken) {
+        break_pool(p, code);
+        tell_began(p);
+    }
+    if (last && atomic_load(&p->pool.state) != MODUS_POOL_RUNNING)
+        modus_pool_gone(&p->pool);
+}
+
+/* After a failure another worker tries. */
+static void note_initialized(struct modus_thread_pool *p, int rc)
+{
+    modus_thread_pool_lock(p);
+    p->failures = rc < 0 ? p->failures + 1 : 0;
+    if (rc < 0 && p->failures < MODUS_POOL_FAILURES)
+        modus_thread_worker_start(p);
+    modus_thread_pool_unlock(p);
+    if (rc >= 0)
+        tell_began(p);
+}
+
+/* Returns what the initializer does. */
+static int initialize(struct modus_thread_worker *worker)
+{
+    struct modus_thread_pool *p = worker->pool;
+    int rc = 0;
+
+    if (p->pool.attr.initializer) {
+        rc = p->pool.attr.initializer(p->pool.attr.argument);
+        note_initialized(p, rc);
+    }
+    worker->ready = rc >= 0;
+    return rc;
+}
+
+/* What it runs called pthread_exit. */
+static void die(void *argument)
+{
+    struct modus_thread_worker *worker = argument;
+    struct modus_thread_pool *p = worker->pool;
+    struct modus_future *future, *outer;
+
+    for (future = worker->task; future; future = outer) {
+        outer = future->outer;
+        count(&worker->done);
+        if (!outer)
+            count(&worker->handled);
+        modus_future_end(future, MODUS_WORKERDIED, NULL, 0, "the task ended its thread");
+        if (!outer) /* it was the queue's */
+            modus_future_put(future);
+    }
+    worker->task = NULL;
+    if (!worker->ready)
+        note_initialized(p, MODUS_WORKERDIED);
+    else if (replace(worker, &p->deaths))
+        return;
+    end(worker, MODUS_WORKERDIED);
+}
+
+/* Returns false when another has taken its place. */
+static bool serve(struct modus_thread_worker *worker)
+{
+    struct modus_thread_pool *p = worker->pool;
+    struct modus_future *future;
+
+    while (modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0) {
+        handle(worker, future);
+        if (p->pool.attr.tasks_max && worker->count >= p->pool.attr.tasks_max &&
+            replace(worker, &p->replaced))
+            return false;
+    }
+    return true;
+}
+
+static void live(struct modus_thread_worker *worker)
+{
+    int rc = initialize(worker);
+
+    if (rc < 0 || serve(worker))
+        end(worker, rc);
+}
+
+static void *work(void *argument)
+{
+    modus_working = argument;
+    pthread_cleanup_push(die, argument);
+    live(argument);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+/* Under the lock: tasks in the queue or in work. */
+static uint64_t unfinished(struct modus_thread_pool *p)
+{
+    uint64_t handled = p->handled;
+
+    for (struct modus_thread_worker *worker = p->workers; worker; worker = worker->next)
+        handled += atomic_load_explicit(&worker->handled, memory_order_relaxed);
+    return atomic_load(&p->submitted) - handled;
+}
+
+int modus_thread_pool_ensure(struct modus_thread_pool *p)
+{
+    if (atomic_load_explicit(&p->alive, memory_order_relaxed) >= p->pool.attr.n)
+        return 0;
+    atomic_fetch_add(&p->submitted, 1);
+    modus_thread_pool_lock(p);
+    uint32_t alive = atomic_load(&p->alive);
+    int rc = modus_pool_refusal(&p->pool);
+    if (rc == 0 && alive < p->pool.attr.n && unfinished(p) > alive)
+        rc = modus_thread_worker_start(p);
+    modus_thread_pool_unlock(p);
+    if (rc < 0 && (alive == 0 || rc == MODUS_CLOSED || rc == MODUS_BROKEN)) {
+        atomic_fetch_sub(&p->submitted, 1);
+        return rc;
+    }
+    return 0;
+}
