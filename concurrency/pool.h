@@ -22,6 +22,10 @@
  *     modus_pool_join(pool, MODUS_FOREVER);
  *     modus_pool_free(pool);
  *
+ * Tasks begin in the order in which they are submitted, or, in a pool with priorities, that of their
+ * priorities; nothing keeps those of the lowest from waiting as long as there are others. Such a pool
+ * has a queue with a lock inside (queue.h), which makes a task some tens of nanoseconds dearer.
+ *
  * A task is a function, a few bytes of input that are copied, and a few bytes of answer; so the
  * same program runs on threads and on processes. Threads may pass pointers in those bytes.
  *
@@ -97,7 +101,8 @@ struct modus_task {
     modus_task_function *run;
     const void *input; /* copied */
     size_t size;
-    bool idempotent; /* may be run again when its worker died */
+    bool idempotent;   /* may be run again when its worker died */
+    unsigned priority; /* 0 to 255, in a pool with priorities; in others 0 */
 };
 
 enum modus_pool_kind {
@@ -112,6 +117,7 @@ struct modus_pool_attr {
     unsigned n; /* workers, up to 1024; 0: as many as CPUs that may be used */
     unsigned
         capacity; /* tasks that may be queued, up to 2^20, rounded up to a power of two; 0: 1024 */
+    bool priorities;     /* of the tasks in the queue that with the highest one is begun next */
     unsigned input_max;  /* bytes, up to 64 KiB; 0: 64 */
     unsigned output_max; /* bytes, up to 64 KiB; 0: 64 */
     unsigned tasks_max; /* that one worker runs (a chunk is one) before it is replaced; 0: no end */
@@ -139,9 +145,9 @@ void modus_pool_free(struct modus_pool *pool);
 
 /* Queue a task, waiting up to ns nanoseconds for room (MODUS_FOREVER, or 0: do not wait). *future,
  * unless future is NULL, becomes the caller's reference. Returns 0; MODUS_FULL (ns 0), -ETIMEDOUT,
- * MODUS_CLOSED, MODUS_BROKEN, -EINVAL (also an input that is too large), -ENOMEM, -EAGAIN (not a
- * single thread can be had), -ECHILD (the pool is the parent's) or MODUS_CANCELED (the calling
- * coroutine is). Blocks. */
+ * MODUS_CLOSED, MODUS_BROKEN, -EINVAL (also an input that is too large, or a priority that the pool
+ * does not have), -ENOMEM, -EAGAIN (not a single thread can be had), -ECHILD (the pool is the
+ * parent's) or MODUS_CANCELED (the calling coroutine is). Blocks. */
 int modus_pool_submit(struct modus_pool *pool, struct modus_future **future,
                       const struct modus_task *task, int64_t ns);
 
@@ -161,6 +167,7 @@ struct modus_map {
     size_t out_size; /* room of each; an answer may be shorter */
     size_t chunk;    /* items a task; 0: n / (4 * workers), rounded up; imap: 1 */
     bool idempotent;
+    unsigned priority; /* of the chunks */
 };
 
 /* Run a function on each item. Waits until every chunk has ended; an item that fails ends its chunk.

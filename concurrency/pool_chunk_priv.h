@@ -21,7 +21,7 @@ struct modus_chunk {
 };
 
 int modus_chunk_submit(struct modus_pool *pool, struct modus_future **future,
-                       struct modus_chunk *chunk, bool idempotent, int64_t ns);
+                       struct modus_chunk *chunk, const struct modus_map *map, int64_t ns);
 
 /* Wait to the end, come what may: others write to memory of the caller's. */
 void modus_chunk_await(struct modus_future *future);

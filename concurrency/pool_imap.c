@@ -129,7 +129,7 @@ static int submit_next(struct modus_imap *imap, struct piece *piece, int64_t ns)
         return -ENOMEM;
     piece->imap = imap;
     piece->watcher.tell = tell;
-    int rc = modus_chunk_submit(imap->pool, &piece->future, piece->chunk, imap->map.idempotent, ns);
+    int rc = modus_chunk_submit(imap->pool, &piece->future, piece->chunk, &imap->map, ns);
     if (rc < 0) {
         piece->future = NULL;
         release(imap, piece);

@@ -41,13 +41,17 @@ static int run_chunk(struct modus_call *call)
 }
 
 int modus_chunk_submit(struct modus_pool *pool, struct modus_future **future,
-                       struct modus_chunk *chunk, bool idempotent, int64_t ns)
+                       struct modus_chunk *chunk, const struct modus_map *map, int64_t ns)
 {
-    return modus_pool_submit(
-        pool, future,
-        &(struct modus_task){
-            .run = run_chunk, .input = &chunk, .size = sizeof chunk, .idempotent = idempotent},
-        ns);
+    return modus_pool_submit(pool, future,
+                             &(struct modus_task){
+                                 .run = run_chunk,
+                                 .input = &chunk,
+                                 .size = sizeof chunk,
+                                 .idempotent = map->idempotent,
+                                 .priority = map->priority,
+                             },
+                             ns);
 }
 
 bool modus_map_valid(const struct modus_map *map)
@@ -230,7 +234,7 @@ static int submit_all(struct modus_future *future)
     for (size_t i = 0; i < mapping->count && rc == 0; i++) {
         describe(mapping, i);
         rc = modus_chunk_submit(mapping->pool, &mapping->futures[i], &mapping->chunks[i],
-                                mapping->map.idempotent, MODUS_FOREVER);
+                                &mapping->map, MODUS_FOREVER);
         if (rc == 0)
             atomic_store(&mapping->submitted, i + 1);
     }

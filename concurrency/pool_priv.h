@@ -23,6 +23,7 @@ enum {
     MODUS_POOL_NAME = 32,
     MODUS_POOL_TEXT = 128,   /* room for what went wrong */
     MODUS_POOL_FAILURES = 3, /* of initializers in a row */
+    MODUS_POOL_PRIORITIES = 256,
 };
 
 struct modus_pool_ops {
@@ -65,6 +66,12 @@ int modus_pool_process_new(struct modus_pool **pool, const struct modus_pool_att
 
 void modus_pool_init(struct modus_pool *pool, const struct modus_pool_ops *ops,
                      const struct modus_pool_attr *attr);
+
+/* A priority's key in a queue, where the smallest comes first. */
+static inline int64_t modus_pool_key(unsigned priority)
+{
+    return MODUS_POOL_PRIORITIES - 1 - (int64_t)priority;
+}
 
 /* No worker is left. */
 void modus_pool_gone(struct modus_pool *pool);

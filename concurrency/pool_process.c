@@ -103,6 +103,9 @@ int modus_task_put(struct modus_process_pool *p, uint32_t number, uint32_t turn,
 
     if (modus_participant_self(p->shared->arena) != id)
         modus_participant_act_as(p->shared->arena, id);
+    if (p->pool.attr.priorities)
+        return modus_queue_put_key(&p->shared->tasks, &task,
+                                   modus_pool_key(record_at(p, number)->priority), ns);
     return modus_queue_put(&p->shared->tasks, &task, ns);
 }
 
@@ -111,6 +114,7 @@ static void fill_in(struct modus_record *record, const struct modus_task *task)
     record->run = task->run;
     record->size = (uint32_t)task->size;
     record->again = task->idempotent;
+    record->priority = task->priority;
     record->code = 0;
     record->answered = 0;
     if (task->size > 0)
@@ -325,18 +329,20 @@ static struct modus_pool_shared planned(const struct modus_pool *pool)
     return plan;
 }
 
-static int init_queue(struct modus_queue *queue, struct modus_arena *arena, uint32_t capacity,
-                      bool tasks)
+static int init_queue(struct modus_queue *queue, const struct modus_pool_shared *shared,
+                      uint32_t capacity, bool tasks)
 {
-    return modus_queue_init(queue, &(struct modus_queue_attr){
-                                       .scope = MODUS_PROCESS,
-                                       .arena = arena,
-                                       .capacity = capacity,
-                                       .item_size = sizeof(struct modus_news),
-                                       .spin = tasks ? MODUS_POOL_LOOKS : 0,
-                                       .joinable = tasks,
-                                       .on_death = tasks ? MODUS_QUEUE_REDELIVER : MODUS_QUEUE_LOST,
-                                   });
+    return modus_queue_init(
+        queue,
+        &(struct modus_queue_attr){
+            .scope = MODUS_PROCESS,
+            .order = tasks && shared->attr.priorities ? MODUS_QUEUE_PRIORITY : MODUS_QUEUE_FIFO,
+            .arena = shared->arena,
+            .capacity = capacity,
+            .item_size = sizeof(struct modus_news),
+            .joinable = tasks,
+            .on_death = tasks ? MODUS_QUEUE_REDELIVER : MODUS_QUEUE_LOST,
+        });
 }
 
 static int make_shared(struct modus_process_pool *p)
@@ -361,9 +367,9 @@ static int make_shared(struct modus_process_pool *p)
     shared->seats = modus_arena_alloc(arena, shared->seat_count * sizeof *shared->seats, 128);
     if (!shared->records || !shared->seats)
         return -ENOMEM;
-    rc = init_queue(&shared->tasks, arena, capacity, true);
+    rc = init_queue(&shared->tasks, shared, capacity, true);
     if (rc == 0)
-        rc = init_queue(&shared->results, arena, capacity, false);
+        rc = init_queue(&shared->results, shared, capacity, false);
     return rc == 0 ? modus_doorbell_init(&shared->bell) : rc;
 }
 

@@ -48,6 +48,7 @@ struct modus_record {
     uint32_t size, answered;
     int32_t code;
     uint32_t again; /* may be run again; 0 once it was */
+    uint32_t priority;
     char text[MODUS_POOL_TEXT];
     _Alignas(64) unsigned char bytes[]; /* the input, then the answer */
 };

@@ -41,10 +41,19 @@ static struct modus_future *make(struct modus_thread_pool *p, const struct modus
     return future;
 }
 
-static int put(struct modus_thread_pool *p, struct modus_future *future, int64_t ns)
+static int queue_task(struct modus_thread_pool *p, struct modus_future *future,
+                      const struct modus_task *task, int64_t ns)
+{
+    if (p->pool.attr.priorities)
+        return modus_queue_put_key(&p->queue, &future, modus_pool_key(task->priority), ns);
+    return modus_queue_put(&p->queue, &future, ns);
+}
+
+static int put(struct modus_thread_pool *p, struct modus_future *future,
+               const struct modus_task *task, int64_t ns)
 {
     bool worker = modus_is_worker_of(p) && !modus_park_instead;
-    int rc = modus_queue_put(&p->queue, &future, worker ? 0 : ns);
+    int rc = queue_task(p, future, task, worker ? 0 : ns);
 
     if (rc == MODUS_FULL && worker && ns != 0) {
         modus_future_begin(future);
@@ -67,7 +76,7 @@ static int submit(struct modus_pool *pool, struct modus_future **future,
         return -ENOMEM;
     int rc = modus_thread_pool_ensure(p);
     if (rc == 0)
-        rc = put(p, made, ns);
+        rc = put(p, made, task, ns);
     if (rc == MODUS_CLOSED)
         rc = modus_pool_refusal(pool); /* by whom */
     if (rc < 0) {
@@ -193,12 +202,14 @@ int modus_pool_thread_new(struct modus_pool **pool, const struct modus_pool_attr
         return -ENOMEM;
     modus_pool_init(&p->pool, &ops, attr);
     modus_lock_init(&p->lock, MODUS_THREAD);
-    int rc = modus_queue_init(&p->queue, &(struct modus_queue_attr){
-                                             .scope = MODUS_THREAD,
-                                             .capacity = attr->capacity,
-                                             .item_size = sizeof(struct modus_future *),
-                                             .spin = MODUS_POOL_LOOKS,
-                                         });
+    int rc = modus_queue_init(
+        &p->queue, &(struct modus_queue_attr){
+                       .scope = MODUS_THREAD,
+                       .order = attr->priorities ? MODUS_QUEUE_PRIORITY : MODUS_QUEUE_FIFO,
+                       .capacity = attr->capacity,
+                       .item_size = sizeof(struct modus_future *),
+                       .spin = MODUS_POOL_LOOKS,
+                   });
     if (rc < 0) {
         modus_lock_fini(&p->lock);
         free(p);
