@@ -50,12 +50,11 @@ static bool pending(const struct modus_future *future)
 static enum modus_withdrawal withdraw(struct modus_future *future)
 {
     struct modus_process_pool *p = future->owner;
-    struct modus_record *record = record_at(p, future->place);
+    struct modus_future *taken;
 
-    if (!modus_record_move(record, modus_record_state(future->turn, 0, QUEUED),
-                           modus_record_state(future->turn, 0, CANCELLED)))
+    if (!modus_record_cancel(p, future->place, future->turn, &taken))
         return MODUS_WITHDRAWN_NOT;
-    if (!atomic_exchange(&p->futures[future->place], NULL))
+    if (!taken)
         return MODUS_WITHDRAWN_LEFT; /* the collector was faster */
     modus_future_put(future);
     modus_process_pool_leave(p);

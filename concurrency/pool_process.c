@@ -6,6 +6,7 @@
  * collector's name (participant.h): all threads of the program die together, and it spares each of
  * them a place in the arena.
  */
+#include "concurrency/fault.h"
 #include "concurrency/park.h"
 #include "concurrency/participant.h"
 #include "concurrency/participant_priv.h"
@@ -64,6 +65,21 @@ void modus_record_free(struct modus_process_pool *p, uint32_t number)
 
     atomic_store(&record->state, modus_record_state(turn, 0, FREE));
     modus_record_give(p, number);
+}
+
+/* A record that is cancelled may be passed over, collected and freed at once. Under the lock it is not
+ * yet given to another task, so that the future is that of the turn or nobody's. */
+bool modus_record_cancel(struct modus_process_pool *p, uint32_t number, uint32_t turn,
+                         struct modus_future **future)
+{
+    modus_lock_acquire(&p->lock, MODUS_FOREVER);
+    bool moved = modus_record_move(record_at(p, number), modus_record_state(turn, 0, QUEUED),
+                                   modus_record_state(turn, 0, CANCELLED));
+    MODUS_FAULT(MODUS_FAULT_TASK_WITHDRAWN);
+    if (moved)
+        *future = atomic_exchange(&p->futures[number], NULL);
+    modus_lock_release(&p->lock);
+    return moved;
 }
 
 /* --- the end of a pool ------------------------------------------------------------------------ */
@@ -208,16 +224,12 @@ static void cancel(struct modus_pool *pool)
     struct modus_process_pool *p = pool_of(pool);
 
     for (uint32_t i = 0; i < p->shared->record_count; i++) {
-        struct modus_record *record = record_at(p, i);
-        uint64_t state = atomic_load(&record->state);
-        uint32_t turn = modus_record_turn(state);
+        uint64_t state = atomic_load(&record_at(p, i)->state);
         struct modus_future *future;
 
-        if (modus_record_kind(state) != QUEUED ||
-            !modus_record_move(record, state, modus_record_state(turn, 0, CANCELLED)) ||
-            !(future = atomic_exchange(&p->futures[i], NULL)))
-            continue;
-        modus_future_end_cancelled(p, future);
+        if (modus_record_kind(state) == QUEUED &&
+            modus_record_cancel(p, i, modus_record_turn(state), &future) && future)
+            modus_future_end_cancelled(p, future);
     }
 }
 

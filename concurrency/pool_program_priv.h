@@ -28,7 +28,7 @@ struct modus_process_pool {
     _Atomic uint32_t orphaned;    /* the nursery is gone */
     _Atomic uint64_t done;        /* by workers that are gone */
     struct modus_sem free_count;  /* records that are free; in excess once it is closed */
-    struct modus_lock lock;       /* guards the next two */
+    struct modus_lock lock;       /* guards the next two; see modus_record_cancel */
     uint32_t free_top;
     uint32_t *free_numbers;
     _Atomic(struct modus_future *) futures[]; /* by record */
@@ -47,6 +47,11 @@ static inline struct modus_process_pool *modus_process_pool_of(struct modus_pool
 /* A record is free again; the second counts up its turn first. */
 void modus_record_give(struct modus_process_pool *p, uint32_t number);
 void modus_record_free(struct modus_process_pool *p, uint32_t number);
+
+/* Cancel what is QUEUED in that turn. Returns false if it is not any more; *future: to be ended by the
+ * caller; NULL: another is about to. */
+bool modus_record_cancel(struct modus_process_pool *p, uint32_t number, uint32_t turn,
+                         struct modus_future **future);
 
 /* Put the number of a record that is QUEUED. Any thread of the program. */
 int modus_task_put(struct modus_process_pool *p, uint32_t number, uint32_t turn, int64_t ns);

@@ -219,6 +219,36 @@ static void test_cancel_race(void **state)
     assert_int_equal(atomic_load(&board->tally), 2000 - cancelled);
 }
 
+static void *submit_in_the_window(void *argument)
+{
+    while (!atomic_load(&board->tally))
+        CHECK_INT(answer_of(ask(argument, square, 3)), 9);
+    return NULL;
+}
+
+/* Who cancels is held up between the record and the table of futures, and meanwhile the record is
+ * passed over, free, and another task's: which keeps its future. */
+static void test_cancel_late(void **state)
+{
+    struct modus_pool *pool =
+        pool_with(&(struct modus_pool_attr){.kind = MODUS_POOL_PROCESS, .n = 1, .capacity = 1});
+    pthread_t thread = start_thread(submit_in_the_window, pool);
+    (void)state;
+
+    modus_fault_plan(MODUS_FAULT_TASK_WITHDRAWN, MODUS_FAULT_DELAY, 0);
+    while (modus_fault_passed() < 20) {
+        struct modus_future *future = ask(pool, square, 4);
+
+        modus_future_cancel(future);
+        modus_future_wait(future, MODUS_FOREVER);
+        modus_future_put(future);
+    }
+    modus_fault_plan(MODUS_FAULT_NONE, MODUS_FAULT_DELAY, 0);
+    atomic_store(&board->tally, 1);
+    join_thread(thread);
+    end_pool(pool);
+}
+
 static int ignore_sigterm(struct modus_call *call)
 {
     signal(SIGTERM, SIG_IGN);
@@ -1033,6 +1063,7 @@ int main(void)
         TEST(test_full),
         TEST(test_cancel),
         TEST(test_cancel_race),
+        TEST(test_cancel_late),
         TEST(test_terminate),
         TEST(test_free_terminates),
         TEST(test_map),
