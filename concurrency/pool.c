@@ -189,6 +189,13 @@ int modus_pool_apply(struct modus_pool *pool, const struct modus_task *task, voi
     return rc;
 }
 
+long modus_pool_cancel_owner(struct modus_pool *pool, const void *owner)
+{
+    if (!owner)
+        return -EINVAL;
+    return pool->stamp == modus_self_stamp() ? pool->ops->cancel(pool, owner) : -ECHILD;
+}
+
 /* --- the end --------------------------------------------------------------------------------- */
 
 bool modus_pool_move(struct modus_pool *pool, uint32_t to)
@@ -257,7 +264,7 @@ int modus_pool_shutdown(struct modus_pool *pool, bool wait, bool cancel)
     int rc = modus_pool_close(pool);
 
     if (rc == 0 && cancel && atomic_load(&pool->state) == MODUS_POOL_CLOSED)
-        pool->ops->cancel(pool);
+        pool->ops->cancel(pool, NULL);
     return rc == 0 && wait ? modus_pool_join(pool, MODUS_FOREVER) : rc;
 }
 

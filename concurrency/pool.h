@@ -103,6 +103,7 @@ struct modus_task {
     size_t size;
     bool idempotent;   /* may be run again when its worker died */
     unsigned priority; /* 0 to 255, in a pool with priorities; in others 0 */
+    const void *owner; /* for modus_pool_cancel_owner, and not looked at; NULL: none */
 };
 
 enum modus_pool_kind {
@@ -156,6 +157,12 @@ int modus_pool_submit(struct modus_pool *pool, struct modus_future **future,
 int modus_pool_apply(struct modus_pool *pool, const struct modus_task *task, void *answer,
                      size_t size, int64_t ns);
 
+/* Cancel the tasks of that owner (a connection that has gone, a user who has left) that have not
+ * begun, in a map its chunks; those that have are left alone. None begins afterwards of those whose
+ * submit had returned. Their callbacks run here. Takes time with the tasks in the queue. Returns how
+ * many, -EINVAL (NULL) or -ECHILD. Does not block. */
+long modus_pool_cancel_owner(struct modus_pool *pool, const void *owner);
+
 /* Items of equal size in, answers of equal size out. */
 struct modus_map {
     modus_task_function *run;
@@ -167,7 +174,8 @@ struct modus_map {
     size_t out_size; /* room of each; an answer may be shorter */
     size_t chunk;    /* items a task; 0: n / (4 * workers), rounded up; imap: 1 */
     bool idempotent;
-    unsigned priority; /* of the chunks */
+    unsigned priority; /* of the chunks, and so is */
+    const void *owner;
 };
 
 /* Run a function on each item. Waits until every chunk has ended; an item that fails ends its chunk.

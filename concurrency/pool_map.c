@@ -50,6 +50,7 @@ int modus_chunk_submit(struct modus_pool *pool, struct modus_future **future,
                                  .size = sizeof chunk,
                                  .idempotent = map->idempotent,
                                  .priority = map->priority,
+                                 .owner = map->owner,
                              },
                              ns);
 }

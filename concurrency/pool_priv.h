@@ -33,8 +33,8 @@ struct modus_pool_ops {
     /* The state is CLOSED, once; TERMINATED or BROKEN, once. */
     void (*close)(struct modus_pool *pool);
     void (*terminate)(struct modus_pool *pool);
-    /* Cancel what has not begun; it is closed. */
-    void (*cancel)(struct modus_pool *pool);
+    /* Cancel what has not begun of an owner; NULL: of all, it is closed. Returns how many. */
+    long (*cancel)(struct modus_pool *pool, const void *owner);
     /* Is the caller one that the pool can't end without? */
     bool (*inside)(struct modus_pool *pool);
     /* gone is set: wait for what is left of workers that have ended. By several at a time. */

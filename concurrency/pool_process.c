@@ -131,6 +131,7 @@ static void fill_in(struct modus_record *record, const struct modus_task *task)
     record->size = (uint32_t)task->size;
     record->again = task->idempotent;
     record->priority = task->priority;
+    atomic_store_explicit(&record->owner, task->owner, memory_order_relaxed);
     record->code = 0;
     record->answered = 0;
     if (task->size > 0)
@@ -161,11 +162,12 @@ static int queue_task(struct modus_process_pool *p, struct modus_future *future,
         modus_pool_queued(&p->pool, modus_queue_len(&p->shared->tasks));
         return 0;
     }
-    /* Unless the sweep has it. */
-    if (!atomic_exchange(&p->futures[number], NULL))
+    /* Unless it has been cancelled by its owner, or the sweep has it. */
+    bool ours = modus_record_cancel(p, number, turn, &future);
+    if (ours && !future)
         return 0;
     modus_record_free(p, number);
-    return rc;
+    return ours ? rc : 0;
 }
 
 static int submit(struct modus_pool *pool, struct modus_future **future,
@@ -219,18 +221,25 @@ static void terminate(struct modus_pool *pool)
     modus_queue_interrupt(&p->shared->results); /* the collector sweeps */
 }
 
-static void cancel(struct modus_pool *pool)
+/* A record's owner is that of its turn if it can be cancelled in that turn. */
+static long cancel(struct modus_pool *pool, const void *owner)
 {
     struct modus_process_pool *p = pool_of(pool);
+    long cancelled = 0;
 
     for (uint32_t i = 0; i < p->shared->record_count; i++) {
         uint64_t state = atomic_load(&record_at(p, i)->state);
         struct modus_future *future;
 
-        if (modus_record_kind(state) == QUEUED &&
-            modus_record_cancel(p, i, modus_record_turn(state), &future) && future)
+        if (modus_record_kind(state) != QUEUED ||
+            (owner && atomic_load(&record_at(p, i)->owner) != owner) ||
+            !modus_record_cancel(p, i, modus_record_turn(state), &future))
+            continue;
+        cancelled++;
+        if (future)
             modus_future_end_cancelled(p, future);
     }
+    return cancelled;
 }
 
 static bool inside(struct modus_pool *pool)

@@ -49,6 +49,7 @@ struct modus_record {
     int32_t code;
     uint32_t again; /* may be run again; 0 once it was */
     uint32_t priority;
+    _Atomic(const void *) owner; /* the program's alone */
     char text[MODUS_POOL_TEXT];
     _Alignas(64) unsigned char bytes[]; /* the input, then the answer */
 };

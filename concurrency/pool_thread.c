@@ -32,6 +32,8 @@ static struct modus_future *make(struct modus_thread_pool *p, const struct modus
     struct modus_thread_job *job = modus_thread_job_of(future);
     job->run = task->run;
     job->size = task->size;
+    job->owner = task->owner;
+    job->listed = false;
     if (task->size > 0)
         memcpy(job->input, task->input, task->size);
     future->ops = &modus_thread_future_ops;
@@ -56,14 +58,32 @@ static int put(struct modus_thread_pool *p, struct modus_future *future,
     int rc = queue_task(p, future, task, worker ? 0 : ns);
 
     if (rc == MODUS_FULL && worker && ns != 0) {
-        modus_future_begin(future);
-        modus_thread_worker_run(modus_working, future, false);
+        bool begun = modus_future_begin(future) == 0; /* or its owner's have been cancelled */
+        if (task->owner)
+            modus_thread_pool_disown(p, future);
+        if (begun)
+            modus_thread_worker_run(modus_working, future, false);
         modus_future_put(future);
         return 0;
     }
     if (rc == 0)
         modus_pool_queued(&p->pool, modus_queue_len(&p->queue));
     return rc;
+}
+
+/* It could not be queued: then it is no task, unless it has been cancelled by its owner, as one. */
+static int give_up(struct modus_thread_pool *p, struct modus_future *future, bool wanted, int rc)
+{
+    bool cancelled = false;
+
+    if (modus_is_owned(future)) {
+        modus_thread_pool_disown(p, future);
+        cancelled = modus_future_begin(future) < 0;
+    }
+    modus_future_put(future); /* the queue's */
+    if (wanted && !cancelled)
+        modus_future_put(future);
+    return cancelled ? 0 : rc;
 }
 
 static int submit(struct modus_pool *pool, struct modus_future **future,
@@ -75,28 +95,34 @@ static int submit(struct modus_pool *pool, struct modus_future **future,
     if (!made)
         return -ENOMEM;
     int rc = modus_thread_pool_ensure(p);
+    if (rc == 0 && task->owner)
+        modus_thread_pool_own(p, made);
     if (rc == 0)
         rc = put(p, made, task, ns);
     if (rc == MODUS_CLOSED)
         rc = modus_pool_refusal(pool); /* by whom */
-    if (rc < 0) {
-        atomic_store(&made->references, 1);
-        modus_future_put(made);
-        return rc;
-    }
-    if (future)
+    if (rc < 0)
+        rc = give_up(p, made, future, rc);
+    if (rc == 0 && future)
         *future = made;
-    return 0;
+    return rc;
 }
 
-static void cancel(struct modus_pool *pool)
+static long cancel(struct modus_pool *pool, const void *owner)
 {
+    struct modus_thread_pool *p = pool_of(pool);
     struct modus_future *future;
+    long cancelled = 0;
 
-    while (modus_queue_try_get(&pool_of(pool)->queue, &future) == 0) {
-        modus_future_cancel(future);
+    if (owner)
+        return modus_thread_pool_cancel_owner(p, owner);
+    while (modus_queue_try_get(&p->queue, &future) == 0) {
+        cancelled += modus_future_cancel(future) == 0;
+        if (modus_is_owned(future))
+            modus_thread_pool_disown(p, future);
         modus_future_put(future);
     }
+    return cancelled;
 }
 
 static void close_pool(struct modus_pool *pool)
@@ -113,7 +139,7 @@ static void close_pool(struct modus_pool *pool)
 static void terminate(struct modus_pool *pool)
 {
     close_pool(pool);
-    cancel(pool);
+    cancel(pool, NULL);
 }
 
 static bool inside(struct modus_pool *pool)
@@ -176,6 +202,7 @@ static void destroy(struct modus_pool *pool)
     struct modus_thread_pool *p = pool_of(pool);
 
     modus_queue_fini(&p->queue);
+    modus_lock_fini(&p->owned_lock);
     modus_lock_fini(&p->lock);
     free(p);
 }
@@ -202,6 +229,7 @@ int modus_pool_thread_new(struct modus_pool **pool, const struct modus_pool_attr
         return -ENOMEM;
     modus_pool_init(&p->pool, &ops, attr);
     modus_lock_init(&p->lock, MODUS_THREAD);
+    modus_lock_init(&p->owned_lock, MODUS_THREAD);
     int rc = modus_queue_init(
         &p->queue, &(struct modus_queue_attr){
                        .scope = MODUS_THREAD,

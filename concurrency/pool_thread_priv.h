@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the files of a pool of threads share: its verbs (pool_thread.c), its workers
- * (pool_thread_worker.c) and what its workers do when they wait for futures (pool_thread_wait.c).
+ * (pool_thread_worker.c), what its workers do when they wait for futures (pool_thread_wait.c), and
+ * whose tasks there are (pool_thread_owner.c).
  */
 #ifndef CONCURRENCY_POOL_THREAD_PRIV_H
 #define CONCURRENCY_POOL_THREAD_PRIV_H
@@ -35,12 +36,17 @@ struct modus_thread_pool {
     _Atomic uint32_t began;              /* initializers that have ended; what new waits for */
     uint64_t handled, begun, done;       /* of those that are gone */
     uint64_t replaced, deaths;
+    struct modus_lock owned_lock;            /* guards the next two, and the links of their jobs */
+    struct modus_future *owned, *last_owned; /* tasks that have not begun, as they came */
 };
 
 /* Behind the future. */
 struct modus_thread_job {
     modus_task_function *run;
     size_t size;
+    const void *owner;
+    struct modus_future *next, *previous; /* of those that have owners */
+    bool listed;
     _Alignas(16) unsigned char input[];
 };
 
@@ -92,5 +98,19 @@ void modus_thread_pool_bury(struct modus_thread_pool *p, const struct modus_thre
 
 /* A task more is coming: is there a thread for it? Returns below 0 only when there is none at all. */
 int modus_thread_pool_ensure(struct modus_thread_pool *p);
+
+/* --- pool_thread_owner.c */
+
+/* A task that has an owner is about to be queued; has begun, or will never begin. */
+void modus_thread_pool_own(struct modus_thread_pool *p, struct modus_future *future);
+void modus_thread_pool_disown(struct modus_thread_pool *p, struct modus_future *future);
+
+/* Cancel what it has that has not begun; returns how many. */
+long modus_thread_pool_cancel_owner(struct modus_thread_pool *p, const void *owner);
+
+static inline bool modus_is_owned(struct modus_future *future)
+{
+    return modus_thread_job_of(future)->owner != NULL;
+}
 
 #endif

@@ -57,7 +57,10 @@ static void handle(struct modus_thread_worker *worker, struct modus_future *futu
 {
     if (atomic_load_explicit(&worker->pool->pool.stop, memory_order_relaxed))
         modus_future_cancel(future);
-    if (modus_future_begin(future) == 0) {
+    bool begun = modus_future_begin(future) == 0;
+    if (modus_is_owned(future))
+        modus_thread_pool_disown(worker->pool, future);
+    if (begun) {
         modus_thread_worker_run(worker, future, true);
         worker->count++;
     } else {
@@ -182,6 +185,8 @@ static void break_pool(struct modus_thread_pool *p, int code)
     while (modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0) {
         if (modus_future_begin(future) == 0)
             modus_future_end(future, code, NULL, 0, "the initializer of the pool's worker failed");
+        if (modus_is_owned(future))
+            modus_thread_pool_disown(p, future);
         modus_future_put(future);
     }
 }
