@@ -68,7 +68,8 @@ static unsigned power_of_two(unsigned n)
 static bool valid(const struct modus_pool_attr *attr)
 {
     return attr->n <= N_MAX && attr->capacity <= CAPACITY_MAX && attr->input_max <= BYTES_MAX &&
-           attr->output_max <= BYTES_MAX && attr->grace_ns >= 0;
+           attr->output_max <= BYTES_MAX && attr->grace_ns >= 0 && attr->idle_ns >= 0 &&
+           (attr->kind == MODUS_POOL_THREAD || (attr->idle_ns == 0 && attr->n_min == 0));
 }
 
 static struct modus_pool_attr filled_in(const struct modus_pool_attr *attr)
@@ -91,6 +92,8 @@ int modus_pool_new(struct modus_pool **pool, const struct modus_pool_attr *attr)
     if (!valid(attr))
         return -EINVAL;
     struct modus_pool_attr full = filled_in(attr);
+    if (full.n_min > full.n)
+        return -EINVAL;
     MODUS_CO_SHIELD(making); /* one that is not to be is awaited, too */
     switch (attr->kind) {
     case MODUS_POOL_THREAD:

@@ -30,7 +30,8 @@
  * same program runs on threads and on processes. Threads may pass pointers in those bytes.
  *
  * Thread kind. Threads are made when there are more unfinished tasks than threads, up to n, and
- * kept. A thread of the pool that waits for a future of its pool that is still queued runs that
+ * kept, unless the attribute idle_ns lets them end; then they are made again when they are needed. A
+ * thread of the pool that waits for a future of its pool that is still queued runs that
  * task itself, whatever the time it wanted to wait; so tasks may wait for tasks that they submit,
  * also in a pool of one. A wait that can never end because it closes a circle of waiting threads of
  * pools is -EDEADLK. A thread of the pool that submits while the queue is full, and would wait,
@@ -52,7 +53,7 @@
  * itself is refused there: a wait for futures of the pool, a map and a join with -EDEADLK, a submit
  * without room with MODUS_FULL. An imap must not be freed there while chunks of it run.
  *
- * Idle pools cause no wake-up. The end of the program waits for no pool: threads vanish, processes
+ * Idle pools cause no wake-up, but for threads that end because of it. The end of the program waits for no pool: threads vanish, processes
  * are terminated.
  */
 #ifndef CONCURRENCY_POOL_H
@@ -125,6 +126,8 @@ struct modus_pool_attr {
     int (*initializer)(void *argument); /* run first by each worker; below 0: it failed */
     void *argument;
     int64_t grace_ns; /* terminate, process kind: from SIGTERM to SIGKILL; 0: 1 s */
+    int64_t idle_ns;  /* thread kind: after so long without a task a thread ends; 0: never */
+    unsigned n_min;   /* but as many stay, of those that there are; up to n */
 };
 
 /* Make a pool. With an initializer, or of processes, it returns when the first (processes: all)
@@ -242,6 +245,7 @@ struct modus_pool_stats {
     uint64_t done;       /* tasks that were run to their end, whatever that was */
     uint64_t deaths;     /* workers that ended unasked */
     uint64_t replaced;   /* workers that ended because of tasks_max */
+    uint64_t idled;      /* threads that ended because of idle_ns */
 };
 
 /* Numbers that are old when it returns. Does not block. */

@@ -61,6 +61,7 @@ static int put(struct modus_thread_pool *p, struct modus_future *future,
         bool begun = modus_future_begin(future) == 0; /* or its owner's have been cancelled */
         if (task->owner)
             modus_thread_pool_disown(p, future);
+        modus_thread_pool_spare(p);
         if (begun)
             modus_thread_worker_run(modus_working, future, false);
         modus_future_put(future);
@@ -97,8 +98,8 @@ static int submit(struct modus_pool *pool, struct modus_future **future,
     int rc = modus_thread_pool_ensure(p);
     if (rc == 0 && task->owner)
         modus_thread_pool_own(p, made);
-    if (rc == 0)
-        rc = put(p, made, task, ns);
+    if (rc == 0 && (rc = put(p, made, task, ns)) < 0)
+        modus_thread_pool_spare(p);
     if (rc == MODUS_CLOSED)
         rc = modus_pool_refusal(pool); /* by whom */
     if (rc < 0)
@@ -165,6 +166,7 @@ static void stats(struct modus_pool *pool, struct modus_pool_stats *out)
     out->workers = atomic_load(&p->alive);
     out->replaced = p->replaced;
     out->deaths = p->deaths;
+    out->idled = p->idled;
     modus_thread_pool_unlock(p);
     out->queued = (unsigned)modus_queue_len(&p->queue);
     out->done = done;

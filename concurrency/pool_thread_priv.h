@@ -27,7 +27,8 @@ struct modus_thread_pool {
     struct modus_pool pool; /* first member */
     struct modus_queue queue;
     _Atomic uint32_t alive;     /* workers; changed under lock */
-    _Atomic uint64_t submitted; /* while threads are still made */
+    _Atomic uint64_t submitted; /* while threads are still made; with idle_ns all */
+    _Atomic uint32_t staying;   /* idle workers that wait without end, up to n_min */
     struct modus_lock lock;     /* guards what follows */
     struct modus_thread_worker *workers;
     struct modus_thread_worker *retired; /* have ended or are about to */
@@ -35,7 +36,7 @@ struct modus_thread_pool {
     unsigned failures;                   /* of initializers in a row */
     _Atomic uint32_t began;              /* initializers that have ended; what new waits for */
     uint64_t handled, begun, done;       /* of those that are gone */
-    uint64_t replaced, deaths;
+    uint64_t replaced, deaths, idled;
     struct modus_lock owned_lock;            /* guards the next two, and the links of their jobs */
     struct modus_future *owned, *last_owned; /* tasks that have not begun, as they came */
 };
@@ -98,6 +99,9 @@ void modus_thread_pool_bury(struct modus_thread_pool *p, const struct modus_thre
 
 /* A task more is coming: is there a thread for it? Returns below 0 only when there is none at all. */
 int modus_thread_pool_ensure(struct modus_thread_pool *p);
+
+/* After that: it does not come, or not through the queue. */
+void modus_thread_pool_spare(struct modus_thread_pool *p);
 
 /* --- pool_thread_owner.c */
 

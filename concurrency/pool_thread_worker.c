@@ -5,6 +5,12 @@
  *
  * Threads are made under the lock, at the submit that finds more unfinished tasks than threads.
  * Counters belong to one worker each and are added up when somebody asks.
+ *
+ * With idle_ns threads end, too, and then a submit must not count on one that is about to. It first
+ * counts its task, then looks how many threads there are; a thread first counts itself out, then looks
+ * how many tasks there are. So at least one of them sees the other: the submit, which makes another
+ * thread, or the thread, which stays. Which threads are to stay is settled before they sleep, so that
+ * none wakes up to find that it is one of them.
  */
 #include "concurrency/park.h"
 #include "concurrency/pool_thread_priv.h"
@@ -267,13 +273,78 @@ static void die(void *argument)
     end(worker, MODUS_WORKERDIED);
 }
 
-/* Returns false when another has taken its place. */
+/* Under the lock: tasks in the queue or in work. */
+static uint64_t unfinished(struct modus_thread_pool *p)
+{
+    uint64_t handled = p->handled;
+
+    for (struct modus_thread_worker *worker = p->workers; worker; worker = worker->next)
+        handled += atomic_load_explicit(&worker->handled, memory_order_relaxed);
+    return atomic_load(&p->submitted) - handled;
+}
+
+/* It has been idle for too long. Returns false if it is needed. */
+static bool leave(struct modus_thread_worker *worker)
+{
+    struct modus_thread_pool *p = worker->pool;
+
+    modus_thread_pool_lock(p);
+    uint32_t left = atomic_fetch_sub(&p->alive, 1) - 1;
+    bool leaves = atomic_load(&p->pool.state) == MODUS_POOL_RUNNING && left >= p->pool.attr.n_min &&
+                  unfinished(p) <= left;
+    if (leaves) {
+        retire(p, worker);
+        p->idled++;
+    } else {
+        atomic_fetch_add(&p->alive, 1);
+    }
+    modus_thread_pool_unlock(p);
+    if (leaves)
+        modus_thread_pool_bury(p, worker);
+    return leaves;
+}
+
+/* One more idle worker: is it one of those that stay? */
+static bool stays(struct modus_thread_pool *p)
+{
+    uint32_t staying = atomic_load(&p->staying);
+
+    while (staying < p->pool.attr.n_min)
+        if (atomic_compare_exchange_weak(&p->staying, &staying, staying + 1))
+            return true;
+    return false;
+}
+
+/* The queue is empty. Returns as modus_queue_get. */
+static int idle(struct modus_thread_pool *p, struct modus_future **future)
+{
+    if (!stays(p))
+        return modus_queue_get(&p->queue, future, p->pool.attr.idle_ns);
+    int rc = modus_queue_get(&p->queue, future, MODUS_FOREVER);
+    atomic_fetch_sub(&p->staying, 1);
+    return rc;
+}
+
+static int next(struct modus_thread_pool *p, struct modus_future **future)
+{
+    if (p->pool.attr.idle_ns == 0)
+        return modus_queue_get(&p->queue, future, MODUS_FOREVER);
+    int rc = modus_queue_get(&p->queue, future, 0);
+    return rc == MODUS_EMPTY ? idle(p, future) : rc;
+}
+
+/* Returns false when another has taken its place, or it is not needed. */
 static bool serve(struct modus_thread_worker *worker)
 {
     struct modus_thread_pool *p = worker->pool;
     struct modus_future *future;
+    int rc;
 
-    while (modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0) {
+    while ((rc = next(p, &future)) == 0 || rc == -ETIMEDOUT) {
+        if (rc < 0 && leave(worker))
+            return false;
+        if (rc < 0)
+            continue;
         handle(worker, future);
         if (p->pool.attr.tasks_max && worker->count >= p->pool.attr.tasks_max &&
             replace(worker, &p->replaced))
@@ -299,21 +370,14 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Under the lock: tasks in the queue or in work. */
-static uint64_t unfinished(struct modus_thread_pool *p)
-{
-    uint64_t handled = p->handled;
-
-    for (struct modus_thread_worker *worker = p->workers; worker; worker = worker->next)
-        handled += atomic_load_explicit(&worker->handled, memory_order_relaxed);
-    return atomic_load(&p->submitted) - handled;
-}
-
 int modus_thread_pool_ensure(struct modus_thread_pool *p)
 {
-    if (atomic_load_explicit(&p->alive, memory_order_relaxed) >= p->pool.attr.n)
+    if (atomic_load_explicit(&p->alive, memory_order_relaxed) >= p->pool.attr.n &&
+        p->pool.attr.idle_ns == 0)
         return 0;
     atomic_fetch_add(&p->submitted, 1);
+    if (atomic_load(&p->alive) >= p->pool.attr.n)
+        return 0;
     modus_thread_pool_lock(p);
     uint32_t alive = atomic_load(&p->alive);
     int rc = modus_pool_refusal(&p->pool);
@@ -325,4 +389,10 @@ int modus_thread_pool_ensure(struct modus_thread_pool *p)
         return rc;
     }
     return 0;
+}
+
+void modus_thread_pool_spare(struct modus_thread_pool *p)
+{
+    if (p->pool.attr.idle_ns > 0) /* else it was not counted, or makes no difference */
+        atomic_fetch_sub(&p->submitted, 1);
 }
