@@ -163,7 +163,8 @@ int modus_pool_submit(struct modus_pool *pool, struct modus_future **future,
                       const struct modus_task *task, int64_t ns)
 {
     if (ns < MODUS_FOREVER || !task->run || task->size > pool->attr.input_max ||
-        task->priority >= (pool->attr.priorities ? MODUS_POOL_PRIORITIES : 1))
+        task->priority >= (pool->attr.priorities ? MODUS_POOL_PRIORITIES : 1) ||
+        (task->slow && pool->attr.kind != MODUS_POOL_THREAD))
         return -EINVAL;
     if (pool->stamp != modus_self_stamp())
         return -ECHILD;

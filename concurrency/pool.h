@@ -30,13 +30,18 @@
  * same program runs on threads and on processes. Threads may pass pointers in those bytes.
  *
  * Thread kind. Threads are made when there are more unfinished tasks than threads, up to n, and
- * kept, unless the attribute idle_ns lets them end; then they are made again when they are needed. A
- * thread of the pool that waits for a future of its pool that is still queued runs that
- * task itself, whatever the time it wanted to wait; so tasks may wait for tasks that they submit,
- * also in a pool of one. A wait that can never end because it closes a circle of waiting threads of
+ * kept, unless the attribute idle_ns lets them end; then they are made again when they are needed.
+ * A thread of the pool that waits for a future of its pool that is still queued runs that task
+ * itself, whatever the time it wanted to wait; so tasks may wait for tasks that they submit, also in
+ * a pool of one. A wait that can never end because it closes a circle of waiting threads of
  * pools is -EDEADLK. A thread of the pool that submits while the queue is full, and would wait,
  * runs its task itself. A task that ends its thread (pthread_exit) ends with MODUS_WORKERDIED, and so
  * do those that wait for it further up the same stack; another thread takes the place.
+ *   Of tasks that are said to be slow at most (n + 1) / 2 run at a time, so that in a pool of two or
+ * more the others always have a thread; one that a thread of the pool runs because it waits for it,
+ * or because the queue is full, is not counted. A slow task whose turn comes while as many run goes
+ * next when one of them ends, of several that with the highest priority. There may be as many slow
+ * tasks that have not begun as may be queued.
  *
  * Process kind. Workers are forked when the pool is made, by a process of one thread (the nursery)
  * that forks their replacements too. So a pool is best made before the program has threads: tasks
@@ -53,8 +58,8 @@
  * itself is refused there: a wait for futures of the pool, a map and a join with -EDEADLK, a submit
  * without room with MODUS_FULL. An imap must not be freed there while chunks of it run.
  *
- * Idle pools cause no wake-up, but for threads that end because of it. The end of the program waits for no pool: threads vanish, processes
- * are terminated.
+ * Idle pools cause no wake-up, but for threads that end because of it. The end of the program waits
+ * for no pool: threads vanish, processes are terminated.
  */
 #ifndef CONCURRENCY_POOL_H
 #define CONCURRENCY_POOL_H
@@ -105,6 +110,7 @@ struct modus_task {
     bool idempotent;   /* may be run again when its worker died */
     unsigned priority; /* 0 to 255, in a pool with priorities; in others 0 */
     const void *owner; /* for modus_pool_cancel_owner, and not looked at; NULL: none */
+    bool slow;         /* thread kind: it waits much, for a disk, a name; see above */
 };
 
 enum modus_pool_kind {
@@ -149,8 +155,8 @@ void modus_pool_free(struct modus_pool *pool);
 
 /* Queue a task, waiting up to ns nanoseconds for room (MODUS_FOREVER, or 0: do not wait). *future,
  * unless future is NULL, becomes the caller's reference. Returns 0; MODUS_FULL (ns 0), -ETIMEDOUT,
- * MODUS_CLOSED, MODUS_BROKEN, -EINVAL (also an input that is too large, or a priority that the pool
- * does not have), -ENOMEM, -EAGAIN (not a single thread can be had), -ECHILD (the pool is the
+ * MODUS_CLOSED, MODUS_BROKEN, -EINVAL (also an input that is too large, or a priority or slowness that
+ * the pool does not have), -ENOMEM, -EAGAIN (not a single thread can be had), -ECHILD (the pool is the
  * parent's) or MODUS_CANCELED (the calling coroutine is). Blocks. */
 int modus_pool_submit(struct modus_pool *pool, struct modus_future **future,
                       const struct modus_task *task, int64_t ns);
@@ -179,6 +185,7 @@ struct modus_map {
     bool idempotent;
     unsigned priority; /* of the chunks, and so is */
     const void *owner;
+    bool slow;
 };
 
 /* Run a function on each item. Waits until every chunk has ended; an item that fails ends its chunk.
@@ -239,7 +246,8 @@ int modus_pool_shutdown(struct modus_pool *pool, bool wait, bool cancel);
 
 struct modus_pool_stats {
     unsigned workers;    /* now */
-    unsigned queued;     /* tasks now, those that were cancelled in the queue included */
+    unsigned queued;     /* tasks now, those that were cancelled in the queue included, and slow
+                          * ones that wait for others */
     unsigned running;    /* now */
     unsigned high_water; /* the most that were queued */
     uint64_t done;       /* tasks that were run to their end, whatever that was */

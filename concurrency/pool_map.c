@@ -51,6 +51,7 @@ int modus_chunk_submit(struct modus_pool *pool, struct modus_future **future,
                                  .idempotent = map->idempotent,
                                  .priority = map->priority,
                                  .owner = map->owner,
+                                 .slow = map->slow,
                              },
                              ns);
 }

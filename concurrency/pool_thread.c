@@ -33,6 +33,8 @@ static struct modus_future *make(struct modus_thread_pool *p, const struct modus
     job->run = task->run;
     job->size = task->size;
     job->owner = task->owner;
+    job->priority = (uint8_t)task->priority;
+    job->slow = task->slow;
     job->listed = false;
     if (task->size > 0)
         memcpy(job->input, task->input, task->size);
@@ -43,19 +45,42 @@ static struct modus_future *make(struct modus_thread_pool *p, const struct modus
     return future;
 }
 
-static int queue_task(struct modus_thread_pool *p, struct modus_future *future,
-                      const struct modus_task *task, int64_t ns)
+int modus_thread_pool_put(struct modus_thread_pool *p, struct modus_future *future, int64_t ns)
 {
     if (p->pool.attr.priorities)
-        return modus_queue_put_key(&p->queue, &future, modus_pool_key(task->priority), ns);
+        return modus_queue_put_key(&p->queue, &future,
+                                   modus_pool_key(modus_thread_job_of(future)->priority), ns);
     return modus_queue_put(&p->queue, &future, ns);
+}
+
+static int put_slow(struct modus_thread_pool *p, struct modus_future *future, int64_t ns)
+{
+    int64_t deadline = modus_deadline(ns);
+    int rc = modus_slow_enter(p, ns);
+
+    if (rc < 0)
+        return rc;
+    if (ns > 0) {
+        ns = deadline - modus_now_ns();
+        ns = ns > 0 ? ns : 1;
+    }
+    rc = modus_thread_pool_put(p, future, ns);
+    if (rc < 0)
+        modus_slow_leave(p);
+    return rc;
+}
+
+static size_t queued(struct modus_thread_pool *p)
+{
+    return modus_queue_len(&p->queue) + atomic_load_explicit(&p->aside_count, memory_order_relaxed);
 }
 
 static int put(struct modus_thread_pool *p, struct modus_future *future,
                const struct modus_task *task, int64_t ns)
 {
     bool worker = modus_is_worker_of(p) && !modus_park_instead;
-    int rc = queue_task(p, future, task, worker ? 0 : ns);
+    int rc = task->slow ? put_slow(p, future, worker ? 0 : ns)
+                        : modus_thread_pool_put(p, future, worker ? 0 : ns);
 
     if (rc == MODUS_FULL && worker && ns != 0) {
         bool begun = modus_future_begin(future) == 0; /* or its owner's have been cancelled */
@@ -68,7 +93,7 @@ static int put(struct modus_thread_pool *p, struct modus_future *future,
         return 0;
     }
     if (rc == 0)
-        modus_pool_queued(&p->pool, modus_queue_len(&p->queue));
+        modus_pool_queued(&p->pool, queued(p));
     return rc;
 }
 
@@ -117,10 +142,9 @@ static long cancel(struct modus_pool *pool, const void *owner)
 
     if (owner)
         return modus_thread_pool_cancel_owner(p, owner);
-    while (modus_queue_try_get(&p->queue, &future) == 0) {
+    while (modus_queue_try_get(&p->queue, &future) == 0 || (future = modus_slow_shut(p)) != NULL) {
         cancelled += modus_future_cancel(future) == 0;
-        if (modus_is_owned(future))
-            modus_thread_pool_disown(p, future);
+        modus_thread_entry_done(p, future);
         modus_future_put(future);
     }
     return cancelled;
@@ -131,6 +155,7 @@ static void close_pool(struct modus_pool *pool)
     struct modus_thread_pool *p = pool_of(pool);
 
     modus_queue_close(&p->queue, MODUS_CLOSE_DRAIN);
+    modus_slow_flood(p);
     modus_thread_pool_lock(p);
     if (atomic_load(&p->alive) == 0)
         modus_pool_gone(pool);
@@ -168,7 +193,7 @@ static void stats(struct modus_pool *pool, struct modus_pool_stats *out)
     out->deaths = p->deaths;
     out->idled = p->idled;
     modus_thread_pool_unlock(p);
-    out->queued = (unsigned)modus_queue_len(&p->queue);
+    out->queued = (unsigned)queued(p);
     out->done = done;
     out->running = begun > done ? (unsigned)(begun - done) : 0;
 }
@@ -204,6 +229,8 @@ static void destroy(struct modus_pool *pool)
     struct modus_thread_pool *p = pool_of(pool);
 
     modus_queue_fini(&p->queue);
+    modus_sem_fini(&p->slow_room);
+    modus_lock_fini(&p->slow_lock);
     modus_lock_fini(&p->owned_lock);
     modus_lock_fini(&p->lock);
     free(p);
@@ -232,6 +259,9 @@ int modus_pool_thread_new(struct modus_pool **pool, const struct modus_pool_attr
     modus_pool_init(&p->pool, &ops, attr);
     modus_lock_init(&p->lock, MODUS_THREAD);
     modus_lock_init(&p->owned_lock, MODUS_THREAD);
+    modus_lock_init(&p->slow_lock, MODUS_THREAD);
+    modus_sem_init(&p->slow_room,
+                   &(struct modus_sem_attr){.scope = MODUS_THREAD, .value = attr->capacity});
     int rc = modus_queue_init(
         &p->queue, &(struct modus_queue_attr){
                        .scope = MODUS_THREAD,

@@ -64,8 +64,7 @@ static void handle(struct modus_thread_worker *worker, struct modus_future *futu
     if (atomic_load_explicit(&worker->pool->pool.stop, memory_order_relaxed))
         modus_future_cancel(future);
     bool begun = modus_future_begin(future) == 0;
-    if (modus_is_owned(future))
-        modus_thread_pool_disown(worker->pool, future);
+    modus_thread_entry_done(worker->pool, future);
     if (begun) {
         modus_thread_worker_run(worker, future, true);
         worker->count++;
@@ -73,6 +72,14 @@ static void handle(struct modus_thread_worker *worker, struct modus_future *futu
         count(&worker->handled);
     }
     modus_future_put(future);
+}
+
+static void handle_slow(struct modus_thread_worker *worker, struct modus_future *future)
+{
+    worker->slow = true;
+    handle(worker, future);
+    worker->slow = false;
+    modus_slow_end(worker->pool);
 }
 
 /* --- workers --------------------------------------------------------------------------------- */
@@ -181,6 +188,15 @@ static bool replace(struct modus_thread_worker *worker, uint64_t *counter)
     return replaced;
 }
 
+static void fail(struct modus_thread_pool *p, struct modus_future *future, int code,
+                 const char *text)
+{
+    if (modus_future_begin(future) == 0)
+        modus_future_end(future, code, NULL, 0, text);
+    modus_thread_entry_done(p, future);
+    modus_future_put(future);
+}
+
 /* The last worker of a pool that runs is gone: it was of no use, and so were those before. End what
  * is queued with the initializer's code. */
 static void break_pool(struct modus_thread_pool *p, int code)
@@ -188,13 +204,18 @@ static void break_pool(struct modus_thread_pool *p, int code)
     struct modus_future *future;
 
     modus_queue_close(&p->queue, MODUS_CLOSE_DRAIN);
-    while (modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0) {
-        if (modus_future_begin(future) == 0)
-            modus_future_end(future, code, NULL, 0, "the initializer of the pool's worker failed");
-        if (modus_is_owned(future))
-            modus_thread_pool_disown(p, future);
-        modus_future_put(future);
-    }
+    modus_slow_flood(p);
+    while (modus_queue_get(&p->queue, &future, MODUS_FOREVER) == 0)
+        fail(p, future, code, "the initializer of the pool's worker failed");
+}
+
+/* No thread is left that would look aside. */
+static void fail_aside(struct modus_thread_pool *p)
+{
+    struct modus_future *future;
+
+    while ((future = modus_slow_shut(p)) != NULL)
+        fail(p, future, MODUS_WORKERDIED, "no thread is left for it");
 }
 
 static void tell_began(struct modus_thread_pool *p)
@@ -219,8 +240,10 @@ static void end(struct modus_thread_worker *worker, int code)
         break_pool(p, code);
         tell_began(p);
     }
-    if (last && atomic_load(&p->pool.state) != MODUS_POOL_RUNNING)
+    if (last && atomic_load(&p->pool.state) != MODUS_POOL_RUNNING) {
+        fail_aside(p);
         modus_pool_gone(&p->pool);
+    }
 }
 
 /* After a failure another worker tries. */
@@ -266,10 +289,15 @@ static void die(void *argument)
             modus_future_put(future);
     }
     worker->task = NULL;
+    bool slow = worker->slow;
+    if (slow)
+        modus_slow_end(p);
     if (!worker->ready)
         note_initialized(p, MODUS_WORKERDIED);
     else if (replace(worker, &p->deaths))
         return;
+    if (slow)
+        modus_slow_pass_on(p);
     end(worker, MODUS_WORKERDIED);
 }
 
@@ -325,6 +353,7 @@ static int idle(struct modus_thread_pool *p, struct modus_future **future)
     return rc;
 }
 
+/* The next entry of the queue. */
 static int next(struct modus_thread_pool *p, struct modus_future **future)
 {
     if (p->pool.attr.idle_ns == 0)
@@ -333,19 +362,37 @@ static int next(struct modus_thread_pool *p, struct modus_future **future)
     return rc == MODUS_EMPTY ? idle(p, future) : rc;
 }
 
+/* Do one task. Returns 0, -ETIMEDOUT (there was none for too long) or MODUS_CLOSED. */
+static int serve_one(struct modus_thread_worker *worker)
+{
+    struct modus_thread_pool *p = worker->pool;
+    struct modus_future *future = NULL;
+
+    if (atomic_load_explicit(&p->aside_count, memory_order_relaxed) > 0)
+        future = modus_slow_next(p);
+    if (future) {
+        handle_slow(worker, future);
+        return 0;
+    }
+    int rc = next(p, &future);
+    if (rc < 0)
+        return rc;
+    if (!modus_thread_job_of(future)->slow)
+        handle(worker, future);
+    else if (modus_slow_begin(p, future))
+        handle_slow(worker, future);
+    return 0;
+}
+
 /* Returns false when another has taken its place, or it is not needed. */
 static bool serve(struct modus_thread_worker *worker)
 {
     struct modus_thread_pool *p = worker->pool;
-    struct modus_future *future;
     int rc;
 
-    while ((rc = next(p, &future)) == 0 || rc == -ETIMEDOUT) {
+    while ((rc = serve_one(worker)) == 0 || rc == -ETIMEDOUT) {
         if (rc < 0 && leave(worker))
             return false;
-        if (rc < 0)
-            continue;
-        handle(worker, future);
         if (p->pool.attr.tasks_max && worker->count >= p->pool.attr.tasks_max &&
             replace(worker, &p->replaced))
             return false;
