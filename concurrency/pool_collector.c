@@ -195,7 +195,7 @@ static bool run_again(struct modus_process_pool *p, uint32_t number, uint64_t st
     if (!modus_record_move(record, state, modus_record_state(turn, 0, QUEUED)))
         return false;
     /* There is room, as its number was there before; but for a slot that a stopped process holds. */
-    if (modus_task_put(p, number, turn, 0) == 0)
+    if (modus_task_put(p, number, turn, record->priority, 0) == 0)
         return true;
     if (modus_record_move(record, modus_record_state(turn, 0, QUEUED), state))
         return false;

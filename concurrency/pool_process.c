@@ -112,7 +112,8 @@ void modus_process_pool_leave(struct modus_process_pool *p)
 
 /* --- submitting ------------------------------------------------------------------------------- */
 
-int modus_task_put(struct modus_process_pool *p, uint32_t number, uint32_t turn, int64_t ns)
+int modus_task_put(struct modus_process_pool *p, uint32_t number, uint32_t turn, unsigned priority,
+                   int64_t ns)
 {
     struct modus_news task = {.number = number, .turn = turn};
     int id = (int)atomic_load(&p->id);
@@ -120,8 +121,7 @@ int modus_task_put(struct modus_process_pool *p, uint32_t number, uint32_t turn,
     if (modus_participant_self(p->shared->arena) != id)
         modus_participant_act_as(p->shared->arena, id);
     if (p->pool.attr.priorities)
-        return modus_queue_put_key(&p->shared->tasks, &task,
-                                   modus_pool_key(record_at(p, number)->priority), ns);
+        return modus_queue_put_key(&p->shared->tasks, &task, modus_pool_key(priority), ns);
     return modus_queue_put(&p->shared->tasks, &task, ns);
 }
 
@@ -157,7 +157,7 @@ static int queue_task(struct modus_process_pool *p, struct modus_future *future,
     future->turn = turn;
     atomic_store(&p->futures[number], future);
     atomic_store(&record->state, modus_record_state(turn, 0, QUEUED));
-    rc = modus_task_put(p, number, turn, ns);
+    rc = modus_task_put(p, number, turn, task->priority, ns);
     if (rc == 0) {
         modus_pool_queued(&p->pool, modus_queue_len(&p->shared->tasks));
         return 0;

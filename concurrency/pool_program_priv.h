@@ -54,7 +54,8 @@ bool modus_record_cancel(struct modus_process_pool *p, uint32_t number, uint32_t
                          struct modus_future **future);
 
 /* Put the number of a record that is QUEUED. Any thread of the program. */
-int modus_task_put(struct modus_process_pool *p, uint32_t number, uint32_t turn, int64_t ns);
+int modus_task_put(struct modus_process_pool *p, uint32_t number, uint32_t turn, unsigned priority,
+                   int64_t ns);
 
 /* Tell the nursery; a later command wins. */
 void modus_nursery_command(struct modus_process_pool *p, uint32_t what);
