@@ -361,6 +361,7 @@ static int init_queue(struct modus_queue *queue, const struct modus_pool_shared 
             .arena = shared->arena,
             .capacity = capacity,
             .item_size = sizeof(struct modus_news),
+            .spin = tasks ? MODUS_POOL_LOOKS : 0,
             .joinable = tasks,
             .on_death = tasks ? MODUS_QUEUE_REDELIVER : MODUS_QUEUE_LOST,
         });
