@@ -20,7 +20,7 @@
 #include <limits.h>
 
 enum { CAPACITY_MAX = 1 << 24, ITEM_MAX = 65536 };
-enum { SPIN_USUAL = 128, SPIN_FIRST = 16, VAIN_MAX = 64 }; /* measured with make bench-toolbox */
+enum { SPIN_USUAL = 768, SPIN_FIRST = 16, VAIN_MAX = 64 }; /* measured with make bench-toolbox */
 
 /* --- life ------------------------------------------------------------------------------------ */
 

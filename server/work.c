@@ -2,6 +2,10 @@
 /* Work for threads: see server/work.h. */
 #include "server/work.h"
 
+/* How often a worker looks for another connection before it sleeps: for some 2 us. The poller, which
+ * would bring it, may need the CPU. */
+enum { LOOKS = 128 };
+
 /* A queue's capacity is a power of two. */
 static unsigned capacity_for(unsigned items)
 {
@@ -16,6 +20,7 @@ int work_queue_init(struct modus_queue *queue, const struct worker *w)
     unsigned limit = (unsigned)w->listener->conf->queue;
     struct modus_queue_attr attr = {.scope = MODUS_THREAD,
                                     .capacity = capacity_for(limit),
+                                    .spin = LOOKS,
                                     .item_size = sizeof(struct poller_conn *)};
     atomic_store(&w->board->queue_capacity, limit);
     return modus_queue_init(queue, &attr);
