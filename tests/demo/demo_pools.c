@@ -153,9 +153,10 @@ static void p5(struct demo *d)
     int answer = -1;
     double begun = demo_now();
     for (int i = 0; i < 10; i++)
-        DEMO_CHECK(d, modus_pool_submit(pool, &futures[i],
-                                        &(struct modus_task){square, &i, sizeof i, false},
-                                        MODUS_FOREVER) == 0);
+        DEMO_CHECK(
+            d, modus_pool_submit(pool, &futures[i],
+                                 &(struct modus_task){.run = square, .input = &i, .size = sizeof i},
+                                 MODUS_FOREVER) == 0);
     DEMO_CHECK(d,
                modus_future_result(futures[9], modus_ms(20), &answer, sizeof answer) == -ETIMEDOUT);
     for (int i = 0; i < 10; i++) {
@@ -168,9 +169,11 @@ static void p5(struct demo *d)
     double took = demo_now() - begun;
     begun = demo_now();
     int three = 3;
-    DEMO_CHECK(d, modus_pool_apply(pool, &(struct modus_task){square, &three, sizeof three, false},
-                                   &answer, sizeof answer, MODUS_FOREVER) == 0 &&
-                      answer == 9);
+    DEMO_CHECK(d,
+               modus_pool_apply(
+                   pool, &(struct modus_task){.run = square, .input = &three, .size = sizeof three},
+                   &answer, sizeof answer, MODUS_FOREVER) == 0 &&
+                   answer == 9);
     double applied = demo_now() - begun;
     close_and_join(d, pool);
     demo_expect_seconds(d, took, 0.4);
@@ -199,13 +202,15 @@ static void i6(struct demo *d)
     struct modus_completed *completed;
     for (int i = 0; i < 4; i++)
         DEMO_CHECK(d, modus_pool_submit(pool, &futures[i],
-                                        &(struct modus_task){pause_and_answer, &pauses[i],
-                                                             sizeof pauses[i], false},
+                                        &(struct modus_task){.run = pause_and_answer,
+                                                             .input = &pauses[i],
+                                                             .size = sizeof pauses[i]},
                                         MODUS_FOREVER) == 0);
-    DEMO_CHECK(d, modus_pool_submit(
-                      pool, &queued,
-                      &(struct modus_task){pause_and_answer, &pauses[0], sizeof pauses[0], false},
-                      MODUS_FOREVER) == 0);
+    DEMO_CHECK(d, modus_pool_submit(pool, &queued,
+                                    &(struct modus_task){.run = pause_and_answer,
+                                                         .input = &pauses[0],
+                                                         .size = sizeof pauses[0]},
+                                    MODUS_FOREVER) == 0);
     DEMO_CHECK(d, modus_future_cancel(queued) == 0);
     DEMO_CHECK(d, modus_future_result(queued, MODUS_FOREVER, NULL, 0) == MODUS_CANCELED);
     modus_future_put(queued);
