@@ -54,10 +54,10 @@ struct modus_thread_job {
     modus_task_function *run;
     size_t size;
     const void *owner;
-    struct modus_future *next, *previous; /* of those that have owners */
-    struct modus_future *behind;          /* aside */
     uint8_t priority;
     bool slow, listed;
+    struct modus_future *next, *previous; /* of those that have owners */
+    struct modus_future *behind;          /* aside */
     _Alignas(16) unsigned char input[];
 };
 
