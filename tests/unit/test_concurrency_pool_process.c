@@ -998,7 +998,7 @@ static void *look_too(void *argument)
 static void test_lookers(void **state)
 {
     enum { ROUNDS = SLOW ? 200 : 2000, THREADS = 2 };
-    struct lookers lookers = {0};
+    struct lookers lookers = {.round = 0};
     struct modus_pool *pool = pool_of(2);
     pthread_t threads[THREADS];
     int deaths = 0;
