@@ -69,6 +69,7 @@
     X(TASK_CLAIMED, "task claimed, its number not yet given back")                                 \
     X(TASK_BEGUN, "number given back, about to run the task")                                      \
     X(TASK_ANSWERED, "task answered, nobody told yet")                                             \
+    X(TASK_SLOW, "slow task got, no slot looked for yet")                                          \
     X(TASK_WITHDRAWN, "task cancelled, its future not yet taken")                                  \
     X(STORE_OWNED, "owning a store, nothing looked at yet")                                        \
     X(STORE_NOTED, "old word noted, not yet changed")                                              \

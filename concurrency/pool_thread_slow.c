@@ -11,6 +11,7 @@
  * There are never more slow tasks in the queue and aside than the queue has room for: each has a
  * permit from its submit until it has begun, or never will.
  */
+#include "concurrency/fault.h"
 #include "concurrency/pool_thread_priv.h"
 
 enum { FLOOD = 1 << 24 }; /* permits for all who wait for one in vain */
@@ -62,6 +63,7 @@ static void unlock(struct modus_thread_pool *p)
 
 bool modus_slow_begin(struct modus_thread_pool *p, struct modus_future *future)
 {
+    MODUS_FAULT(MODUS_FAULT_TASK_SLOW);
     lock(p);
     bool begins = p->slow_running < limit(p), late = !begins && p->slow_shut;
     if (begins || late)

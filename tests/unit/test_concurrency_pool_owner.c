@@ -337,6 +337,41 @@ static void test_race(void **state)
     }
 }
 
+static atomic_long cancelled_for_bob;
+
+/* Until some were cancelled that were not in the queue, or it has been tried often enough. */
+static int submit_to_full_queue(struct modus_call *call)
+{
+    struct modus_task task = {.run = count_run, .owner = &bob};
+    long n = 0;
+
+    for (; n < (SLOW ? 20000 : 1000000) && atomic_load(&cancelled_for_bob) < 10; n++)
+        CHECK_INT(modus_pool_submit(the_pool, NULL, &task, MODUS_FOREVER), 0);
+    atomic_store(&submitters, 0);
+    return reply(call, n);
+}
+
+static void *cancel_always(void *argument)
+{
+    while (atomic_load(&submitters) > 0)
+        atomic_fetch_add(&cancelled_for_bob, modus_pool_cancel_owner(the_pool, &bob));
+    return argument;
+}
+
+/* What a worker would run itself, because the queue is full, may be cancelled just before that: then
+ * it is not run. */
+static void test_race_with_full_queue(void **state)
+{
+    (void)state;
+    the_pool = pool_of(MODUS_POOL_THREAD, 1, 2);
+    atomic_store(&submitters, 1);
+    pthread_t thread = start_thread(cancel_always, NULL);
+    long n = answer_of(ask_for(the_pool, submit_to_full_queue, &alice, 0));
+    join_thread(thread);
+    end_pool(the_pool);
+    assert_int_equal(atomic_load(&board->runs) + atomic_load(&cancelled_for_bob), n);
+}
+
 /* What is cancelled does not begin afterwards: its owner may go. */
 static void test_none_begins_afterwards(void **state)
 {
@@ -393,6 +428,7 @@ int main(void)
         TEST(test_worker_submits),
         TEST(test_worker_waits),
         TEST(test_race),
+        TEST(test_race_with_full_queue),
         TEST(test_none_begins_afterwards),
         TEST(test_terminate),
     };

@@ -4,6 +4,7 @@
 #include "test_concurrency_pool.h"
 
 #include "concurrency/event.h"
+#include "concurrency/fault.h"
 
 static struct modus_event gate;
 static atomic_int inside_gate, most_inside, tally;
@@ -156,7 +157,7 @@ static void *ask_both(void *argument)
     struct modus_future *futures[16];
 
     (void)argument;
-    for (int round = 0; round < (SLOW ? 30 : 200); round++) {
+    for (int round = 0; round < (SLOW ? 30 : 80); round++) {
         for (long i = 0; i < 16; i++)
             futures[i] =
                 (i + round) % 3 ? ask_slow(the_pool, dawdle, 0, i) : ask(the_pool, square, i);
@@ -312,6 +313,27 @@ static void test_terminate_and_shutdown(void **state)
     }
 }
 
+/* One that a thread has got from the queue, but not put aside yet, is cancelled, too. */
+static void test_shutdown_before_it_is_aside(void **state)
+{
+    struct modus_pool *pool = pool_of(2);
+    struct modus_future *running = ask_slow(pool, pass_gate, 0, 0);
+    (void)state;
+
+    AWAIT(atomic_load(&inside_gate) == 1);
+    modus_fault_plan(MODUS_FAULT_TASK_SLOW, MODUS_FAULT_DELAY, 0);
+    struct modus_future *late = ask_slow(pool, note_begin, 0, 1);
+    while (modus_fault_passed() == 0)
+        sched_yield();
+    assert_int_equal(modus_pool_shutdown(pool, false, true), 0);
+    assert_int_equal(failure_of(late), MODUS_CANCELED); /* while the other one still runs */
+    modus_fault_plan(MODUS_FAULT_NONE, MODUS_FAULT_DELAY, 0);
+    modus_event_set(&gate);
+    assert_int_equal(answer_of(running), 0);
+    assert_int_equal(modus_pool_join(pool, MODUS_FOREVER), 0);
+    modus_pool_free(pool);
+}
+
 static int leave_thread(struct modus_call *call)
 {
     (void)call;
@@ -460,6 +482,7 @@ int main(void)
         TEST(test_cancel),
         TEST(test_close_runs_those_aside),
         TEST(test_terminate_and_shutdown),
+        TEST(test_shutdown_before_it_is_aside),
         TEST(test_thread_ends),
         TEST(test_no_thread_is_left),
         TEST(test_tasks_wait_for_tasks),
