@@ -107,8 +107,8 @@ static void refusals(void **state)
         "GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET * HTTP/1.1\r\nHost: x\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        ("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"),
         "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         "\x16\x03\x01 not for us",
         "hello there\r\n\r\n",
