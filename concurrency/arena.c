@@ -310,11 +310,13 @@ void modus_arena_let_go(const struct modus_arena *arena)
     end_visit(arena->index);
 }
 
-/* The visitors are the parent's. */
+/* The visitors are the parent's. Mostly there are none, and a page that is not written to is not
+ * copied. */
 static void begin_child(void)
 {
     for (unsigned i = 0; i < MODUS_ARENAS_MAX; i++)
-        atomic_store(&open_arenas[i].visitors, 0);
+        if (atomic_load(&open_arenas[i].visitors) != 0)
+            atomic_store(&open_arenas[i].visitors, 0);
 }
 
 __attribute__((constructor)) static void watch_forks(void)
