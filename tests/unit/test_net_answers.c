@@ -326,8 +326,7 @@ static void complaints(void **state)
     complained(gives_up, "/step: the handler returned -22 (Invalid argument)");
     complained(gives_up_late, "/step: the handler returned -22 (Invalid argument)");
     complained(no_such_status, "/step: the handler returned -22 (Invalid argument)");
-    complained(was_cancelled,
-               "/step: the handler returned -5005 (canceled, or interrupted)");
+    complained(was_cancelled, "/step: the handler returned -5005 (canceled, or interrupted)");
     answer = nothing_at_all;
     rig.routes[4].entry = &run_entry;
     rig_talk_text(ASK, SERVER_ERROR, false);
