@@ -194,7 +194,7 @@ def test_connections_leave_nothing_behind(serve, model: Model) -> None:
         return True
 
     eventually(as_before)
-    assert connections()["open"] == 0
+    eventually(lambda: connections()["open"] == 0)  # a child that has ended may not have been reaped
     if SLOW == 1:
         assert sum(map(proc.anonymous_bytes, pids)) - memory < 1 << 20
 
