@@ -77,7 +77,8 @@ static enum guess guess(const char *bytes, size_t len)
 }
 
 /* Until it is clear that this is no HTTP in the clear, OpenSSL sees nothing: it would answer some
- * methods with an alert, and keep what it read. Whatever it is, the bytes are not lost. */
+ * methods with an alert, and keep what it read. Whatever it is, the bytes are not lost. A short read
+ * is no refusal: the peer's end may have come in the same wake-up. */
 static int bio_first_read(BIO *bio, struct tls *s, char *bytes, int len)
 {
     size_t have = s->first_len;
@@ -96,21 +97,16 @@ static int bio_first_read(BIO *bio, struct tls *s, char *bytes, int len)
             memcpy(s->first, bytes, have);
             s->first_len = have;
         }
-    } while (what == GUESS_OPEN && s->under.ops->pending(&s->under));
-    switch (what) {
-    case GUESS_OPEN:
-        return bio_result(bio, TRANSPORT_WANT_READ);
-    case GUESS_HTTP:
-        s->rest.at = malloc(have);
-        if (s->rest.at != NULL)
-            memcpy(s->rest.at, bytes, have);
-        s->rest.len = have;
-        return bio_result(bio, TRANSPORT_GONE);
-    case GUESS_OTHER:
-        break;
+    } while (what == GUESS_OPEN);
+    if (what == GUESS_OTHER) {
+        s->guessing = false;
+        return (int)have;
     }
-    s->guessing = false;
-    return (int)have;
+    s->rest.at = malloc(have);
+    if (s->rest.at != NULL)
+        memcpy(s->rest.at, bytes, have);
+    s->rest.len = have;
+    return bio_result(bio, TRANSPORT_GONE);
 }
 
 static int bio_read(BIO *bio, char *bytes, int len)

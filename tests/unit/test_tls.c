@@ -628,6 +628,20 @@ static void plain_http_goes_on_below(void **state)
     tls_context_free(context);
 }
 
+/* With the peer's end in the same wake-up, nothing else will come to tell of it. */
+static void plain_http_ends_early(void **state)
+{
+    struct tls_context *context = context_of("default", NULL);
+    struct pair p;
+    (void)state;
+    pair_new(&p, context);
+    memory_pipe_feed(p.pipe, "GET", 3);
+    memory_pipe_end(p.pipe);
+    assert_int_equal(p.t.ops->handshake(&p.t), TRANSPORT_GONE);
+    pair_free(&p);
+    tls_context_free(context);
+}
+
 static void not_quite_http(void **state)
 {
     static const char *const texts[] = {
@@ -1881,6 +1895,7 @@ int main(void)
         cmocka_unit_test(damaged_hello),
         cmocka_unit_test(plain_http_is_named),
         cmocka_unit_test(plain_http_goes_on_below),
+        cmocka_unit_test(plain_http_ends_early),
         cmocka_unit_test(not_quite_http),
         cmocka_unit_test(reset_and_end_in_handshake),
         cmocka_unit_test(close_notify_in_handshake),
