@@ -22,14 +22,14 @@ CHECK_FLAGS  := -include tests/check/hooks.h -fno-strict-aliasing -Wno-shadow
 MUTANT_NAMES := $(notdir $(basename $(wildcard tests/check/mutants/*.sed)))
 MUTANTS      := $(addprefix $(BUILD)/tests/check/mutants/,$(MUTANT_NAMES))
 
-.PHONY: test test-run harness outside unit integration asan tsan fuzz fuzz-replay bench
+.PHONY: test test-run harness outside unit integration integration-slow asan tsan fuzz fuzz-replay bench
 
 test: packages-test ## install what tests need, build, run all of them
 	$(Q)$(MAKE) --no-print-directory test-run
 
 # What does not build stops at once; what fails does not keep the other parts from running.
 PARTS ?= headers harness outside unit fuzz-replay interleavings mutants models-hold $(if $(T),,demo-run) \
-         integration
+         integration integration-slow
 test-run: $(MODUS) $(UNIT) $(if $(filter fuzz-replay,$(PARTS)),$(FUZZ)) \
           $(if $(filter interleavings,$(PARTS)),$(CHECK)) $(if $(filter mutants,$(PARTS)),$(MUTANTS))
 	$(Q)sh tests/suite.sh '$(MAKE) --no-print-directory' $(PARTS)
@@ -62,13 +62,21 @@ fuzz-replay: $(FUZZ)
 	$(Q)bad=0; for f in $(FUZZ); do $$f tests/fuzz/corpus/$${f##*/fuzz_} || \
 	    { echo "fuzz: $$f ended with status $$?"; bad=1; }; done; exit $$bad
 
+# Most of these tests wait most of the time, so there are more at once than CPUs; those marked slow
+# take all that there is, and come one by one.
+AT_ONCE ?= $(shell echo $$((2 * $$(nproc))))
+integrate = $(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) -m $(1) tests/integration $(if $(T),-k '$(T)',$(BRIEFLY))
 integration: $(MODUS)
-	$(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) $(PYTEST_ARGS) tests/integration $(if $(T),-k '$(T)')
+	$(call integrate,'not slow' -n $(AT_ONCE))
+
+integration-slow: $(MODUS)
+	$(call integrate,slow)
 
 # Interleavings, from here on.
 CHECK_MORE   ?= 1
 CHECK_RANDOM ?= 20000
 CHECK_SECONDS ?= 120
+CHECK_JOBS   := --jobs $(shell nproc)
 
 .PHONY: check-interleavings interleavings mutants
 
@@ -110,8 +118,8 @@ $(MUTANTS): $(BUILD)/tests/check/mutants/%: $(BUILD)/tests/check/mutants/%.o $(C
 CHECK_TSO := lock/ rlock/ cond/ event/ sem/ queue/ ring-thread/ linear/
 
 interleavings: $(CHECK)
-	$(Q)$(CHECK) --random 1000 $(T)
-	$(Q)$(CHECK) --tso --switches 1 $(or $(T),$(CHECK_TSO))
+	$(Q)$(CHECK) $(CHECK_JOBS) --random 1000 $(T)
+	$(Q)$(CHECK) $(CHECK_JOBS) --tso --switches 1 $(or $(T),$(CHECK_TSO))
 
 MUTANTS_WANTED = $(if $(T),$(foreach m,$(MUTANT_NAMES),$(if $(findstring $(T),$(m)),$(m))),$(MUTANT_NAMES))
 
@@ -121,8 +129,8 @@ mutants: $(MUTANTS)
 	        $$(sed -n '1s/^# //p' tests/check/mutants/$$m.sed) || bad=1; done; exit $$bad
 
 check-interleavings: $(CHECK) mutants ## all interleavings with CHECK_MORE (1) switches more, CHECK_SECONDS (120) a scenario at most, and CHECK_RANDOM runs by chance
-	$(Q)$(CHECK) --more $(CHECK_MORE) --seconds $(CHECK_SECONDS) --random $(CHECK_RANDOM) $(T)
-	$(Q)$(CHECK) --tso --more $(CHECK_MORE) --seconds $(CHECK_SECONDS) --random $(CHECK_RANDOM) $(or $(T),$(CHECK_TSO))
+	$(Q)$(CHECK) $(CHECK_JOBS) --more $(CHECK_MORE) --seconds $(CHECK_SECONDS) --random $(CHECK_RANDOM) $(T)
+	$(Q)$(CHECK) $(CHECK_JOBS) --tso --more $(CHECK_MORE) --seconds $(CHECK_SECONDS) --random $(CHECK_RANDOM) $(or $(T),$(CHECK_TSO))
 
 # Chaos: its short form is a unit program like others.
 SECONDS ?= 60
@@ -142,11 +150,10 @@ models-hold:
 	$(call models_of,run)
 
 # Under the sanitizers the suite leaves out what takes seconds. Deadlines are stretched there, and
-# waiting for them takes longest: so it runs in two halves at once, and with BRIEF=1 each model meets
-# its limits over one transport only, under tsan those with threads do; all else runs for every
-# model, plain and TLS.
+# waiting for them takes longest: so with BRIEF=1 each model meets its limits over one transport only,
+# under tsan those with threads do; all else runs for every model, plain and TLS.
 sanitized = $(Q)MODUS_TEST_SLOW=$(2) $(MAKE) --no-print-directory VARIANT=$(1) test-run PARTS='$(3)' \
-    PYTEST_ARGS='-n 2 -m "not slow" $(if $(BRIEF),-k "not limits or $(4)")'
+    BRIEFLY='$(if $(BRIEF),-k "not limits or $(4)")'
 
 asan: packages-test ## tests under the address and undefined-behaviour sanitizers; BRIEF=1
 	+$(call sanitized,asan,3,unit fuzz-replay integration,process-tls or prefork-plain or thread-pool-tls or event-loop-plain)

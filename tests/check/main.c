@@ -6,15 +6,20 @@
  *     --more N       add N to it
  *     --seconds S    for each scenario's bounded search
  *     --random N     runs by chance for each, --seed S the first one's seed
+ *     --jobs N       so many scenarios at a time, each in a process
  *     --tso          with store buffers
  *     --mutant NAME  something is broken: success is that a scenario fails
  */
 #define CHECK_ENGINE 1
 #include "tests/check/search.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct check_scenario *first, **last = &first;
 
@@ -26,7 +31,7 @@ void check_add(struct check_scenario *scenario)
 
 struct options {
     struct check_limits limits;
-    int switches, more;
+    int switches, more, jobs;
     const char *mutant;
     char **words;
     int word_count;
@@ -69,42 +74,82 @@ static int report_mutant(const struct options *options, const char *caught,
     return 0;
 }
 
-static int search_all(struct options *options)
+static struct check_limits limits_of(const struct options *options,
+                                     const struct check_scenario *scenario)
 {
-    unsigned held = 0, failed = 0;
+    struct check_limits limits = options->limits;
+    int own = scenario->switches ? scenario->switches : 2;
+
+    limits.switches = (options->switches >= 0 ? options->switches : own) + options->more;
+    return limits;
+}
+
+/* One scenario that fails is enough. */
+static int search_mutant(const struct options *options)
+{
     const char *caught = NULL;
     struct check_result result = {0};
-    unsigned long long runs = 0;
 
     for (struct check_scenario *at = first; at && !caught; at = at->next) {
-        struct check_limits limits = options->limits;
-
-        if (!is_wanted(options, at->name))
-            continue;
-        limits.switches = options->switches >= 0 ? options->switches
-                          : at->switches         ? at->switches
-                                                 : 2;
-        limits.switches += options->more;
-        bool all = check_search(at, &limits, &result);
-        runs += result.runs + result.random_runs;
-        held += all;
-        failed += !all;
-        if (options->mutant && !all)
+        struct check_limits limits = limits_of(options, at);
+        if (is_wanted(options, at->name) && !check_search(at, &limits, &result))
             caught = at->name;
-        else if (!options->mutant)
-            tell(at, &result, &limits, all);
     }
-    if (options->mutant)
-        return report_mutant(options, caught, &result);
-    printf("check: %u scenarios hold, %u do not; %llu runs%s\n", held, failed, runs,
-           options->limits.tso ? " with store buffers" : "");
-    return failed > 0 || (held == 0 && options->word_count == 0);
+    return report_mutant(options, caught, &result);
+}
+
+/* What the jobs share. */
+struct tally {
+    atomic_uint next, held, failed;
+    atomic_ullong runs;
+};
+
+/* Search scenarios that no other job has taken, until there is none. */
+static void work(const struct options *options, struct tally *tally)
+{
+    unsigned index = 0, mine = atomic_fetch_add(&tally->next, 1);
+
+    for (struct check_scenario *at = first; at; at = at->next) {
+        if (!is_wanted(options, at->name) || index++ != mine)
+            continue;
+        struct check_limits limits = limits_of(options, at);
+        struct check_result result = {0};
+        bool held = check_search(at, &limits, &result);
+        atomic_fetch_add(&tally->runs, result.runs + result.random_runs);
+        atomic_fetch_add(held ? &tally->held : &tally->failed, 1);
+        tell(at, &result, &limits, held);
+        mine = atomic_fetch_add(&tally->next, 1);
+    }
+}
+
+static int search_all(const struct options *options)
+{
+    struct tally *tally =
+        mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int status;
+
+    if (tally == MAP_FAILED)
+        return perror("check"), 2;
+    for (int i = 1; i < options->jobs; i++)
+        if (fork() == 0) {
+            work(options, tally);
+            _exit(0);
+        }
+    work(options, tally);
+    while (wait(&status) > 0)
+        if (status != 0) { /* it ended within a scenario */
+            printf("  check: a job ended with status %d\n", status);
+            atomic_fetch_add(&tally->failed, 1);
+        }
+    printf("check: %u scenarios hold, %u do not; %llu runs%s\n", tally->held, tally->failed,
+           tally->runs, options->limits.tso ? " with store buffers" : "");
+    return tally->failed > 0 || (tally->held == 0 && options->word_count == 0);
 }
 
 int main(int argc, char **argv)
 {
     struct options options = {
-        .limits = {.seconds = 3600, .seed = 1, .trace = true}, .switches = -1, .words = argv + 1};
+        .limits = {.seconds = 3600, .seed = 1, .trace = true}, .switches = -1, .jobs = 1};
     int i = 1;
 
     for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
@@ -124,6 +169,8 @@ int main(int argc, char **argv)
             options.limits.random = strtoull(value, NULL, 0);
         else if (strcmp(argv[i], "--seed") == 0)
             options.limits.seed = strtoull(value, NULL, 0);
+        else if (strcmp(argv[i], "--jobs") == 0)
+            options.jobs = atoi(value);
         else if (strcmp(argv[i], "--mutant") == 0)
             options.mutant = value;
         else
@@ -133,5 +180,5 @@ int main(int argc, char **argv)
     options.limits.trace = !options.mutant;
     options.words = argv + i;
     options.word_count = argc - i;
-    return search_all(&options);
+    return options.mutant ? search_mutant(&options) : search_all(&options);
 }
