@@ -101,7 +101,7 @@ int modus_co_start(struct modus_co **co, const struct modus_co_attr *attr,
 
     if (!run)
         return -EINVAL;
-    if (!modus_co_here || !modus_co_here->running)
+    if (!modus_co_here || (!modus_co_here->running && !modus_co_here->guest))
         return -EPERM;
     int rc = make(&made, modus_co_here, attr ? attr : &usual, run, argument);
     if (rc < 0)
@@ -113,6 +113,36 @@ int modus_co_start(struct modus_co **co, const struct modus_co_attr *attr,
     return 0;
 }
 
+/* The calling thread's loop. */
+static int open_here(bool guest)
+{
+    if (modus_co_here)
+        return -EDEADLK;
+    struct modus_co_loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return -ENOMEM;
+    loop->tid = modus_self_tid();
+    loop->guest = guest;
+    int rc = modus_co_watch_stacks();
+    if (rc == 0)
+        rc = modus_co_loop_open(loop);
+    if (rc < 0)
+        free(loop);
+    else
+        modus_co_here = loop;
+    return rc;
+}
+
+static void close_here(void)
+{
+    struct modus_co_loop *loop = modus_co_here;
+
+    modus_co_loop_close(loop);
+    modus_co_here = NULL;
+    modus_co_unwatch_stacks();
+    free(loop);
+}
+
 int modus_co_run(int (*main)(void *argument), void *argument)
 {
     static const struct modus_co_attr attr = {.name = "main"};
@@ -120,31 +150,56 @@ int modus_co_run(int (*main)(void *argument), void *argument)
 
     if (!main)
         return -EINVAL;
-    if (modus_co_here)
-        return -EDEADLK;
-    struct modus_co_loop *loop = calloc(1, sizeof *loop);
-    if (!loop)
-        return -ENOMEM;
-    loop->tid = modus_self_tid();
-    int rc = modus_co_watch_stacks();
-    if (rc == 0)
-        rc = modus_co_loop_open(loop);
-    if (rc < 0) {
-        free(loop);
+    int rc = open_here(false);
+    if (rc < 0)
         return rc;
-    }
-    modus_co_here = loop;
-    rc = make(&co, loop, &attr, main, argument);
+    rc = make(&co, modus_co_here, &attr, main, argument);
     if (rc == 0) {
-        modus_co_loop_run(loop);
+        modus_co_loop_run(modus_co_here);
         rc = co->result;
         modus_co_put(co);
     }
-    modus_co_loop_close(loop);
-    modus_co_here = NULL;
-    modus_co_unwatch_stacks();
-    free(loop);
+    close_here();
     return rc;
+}
+
+int modus_co_guest_open(void)
+{
+    return open_here(true);
+}
+
+/* The guest's loop of the calling thread, which is in no coroutine; NULL: there is none. */
+static struct modus_co_loop *guest_here(void)
+{
+    struct modus_co_loop *loop = modus_co_here;
+
+    return loop && loop->guest && !loop->running ? loop : NULL;
+}
+
+int modus_co_guest_fd(void)
+{
+    struct modus_co_loop *loop = guest_here();
+
+    return loop ? uv_backend_fd(&loop->uv) : -EPERM;
+}
+
+int64_t modus_co_guest_turn(bool readable)
+{
+    struct modus_co_loop *loop = guest_here();
+
+    return loop ? modus_co_loop_turn(loop, readable) : MODUS_FOREVER;
+}
+
+int modus_co_guest_close(void)
+{
+    struct modus_co_loop *loop = guest_here();
+
+    if (!loop)
+        return -EPERM;
+    if (loop->live)
+        return -EBUSY;
+    close_here();
+    return 0;
 }
 
 /* Returns what it is now: ENDED, or marked. */

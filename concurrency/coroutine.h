@@ -66,7 +66,7 @@ int modus_co_run(int (*main)(void *argument), void *argument);
 /* Start a coroutine on the caller's thread. It begins when the caller waits or yields. *co, unless
  * co is NULL, becomes a handle with one reference. attr may be NULL. Returns 0, -EINVAL, -ENOMEM,
  * or -EPERM when the caller is no coroutine. Does not wait.
- * Safe from: a coroutine. */
+ * Safe from: a coroutine; a thread that has them as guests. */
 int modus_co_start(struct modus_co **co, const struct modus_co_attr *attr,
                    int (*run)(void *argument), void *argument);
 
@@ -139,6 +139,34 @@ void modus_co_forget(void);
  * name (MODUS_CO_NAME bytes, or NULL). Measuring begins with the first call. 0 outside of
  * modus_co_run. Safe from: a coroutine. */
 int64_t modus_co_lag(char *name);
+
+/* --- as a guest: in a thread whose own event loop waits -------------------------------------------
+ *
+ *     modus_co_guest_open();
+ *     poll modus_co_guest_fd() for input, together with your own descriptors, then
+ *     next = modus_co_guest_turn(readable);   // by when to call it again, at the latest
+ *
+ * The thread starts coroutines with modus_co_start, and wakes them by the toolbox's calls. */
+
+/* Let the calling thread have coroutines without modus_co_run. Returns 0, -ENOMEM or -EDEADLK (it
+ * has them already). Safe from: any thread. */
+int modus_co_guest_open(void);
+
+/* A descriptor that becomes readable when there is something to do in a turn that was not there at
+ * the end of the last one. Poll it, level-triggered, and do nothing else with it.
+ * Safe from: the thread that opened. */
+int modus_co_guest_fd(void);
+
+/* Run those that are ready, each until it waits; readable: the descriptor was, or may have been.
+ * Returns by when to call it again although nothing happens: an absolute time in ns, 0 (at once) or
+ * MODUS_FOREVER. What the thread does between two turns (starting one, setting an event that one
+ * waits for) may make some ready: then call it before you wait. Does not wait.
+ * Safe from: the thread that opened, outside of coroutines. */
+int64_t modus_co_guest_turn(bool readable);
+
+/* The end. Returns 0, -EBUSY while there are coroutines, or -EPERM where nothing is open.
+ * Safe from: the thread that opened, outside of coroutines. */
+int modus_co_guest_close(void);
 
 /* --- looking: in gdb, source share/modus/gdb.py and say "info coroutines" ----------------------- */
 

@@ -353,6 +353,18 @@ void modus_co_loop_run(struct modus_co_loop *loop)
     }
 }
 
+/* Where somebody else waits, libuv is asked when its descriptor is readable, and when it has to tell
+ * the kernel what to watch, or to close what was watched; then it says that it would not wait. */
+int64_t modus_co_loop_turn(struct modus_co_loop *loop, bool readable)
+{
+    if (readable || uv_backend_timeout(&loop->uv) == 0)
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+    take_inbox(loop);
+    end_due(loop);
+    run_ready(loop);
+    return loop->first || uv_backend_timeout(&loop->uv) == 0 ? 0 : modus_timers_next(&loop->timers);
+}
+
 static atomic_bool had_one; /* in this process or its parent */
 
 /* libuv ends the program where there are too few for its first loop, and loses one where there are

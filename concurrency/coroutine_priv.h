@@ -66,6 +66,7 @@ struct modus_co_loop {
     _Atomic(struct modus_co *) inbox;     /* made ready by other threads, the last first */
     _Atomic(struct modus_co *) cancelled; /* to be looked at */
     struct modus_co *over;                /* has ended: its stack is free once we are off it */
+    bool guest;                           /* somebody else's loop waits */
     bool lag_wanted;
     int64_t lag;
     char lag_name[MODUS_CO_NAME], ran_name[MODUS_CO_NAME];
@@ -80,7 +81,8 @@ extern _Thread_local struct modus_co_loop *modus_co_here __attribute__((tls_mode
 /* --- the loop -------------------------------------------------------------------------------- */
 
 int modus_co_loop_open(struct modus_co_loop *loop);
-void modus_co_loop_run(struct modus_co_loop *loop); /* until no coroutine is left */
+void modus_co_loop_run(struct modus_co_loop *loop);                    /* until none is left */
+int64_t modus_co_loop_turn(struct modus_co_loop *loop, bool readable); /* a guest's */
 void modus_co_loop_close(struct modus_co_loop *loop);
 
 /* A new coroutine: into the list of all, and ready. */
