@@ -19,6 +19,7 @@
 #include "concurrency/self.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -293,12 +294,15 @@ static void run_one(struct modus_co_loop *loop, struct modus_co *co)
     }
 }
 
-/* Those that are ready now; who becomes ready meanwhile has the next turn. */
-static void run_ready(struct modus_co_loop *loop)
+/* Run them until so many have had their turn, or last, unless NULL. */
+static void run_ready(struct modus_co_loop *loop, unsigned most, const struct modus_co *last)
 {
+    struct modus_co *co = NULL;
+
     loop->now = modus_now_ns();
-    for (unsigned i = 0; i < TURN && loop->first; i++) {
-        run_one(loop, take_first(loop));
+    for (unsigned i = 0; i < most && loop->first && (i == 0 || co != last); i++) {
+        co = take_first(loop);
+        run_one(loop, co);
         if (loop->lag_wanted)
             note_lag(loop);
     }
@@ -343,7 +347,7 @@ static void wait_for_more(struct modus_co_loop *loop)
 void modus_co_loop_run(struct modus_co_loop *loop)
 {
     for (;;) {
-        run_ready(loop);
+        run_ready(loop, TURN, NULL);
         if (loop->live == 0)
             return;
         take_inbox(loop);
@@ -361,7 +365,7 @@ int64_t modus_co_loop_turn(struct modus_co_loop *loop, bool readable)
         uv_run(&loop->uv, UV_RUN_NOWAIT);
     take_inbox(loop);
     end_due(loop);
-    run_ready(loop);
+    run_ready(loop, UINT_MAX, loop->last); /* who becomes ready meanwhile has the next turn */
     return loop->first || uv_backend_timeout(&loop->uv) == 0 ? 0 : modus_timers_next(&loop->timers);
 }
 

@@ -70,6 +70,28 @@ static void test_sleep(void **state)
     assert_true(turns < 30);
 }
 
+static int yield_often(void *argument)
+{
+    (void)argument;
+    for (unsigned i = 0; i < 100; i++) {
+        unsigned before = turns;
+
+        CHECK_INT(modus_co_yield(), 0);
+        CHECK_INT(turns, before + 1);
+    }
+    live--;
+    return 0;
+}
+
+/* Who lets others go on lets the host go on, too. */
+static void test_yield(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(start(yield_often, NULL), 0);
+    host();
+}
+
 static struct modus_event event;
 static struct modus_queue queue;
 
@@ -249,6 +271,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_sleep, open_guest, close_guest),
+        cmocka_unit_test_setup_teardown(test_yield, open_guest, close_guest),
         cmocka_unit_test_setup_teardown(test_host_wakes, open_guest, close_guest),
         cmocka_unit_test_setup_teardown(test_thread_wakes, open_guest, close_guest),
         cmocka_unit_test_setup_teardown(test_descriptors, open_guest, close_guest),
