@@ -166,6 +166,10 @@ void exchange_serve(struct exchange *x);
 void exchange_finish(struct exchange *x);
 /* Wait and cancel hooks for hosts: has anything changed since the handler last looked? */
 bool exchange_has_news(const struct exchange *x);
+/* May its run entry hold a thread for long (struct exchange_entry)? */
+bool exchange_is_blocking(const struct exchange *x);
+/* Has it been cancelled? Only looks; handlers ask exchange_cancelled(). */
+bool exchange_is_cancelled(const struct exchange *x);
 /* Where a host's handler may wait on another thread; only wait() and wake() use it. */
 struct modus_event *exchange_event(struct exchange *x);
 /* Microseconds from CONN_WANT_SERVE until exchange_serve was called. */

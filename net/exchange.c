@@ -261,6 +261,16 @@ void exchange_cancel(struct exchange *x)
     exchange_wake(x);
 }
 
+bool exchange_is_blocking(const struct exchange *x)
+{
+    return x->entry->blocking;
+}
+
+bool exchange_is_cancelled(const struct exchange *x)
+{
+    return atomic_load_explicit(&x->cancel, memory_order_acquire);
+}
+
 bool exchange_has_news(const struct exchange *x)
 {
     return atomic_load_explicit(&x->news, memory_order_acquire) != x->news_read;

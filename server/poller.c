@@ -74,6 +74,7 @@ void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
     }
     pc->next = NULL;
     pc->registered = pc->listed = pc->to_serve = false;
+    pc->co = NULL;
     pc->timer.at_ms = INT64_MAX;
     atomic_store(&pc->timed_ms, INT64_MAX);
     atomic_store(&pc->state, 0);
@@ -161,7 +162,7 @@ bool poller_idle(const struct poller_conn *pc)
     return conn_spare_ms(&pc->conn) <= pc->poller->net->now_ms;
 }
 
-static void list_again(struct poller *p, struct poller_conn *pc)
+void poller_again(struct poller *p, struct poller_conn *pc)
 {
     if (pc->listed)
         return;
@@ -180,7 +181,7 @@ void poller_settle(struct poller *p, struct poller_conn *pc, unsigned wants)
     pc->to_serve |= (wants & CONN_WANT_SERVE) != 0;
     atomic_store_explicit(&pc->due_ms, conn_deadline(&pc->conn), memory_order_relaxed);
     if (wants & (CONN_WANT_AGAIN | CONN_WANT_SERVE))
-        list_again(p, pc);
+        poller_again(p, pc);
     poller_time(p, pc, p->ops->deadline(pc));
 }
 
@@ -414,18 +415,26 @@ static int wait_ms(const struct poller *p)
         wait = sooner(wait, PAUSE_MS);
     if (p->room_at_ms)
         wait = sooner(wait, ROOM_MS);
-    if (p->look_at_ms)
-        wait = sooner(wait, p->look_at_ms > p->net->now_ms ? p->look_at_ms - p->net->now_ms : 0);
     return (int)wait;
+}
+
+/* A turn that the model wants is not for the wheel: the milliseconds of all who sleep in it add up. */
+static int wait_for_events(struct poller *p, struct epoll_event *events)
+{
+    int wait = wait_ms(p);
+    int64_t us = p->look_at_us && wait ? p->look_at_us - net_clock_us() : INT64_MAX;
+    if (wait != 0 && p->ops->gives_way)
+        give_way(&p->give_way, p->worker->board);
+    if (us == INT64_MAX || (wait >= 0 && wait * 1000 <= us))
+        return epoll_wait(p->set, events, EVENTS, wait);
+    struct timespec time = {us > 0 ? us / 1000000 : 0, us > 0 ? us % 1000000 * 1000 : 0};
+    return epoll_pwait2(p->set, events, EVENTS, &time, NULL);
 }
 
 static void serve_events(struct poller *p)
 {
     struct epoll_event events[EVENTS];
-    int wait = wait_ms(p);
-    if (wait != 0 && p->ops->gives_way)
-        give_way(&p->give_way, p->worker->board);
-    int n = epoll_wait(p->set, events, EVENTS, wait);
+    int n = wait_for_events(p, events);
     net_thread_tick(p->net);
     for (int i = 0; i < n; i++) {
         struct poller_source *source = events[i].data.ptr;
@@ -457,7 +466,7 @@ void poller_no_turn(struct poller *p)
     (void)p;
 }
 
-static int watch(struct poller *p, struct poller_source *source, int fd, uint32_t events)
+int poller_watch(struct poller *p, struct poller_source *source, int fd, uint32_t events)
 {
     struct epoll_event e = {.events = events, .data.ptr = source};
     return epoll_ctl(p->set, EPOLL_CTL_ADD, fd, &e);
@@ -472,7 +481,7 @@ static int watch_listeners(struct poller *p)
     for (size_t i = 0; i < l->fd_count; i++) {
         struct poller_listener *pl = &p->listeners[i];
         *pl = (struct poller_listener){{on_listener}, l->fds[i], true};
-        if (watch(p, &pl->source, pl->fd, EPOLLIN | EPOLLET | p->ops->listen_events) != 0)
+        if (poller_watch(p, &pl->source, pl->fd, EPOLLIN | EPOLLET | p->ops->listen_events) != 0)
             return -1;
         p->listener_count++;
     }
@@ -496,10 +505,10 @@ int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops
     if (!p->net || p->set < 0)
         return -1;
     wheel_init(&p->wheel, p->net->now_ms);
-    if (watch(p, &p->bell_source, modus_doorbell_fd(bell), EPOLLIN) != 0)
+    if (poller_watch(p, &p->bell_source, modus_doorbell_fd(bell), EPOLLIN) != 0)
         return -1;
     if (listen &&
-        (watch(p, &p->life_source, w->life_line, EPOLLIN) != 0 || watch_listeners(p) != 0))
+        (poller_watch(p, &p->life_source, w->life_line, EPOLLIN) != 0 || watch_listeners(p) != 0))
         return -1;
     return 0;
 }

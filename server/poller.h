@@ -28,6 +28,7 @@
 #include "server/give_way.h"
 #include "server/worker.h"
 
+struct modus_co;
 struct poller;
 struct poller_conn;
 
@@ -48,6 +49,7 @@ struct poller_conn {
     atomic_uint state;        /* the model's own */
     atomic_bool peer_ended;   /* the model's own */
     int64_t since_us;         /* the model's own */
+    struct modus_co *co;      /* coroutine: serves its exchange; NULL: none does */
     bool used, registered, listed;
     bool in_work;  /* in the list of server/work.h, perhaps since an earlier connection */
     bool to_serve; /* its exchange waits for the next turn */
@@ -100,7 +102,7 @@ struct poller {
     _Atomic uint32_t connections; /* in this poller's care */
     unsigned max_connections;     /* in the worker's care */
     int64_t room_at_ms;           /* not 0: no room; look for an idle one then, if none has ended */
-    int64_t look_at_ms;           /* the model's own: not 0, it wants a turn then */
+    int64_t look_at_us;           /* the model's own: not 0, it wants a turn then */
     int64_t accept_at_ms;         /* paused: no descriptors; go on then */
     bool draining, drained;       /* told to finish; the listening descriptors are closed */
     bool done;
@@ -134,6 +136,8 @@ void poller_step(struct poller *p, struct poller_conn *pc, uint32_t events);
 void poller_settle(struct poller *p, struct poller_conn *pc, unsigned wants);
 /* After a step elsewhere: let it wait in the set. Safe from: the connection's owner, any thread. */
 void poller_register(struct poller *p, struct poller_conn *pc);
+/* Have ready() called in the next turn. */
+void poller_again(struct poller *p, struct poller_conn *pc);
 /* See to it that ready() is called by deadline. */
 void poller_time(struct poller *p, struct poller_conn *pc, int64_t deadline_ms);
 /* It has ended (CONN_CLOSED): forget it; its memory is used again after this turn. */
@@ -142,6 +146,9 @@ void poller_forget(struct poller *p, struct poller_conn *pc);
 void poller_tell(struct poller_conn *pc, uint32_t events);
 /* Try to accept again in this turn (the listening descriptors may have something). */
 void poller_look_for_more(struct poller *p);
+/* Wait for a descriptor of the model's too: source->event is called with the epoll events. Returns 0
+ * or -1. */
+int poller_watch(struct poller *p, struct poller_source *source, int fd, uint32_t events);
 /* Defaults for the table. */
 int poller_accept(struct poller *p, int fd);
 bool poller_make_room(struct poller *p);

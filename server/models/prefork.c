@@ -88,11 +88,13 @@ static int prefork_accept(struct poller *p, int fd)
     bool waited = f->take_ms && p->net->now_ms >= f->take_ms;
     if (!p->draining && !waited && pass_on(p)) {
         f->passed = true;
-        if (!f->take_ms)
-            f->take_ms = p->look_at_ms = p->net->now_ms + PASS_MS;
+        if (!f->take_ms) {
+            f->take_ms = p->net->now_ms + PASS_MS;
+            p->look_at_us = f->take_ms * 1000;
+        }
         return -EAGAIN;
     }
-    f->take_ms = p->look_at_ms = 0;
+    f->take_ms = p->look_at_us = 0;
     int r = modus_lock_acquire(&b->accept_lock, MODUS_FOREVER);
     if (r < 0)
         log_error("accept lock: %s", modus_strresult(r));
@@ -142,9 +144,9 @@ static void prefork_turn(struct poller *p)
     if (!p->drained && !f->passed && backlog)
         poller_look_for_more(p);
     if (p->net->now_ms >= f->take_ms)
-        p->look_at_ms = 0;
+        p->look_at_us = 0;
     if (!backlog) /* it was taken */
-        f->take_ms = p->look_at_ms = 0;
+        f->take_ms = p->look_at_us = 0;
     f->passed = false;
 }
 
