@@ -87,7 +87,7 @@ def test_handlers() -> None:
     done = modus("handlers")
     assert (done.returncode, done.stderr) == (0, "")
     names = [line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")]
-    assert {"text", "static", "echo", "sleep", "spin", "status"} <= set(names)
+    assert {"text", "static", "echo", "sleep", "block", "spin", "status"} <= set(names)
     for option in ("body", "root", "listing", "duration", "iterations", "max"):
         assert re.search(rf"\b{option}\b", done.stdout)
 

@@ -197,6 +197,28 @@ static void sleeping(void **state)
     fake_free(x);
 }
 
+static void blocking(void **state)
+{
+    (void)state;
+    char target[64];
+    int64_t begin = modus_now_ns();
+    assert_true(handler_find("block")->entry.blocking);
+    assert_asked("block", "/", 200, "blocked for 50 ms\n");
+    assert_asked("block", "/?ms=1", 200, "blocked for 1 ms\n");
+    assert_asked("block", "/?ms=0", 200, "blocked for 0 ms\n");
+    assert_true(modus_now_ns() - begin >= 51 * 1000000);
+    for (size_t i = 0; i < sizeof bad_numbers / sizeof bad_numbers[0]; i++) {
+        snprintf(target, sizeof target, "/?ms=%s", bad_numbers[i]);
+        assert_asked("block", target, 400, NULL);
+    }
+    struct exchange *x = ask("block", EXCHANGE_GET, "/?ms=10000");
+    x->cancel_after = 2;
+    assert_int_equal(fake_serve(x), MODUS_CANCELED);
+    assert_int_equal(x->status, 0);
+    assert_true(modus_now_ns() - begin < 5000 * 1000000LL);
+    fake_free(x);
+}
+
 static void spinning(void **state)
 {
     (void)state;
@@ -233,6 +255,7 @@ int main(void)
         cmocka_unit_test(echo_without_length),
         cmocka_unit_test(echo_cancelled),
         cmocka_unit_test(sleeping),
+        cmocka_unit_test(blocking),
         cmocka_unit_test(spinning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
