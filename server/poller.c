@@ -302,7 +302,8 @@ static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigne
             p->accept_at_ms = 0;
             p->quiet_ms = p->net->now_ms;
             budget--;
-        } else if (r == -EAGAIN) {
+        } else if (r == -EAGAIN) { /* so there was a descriptor for one */
+            p->accept_at_ms = 0;
             l->maybe = false;
         } else if (!p->ops->room(p)) {
             pause_accepting(p, -r);
