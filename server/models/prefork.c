@@ -1,37 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* prefork: N workers, each one thread that waits for its connections and runs handlers itself, one
- * at a time. A slow client waits in the worker's poller; a run handler holds its worker.
- *
- * Who accepts: the kernel wakes one waiting worker for a new connection (EPOLLEXCLUSIVE, edge),
- * which accepts one at the end of a turn, when nothing it holds is ready, with the accept lock held
- * around accept4 alone. A worker that holds more than its fair share passes the turn on, by
- * doorbell, to one that waits and holds less. board->backlog says that connections may be waiting:
- * it is cleared before accept4 and set again when that gave one, so no arrival is missed whoever
- * ends or dies; a worker looks at it before it waits, and hands it on before it is held by a
- * handler.
- *
- * A worker that was to take a connection may be held up (stopped, or by a slow disk) although it
- * says that it waits: who passed the turn on looks again a little later, and takes the connection
- * itself.
+ * at a time. A slow client waits in the worker's poller; a run handler holds its worker. Who accepts
+ * is agreed among them: server/sharing.h.
  */
 #include "server/models/model.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/epoll.h>
 
-#include "net/socket.h"
 #include "server/inline_host.h"
 #include "server/log.h"
 #include "server/poller.h"
-
-enum { PASS_MS = 10 };
-
-struct prefork {
-    bool passed;     /* in this turn */
-    int64_t take_ms; /* not 0: passed on; what is still there then is ours to take */
-};
+#include "server/sharing.h"
 
 static struct model_plan prefork_plan(const struct config_listener *conf)
 {
@@ -44,84 +23,16 @@ static struct model_plan prefork_plan(const struct config_listener *conf)
     };
 }
 
-static uint32_t held(const struct worker_slot *slot)
-{
-    return atomic_load_explicit(&slot->connections, memory_order_relaxed);
-}
-
-/* Another worker that waits and holds fewer than limit connections, the one with the fewest. */
-static struct worker_slot *idler(struct poller *p, uint32_t limit)
-{
-    struct board *b = p->worker->board;
-    struct worker_slot *best = NULL;
-    for (unsigned i = 0; i < b->slot_count; i++) {
-        struct worker_slot *slot = &b->slots[i];
-        if (slot == p->worker->slot || held(slot) >= limit ||
-            atomic_load_explicit(&slot->state, memory_order_relaxed) != WORKER_WAITING)
-            continue;
-        if (!best || held(slot) < held(best))
-            best = slot;
-    }
-    return best;
-}
-
-/* Ours is more than a fair share while a waiting worker is below it: let that one accept. */
-static bool pass_on(struct poller *p)
-{
-    struct board *b = p->worker->board;
-    uint32_t total = 1, mine = held(p->worker->slot);
-    for (unsigned i = 0; i < b->slot_count; i++)
-        total += held(&b->slots[i]);
-    uint32_t share = (total + b->slot_count - 1) / b->slot_count;
-    struct worker_slot *other = mine >= share ? idler(p, share) : NULL;
-    if (!other)
-        return false;
-    atomic_store(&b->backlog, true);
-    modus_doorbell_ring(&other->bell);
-    return true;
-}
-
 static int prefork_accept(struct poller *p, int fd)
 {
-    struct board *b = p->worker->board;
-    struct prefork *f = p->model;
-    bool waited = f->take_ms && p->net->now_ms >= f->take_ms;
-    if (!p->draining && !waited && pass_on(p)) {
-        f->passed = true;
-        if (!f->take_ms) {
-            f->take_ms = p->net->now_ms + PASS_MS;
-            p->look_at_us = f->take_ms * 1000;
-        }
-        return -EAGAIN;
-    }
-    f->take_ms = p->look_at_us = 0;
-    int r = modus_lock_acquire(&b->accept_lock, MODUS_FOREVER);
-    if (r < 0)
-        log_error("accept lock: %s", modus_strresult(r));
-    atomic_store(&b->backlog, false);
-    struct conn_peer peer;
-    int got = socket_accept(fd, &peer);
-    if (got >= 0)
-        atomic_store(&b->backlog, true);
-    if (r >= 0)
-        modus_lock_release(&b->accept_lock);
-    if (got < 0)
-        return got;
-    poller_expect(p);
-    poller_adopt(p, got, &peer);
-    return 0;
+    return sharing_accept(p, p->model, fd);
 }
 
 /* The handler runs here: nobody else of this worker is served meanwhile. */
 static void prefork_serve(struct poller *p, struct poller_conn *pc)
 {
-    struct board *b = p->worker->board;
     worker_set_state(p->worker, WORKER_BUSY);
-    if (atomic_load(&b->backlog)) {
-        struct worker_slot *other = idler(p, UINT32_MAX);
-        if (other)
-            modus_doorbell_ring(&other->bell);
-    }
+    sharing_hand_on(p);
     inline_serve(&pc->conn, p->net);
     poller_settle(p, pc, conn_step(&pc->conn, p->net));
     worker_set_state(p->worker, p->draining ? WORKER_DRAINING : WORKER_WAITING);
@@ -135,19 +46,9 @@ static void prefork_bell(struct poller *p)
     }
 }
 
-/* Before it waits: connections that nobody has taken are ours too, unless we just passed them on.
- */
 static void prefork_turn(struct poller *p)
 {
-    struct prefork *f = p->model;
-    bool backlog = atomic_load_explicit(&p->worker->board->backlog, memory_order_relaxed);
-    if (!p->drained && !f->passed && backlog)
-        poller_look_for_more(p);
-    if (p->net->now_ms >= f->take_ms)
-        p->look_at_us = 0;
-    if (!backlog) /* it was taken */
-        f->take_ms = p->look_at_us = 0;
-    f->passed = false;
+    sharing_turn(p, p->model);
 }
 
 static int prefork_run(struct worker *w)
@@ -162,15 +63,13 @@ static int prefork_run(struct worker *w)
         .turn = prefork_turn,
         .deadline = poller_deadline,
         .host = &inline_host,
-        .accept_batch = 1,
-        .listen_events = EPOLLEXCLUSIVE,
+        .accept_batch = SHARING_BATCH,
+        .listen_events = SHARING_EVENTS,
         .gives_way = true,
     };
     struct poller p;
-    struct prefork f = {0};
-    unsigned share =
-        (w->listener->plan.max_connections + w->board->slot_count - 1) / w->board->slot_count;
-    if (poller_open(&p, w, &ops, &f, &w->slot->bell, 0, true, share) != 0) {
+    struct sharing sharing = {0};
+    if (poller_open(&p, w, &ops, &sharing, &w->slot->bell, 0, true, sharing_places(w)) != 0) {
         log_error("worker cannot start: no descriptors or memory");
         return 1;
     }
