@@ -59,7 +59,7 @@ struct board {
     struct modus_lock accept_lock;   /* prefork: held around accept4 alone */
     atomic_bool backlog;             /* prefork: connections may be waiting */
     struct modus_sem permits;        /* process: children that may still be made */
-    _Atomic uint64_t queue_capacity; /* thread-pool, event-loop */
+    _Atomic uint64_t queue_capacity; /* of a worker; 0: it has none */
     atomic_bool queue_of_unread;     /* in it wait connections that nobody has read from yet */
 
     uint32_t

@@ -78,8 +78,6 @@ static int fail_model(struct config_reader *r, int line, const char *text)
         if (n < sizeof all)
             n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", model_name(m));
     }
-    if (config_words_reserved_model(text))
-        return config_fail(r, line, "\"%s\" is not in this build (%s)", text, all);
     return config_fail(r, line, "model: unknown word \"%s\"%s (%s)", value_shown_text(text).text,
                        value_nearest_hint(&near).text, all);
 }

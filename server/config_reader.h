@@ -61,7 +61,6 @@ const char *config_words_title(const char *section);
 bool config_words_reserved(const char *section, const char *word);
 /* Is this a key whose one value says that something is not there? */
 bool config_words_off(const char *word);
-bool config_words_reserved_model(const char *model);
 
 /* --- config_build.c: from libconfuse's tree to a struct config ---------------------------- */
 

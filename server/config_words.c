@@ -167,8 +167,3 @@ bool config_words_off(const char *word)
             return true;
     return false;
 }
-
-bool config_words_reserved_model(const char *model)
-{
-    return strcmp(model, "hybrid") == 0 || strcmp(model, "coroutine") == 0;
-}

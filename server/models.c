@@ -7,8 +7,8 @@
 
 #include "server/models/model.h"
 
-static const struct model *const table[] = {&model_process, &model_prefork, &model_thread_pool,
-                                            &model_event_loop};
+static const struct model *const table[] = {&model_process, &model_prefork,    &model_thread_pool,
+                                            &model_hybrid,  &model_event_loop, &model_coroutine};
 
 const struct model *models_at(size_t index)
 {

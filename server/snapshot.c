@@ -115,7 +115,7 @@ static void fill_queue(struct status_listener *to, const struct listener *l)
             put += net_counted(&b->slots[i].lanes[j].put);
     to->threads = (uint64_t)l->plan.workers * l->plan.pool;
     to->queue_depth = gauge(put, taken);
-    to->queue_capacity = atomic_load(&b->queue_capacity);
+    to->queue_capacity = atomic_load(&b->queue_capacity) * b->slot_count;
 }
 
 static void fill_connections(struct status_listener *to, const struct board *b,

@@ -52,7 +52,8 @@ struct model {
     int (*run)(struct worker *w);
 };
 
-extern const struct model model_process, model_prefork, model_thread_pool, model_event_loop;
+extern const struct model model_process, model_prefork, model_thread_pool, model_hybrid,
+    model_event_loop, model_coroutine;
 
 bool model_no_note(const struct config_listener *conf, char *text, size_t size);
 /* conf->max_connections, or what the model takes when it is not set. */

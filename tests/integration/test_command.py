@@ -146,8 +146,6 @@ BAD = {
     "lab": ('lab { }\n' + good(), 1, "lab.*not in this build"),
     "error log on standard output": ('error_log = "stdout"\n' + good(), 1, "error_log.*stderr"),
     "access log that is only on": ('listen "127.0.0.1:0" {\n  access_log = on\n}', 2, "access_log.*stdout, stderr, off or a path"),
-    "hybrid": ('listen "127.0.0.1:0" {\n  model = hybrid\n}', 2, "not in this build"),
-    "coroutine": ('listen "127.0.0.1:0" {\n  model = coroutine\n}', 2, "not in this build"),
     "gil": ('listen "127.0.0.1:0" {\n  gil = true\n}', 2, "not in this build"),
     "reserved handler": ('listen "127.0.0.1:0" {\n  route "/" { proxy { } }\n}', 2, "not in this build .*static.*status"),
     "reserved key": ('listen "127.0.0.1:0" {\n  worker_requests = 5\n}', 2, "not in this build"),
@@ -235,7 +233,7 @@ def test_explain(config, model: Model) -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     threads = next(r for r in rows if r[:1] == ["threads"])
     assert threads[1] == "7" and re.search(r"modus\.conf:\d+$", threads[2])
-    assert ("not used by" in " ".join(threads)) == (model.sized_by != "threads")
+    assert ("not used by" in " ".join(threads)) == (model.name in ("process", "prefork"))
     assert next(r for r in rows if r[:1] == ["body_timeout"])[1:3] == ["20s", "default"]
     assert next(r for r in rows if r[:1] == ["header_timeout"])[1] == "3s"
     for word in ("processes", "threads", "descriptors", "memory"):

@@ -271,15 +271,15 @@ def test_peer_that_is_gone_stops_a_computation(serve, model: Model) -> None:
 def test_queue_timeout(serve, queued_model: Model) -> None:
     main = serve(queued_model, single(queued_model, queue_timeout=milliseconds(0.3 * SLOW)))["main"]
     with main.connect() as first, main.connect() as second:
-        first.send(request(f"/sleep?ms={int(1200 * SLOW)}"))
+        first.send(request(f"{queued_model.hold}?ms={int(1200 * SLOW)}"))
         first.is_quiet(0.1)
         watch = Stopwatch()
-        a = second.ask("/sleep?ms=1")
+        a = second.ask(f"{queued_model.hold}?ms=1")
         assert a.status == 503
         assert int(a.one("Retry-After") or 0) >= 1
         assert 0.3 * SLOW - GRAIN <= watch.seconds < 0.3 * SLOW + LATE
         assert first.answer().status == 200
-    assert main.ask("/sleep?ms=1").status == 200
+    assert main.ask(f"{queued_model.hold}?ms=1").status == 200
 
 
 def test_refused_while_listed_behind_a_full_queue(serve, queued_model: Model) -> None:
@@ -288,19 +288,19 @@ def test_refused_while_listed_behind_a_full_queue(serve, queued_model: Model) ->
     for _ in range(4):
         wires = [main.connect() for _ in range(24)]
         for wire in wires:
-            wire.send(request(f"/sleep?ms={int(600 * SLOW)}") + request("/sleep?ms=1"))
+            wire.send(request(f"{queued_model.hold}?ms={int(600 * SLOW)}") + request(f"{queued_model.hold}?ms=1"))
         statuses = sorted(wire.answer().status for wire in wires)
         assert statuses[0] == 200 and statuses[-1] == 503 and set(statuses) == {200, 503}
         for wire in wires:
             wire.close()
-    eventually(lambda: main.ask("/sleep?ms=1").status == 200)
+    eventually(lambda: main.ask(f"{queued_model.hold}?ms=1").status == 200)
 
 
 def test_queue_serves_in_time(serve, queued_model: Model) -> None:
     main = serve(queued_model, single(queued_model, queue_timeout="5s"))["main"]
     wires = [main.connect() for _ in range(10)]
     for wire in wires:
-        wire.send(request("/sleep?ms=50"))
+        wire.send(request(f"{queued_model.hold}?ms=50"))
     assert [wire.answer().status for wire in wires] == [200] * 10
     for wire in wires:
         wire.close()

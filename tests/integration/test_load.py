@@ -19,6 +19,7 @@ from lib.site import SIZES, tight_routes
 ROUTES = """
 route "/hello" { text { body = "Hello, World!" } }
 route "/sleep" { sleep { duration = 50ms } }
+route "/block" { block { duration = 50ms } }
 route "/spin"  { spin { max = 1000000000000 } }
 """
 
@@ -84,7 +85,7 @@ def test_connections_are_spread_over_workers(serve, model: Model) -> None:
 
 def test_400_connections_on_a_sleep_see_no_503(serve, queued_model: Model) -> None:
     server = serve(queued_model, listener(queued_model, threads=64))
-    report = wrk(server["main"], "/sleep", 400)
+    report = wrk(server["main"], queued_model.hold, 400)
     assert "Non-2xx" not in report and "Socket errors" not in report, report
     assert requests_done(report) > 64 / 0.05 * 2 / 2 / SLOW, report
     status = server.listener_status("main")
@@ -99,7 +100,7 @@ def test_sleeps_at_once_take_the_right_number_of_rounds(serve, model: Model, siz
     wires = [main.connect() for _ in range(40)]
     watch = Stopwatch()
     for wire in wires:
-        wire.send(request("/sleep?ms=200", fields={"Connection": "close"}))
+        wire.send(request(f"{model.hold}?ms=200", fields={"Connection": "close"}))
     for wire in wires:
         assert wire.answer().status == 200
         wire.close()

@@ -132,7 +132,7 @@ def test_all_busy(serve, model: Model) -> None:
     server = serve(model, Listener("main", model.name, BASIC_ROUTES, options=model.sized(BUSY) | {"loops": 2, "queue_timeout": "5m"}))
     wires = [server["main"].connect() for _ in range(BUSY + MORE)]
     for wire in wires:
-        wire.send(request(f"/sleep?ms={int(1500 * SLOW)}"))
+        wire.send(request(f"{model.hold}?ms={int(1500 * SLOW)}"))
     open_ = BUSY + MORE if model.accepts_beyond else BUSY
 
     def seen() -> dict:
@@ -172,13 +172,13 @@ def test_all_busy(serve, model: Model) -> None:
 
 def test_refused_work_is_not_queued(serve, queued_model: Model) -> None:
     model = queued_model
-    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options={"threads": 1, "loops": 1, "queue_timeout": "100ms"}))
+    server = serve(model, Listener("main", model.name, BASIC_ROUTES, options=model.sized(1) | {"loops": 1, "queue_timeout": "100ms"}))
     with server["main"].connect() as first:
-        first.send(request(f"/sleep?ms={int(1000 * SLOW)}"))
+        first.send(request(f"{model.hold}?ms={int(1000 * SLOW)}"))
         eventually(lambda: server.listener_status("main")["threads"]["busy"] == 1)
         wires = [server["main"].connect() for _ in range(3)]
         for wire in wires:
-            wire.send(request("/sleep?ms=1"))
+            wire.send(request(f"{model.hold}?ms=1"))
         for wire in wires:
             assert wire.answer().status == 503
             wire.close()
@@ -197,7 +197,7 @@ def test_time_in_the_queue_is_fine(serve, queued_model: Model) -> None:
     server = serve(queued_model, Listener("main", queued_model.name, BASIC_ROUTES, options={"threads": 2}))
     with server["main"].connect() as wire:
         for _ in range(40):
-            wire.ask("/sleep?ms=1")  # one that comes at once may find its thread still there
+            wire.ask(f"{queued_model.hold}?ms=1")  # one that comes at once may find its thread still there
     waited = eventually(lambda: _waited(server, 5))
     assert 0 < waited["sum"] and waited["sum"] % 1000 and waited["p50"] <= waited["max"]
 

@@ -36,7 +36,7 @@ def in_progress(server: Server, n: int = 1, name: str = "main") -> None:
 
 # --- what ps shows -------------------------------------------------------------------------------
 
-ROLES = {"process": "process acceptor", "prefork": "prefork worker", "thread-pool": "thread-pool worker", "event-loop": "event-loop worker"}
+ROLES = {"process": "process acceptor", "prefork": "prefork worker", "thread-pool": "thread-pool worker", "hybrid": "hybrid worker", "event-loop": "event-loop worker", "coroutine": "coroutine worker"}
 
 
 def test_titles(serve, model: Model) -> None:
@@ -47,8 +47,8 @@ def test_titles(serve, model: Model) -> None:
         assert proc.title(pid) == f"modus: {ROLES[model.name]} {main.text}"
         names = proc.thread_names(pid)
         assert "modus" in names, "what pgrep and killall look for"
-        if model.queued:
-            kind = "pool" if model.name == "thread-pool" else "helper"
+        if model.queued and model.name != "coroutine":  # whose helpers are made when they are needed
+            kind = "helper" if model.name == "event-loop" else "pool"
             assert {f"{kind}-{i}" for i in range(SIZES["threads"])} <= set(names)
     assert main.ask("/hello").status == 200
 
@@ -788,6 +788,22 @@ def test_idle_connections_make_room_for_descriptors(serve, model: Model) -> None
     for wire in wires:
         wire.close()
     eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+def test_stop_after_descriptors_ran_out_with_nobody_waiting(serve, model: Model) -> None:
+    """Without a descriptor the kernel refuses to accept, whether somebody waits or not."""
+    server = serve(model, listener(model, processes=1, loops=1, threads=4), nofile=(64, 64))
+    wires = []
+    while "cannot accept" not in server.errors and len(wires) < 64:
+        wires.append(server["main"].connect())
+        wires[-1].send(b"GET /hello HT")  # not idle
+        if model.shares_descriptors:
+            eventually(lambda: server.listener_status("main")["connections"]["open"] == len(wires) or "cannot accept" in server.errors)
+    for wire in wires:
+        wire.close()
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
 
 
 def test_running_out_of_descriptors(serve, model: Model) -> None:

@@ -211,8 +211,9 @@ static void borders(void **state)
 static void models(void **state)
 {
     (void)state;
-    static const char *const names[] = {"process", "prefork", "thread-pool", "event-loop"};
-    for (size_t i = 0; i < 4; i++) {
+    static const char *const names[] = {"process", "prefork",    "thread-pool",
+                                        "hybrid",  "event-loop", "coroutine"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char text[100];
         snprintf(text, sizeof text, L "model = %s " R "}", names[i]);
         struct config *c = good(text);
@@ -221,18 +222,14 @@ static void models(void **state)
     }
     bad(L "\n model = thread-pol }",
         "2: model: unknown word \"thread-pol\"; did you mean \"thread-pool\"? "
-        "(process, prefork, thread-pool, event-loop)");
+        "(process, prefork, thread-pool, hybrid, event-loop, coroutine)");
     bad(L "model = nginx }", "1: model: unknown word \"nginx\" "
-                             "(process, prefork, thread-pool, event-loop)");
+                             "(process, prefork, thread-pool, hybrid, event-loop, coroutine)");
 }
 
 static void reserved(void **state)
 {
     (void)state;
-    bad(L "\nmodel = coroutine }", "2: \"coroutine\" is not in this build (process, prefork, "
-                                   "thread-pool, event-loop)");
-    bad(L "model = hybrid }", "1: \"hybrid\" is not in this build (process, prefork, "
-                              "thread-pool, event-loop)");
     bad(L "gil = true }", "1: \"gil\" is not in this build");
     bad(L "gil = on }", "1: \"gil\" is not in this build");
     bad(L "gil = maybe }", "1: gil: unknown word \"maybe\" "

@@ -110,11 +110,15 @@ static inline struct model_plan fake_plan(const struct config_listener *l)
 static const char *const fake_none[] = {NULL}, *const fake_processes[] = {"processes", NULL};
 static const char *const fake_pool[] = {"threads", "queue", "queue_timeout", NULL};
 static const char *const fake_loops[] = {"loops", "threads", "queue", "queue_timeout", NULL};
+static const char *const fake_processes_of_threads[] = {"processes", "threads", "queue",
+                                                        "queue_timeout", NULL};
 static const struct model fake_models[] = {
     {.name = "process", .uses = fake_none, .plan = fake_plan},
     {.name = "prefork", .uses = fake_processes, .plan = fake_plan},
     {.name = "thread-pool", .uses = fake_pool, .plan = fake_plan},
+    {.name = "hybrid", .uses = fake_processes_of_threads, .plan = fake_plan},
     {.name = "event-loop", .uses = fake_loops, .plan = fake_plan},
+    {.name = "coroutine", .uses = fake_loops, .plan = fake_plan},
 };
 
 FAKE const struct model *models_at(size_t index)

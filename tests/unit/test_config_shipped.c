@@ -43,9 +43,10 @@ static void route_is(const struct config_route *route, const char *prefix, const
 static void tour(void **state)
 {
     (void)state;
-    static const char *const models[] = {"process", "prefork", "thread-pool", "event-loop"};
+    static const char *const models[] = {"process", "prefork",    "thread-pool",
+                                         "hybrid",  "event-loop", "coroutine"};
     struct config *c = read_file("conf/modus.conf");
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         const struct config_listener *l = listener_of(c, 8081 + i);
         assert_string_equal(l->model, models[i]);
         assert_string_equal(l->addresses[0].host, "127.0.0.1");
@@ -56,8 +57,8 @@ static void tour(void **state)
         route_is(&l->routes[3], "/sleep", "sleep");
         route_is(&l->routes[4], "/spin", "spin");
     }
-    assert_int_equal(listener_of(c, 8085)->protocol, PROTOCOL_TCP);
-    route_is(&listener_of(c, 8085)->routes[0], "", "echo");
+    assert_int_equal(listener_of(c, 8087)->protocol, PROTOCOL_TCP);
+    route_is(&listener_of(c, 8087)->routes[0], "", "echo");
     route_is(&listener_of(c, 8080)->routes[0], "/", "status");
     for (size_t i = 0; models_at(i); i++) {
         size_t users = 0;
@@ -114,7 +115,8 @@ static void reference(void **state)
     static const char bare[] =
         "listen 127.0.0.1:0 {\n route / { static { root = www } }\n route /text { text { body = '' "
         "} }\n"
-        "route /echo { echo {} }\n route /sleep { sleep {} }\n route /spin { spin {} }\n"
+        "route /echo { echo {} }\n route /sleep { sleep {} }\n route /block { block {} }\n "
+        "route /spin { spin {} }\n"
         "route /status { status {} } }\n";
     char file[] = "/tmp/modus-reference-XXXXXX";
     int fd = mkstemp(file);

@@ -16,6 +16,7 @@ BASIC_ROUTES = """
 route "/hello" { text { body = "Hello, World!" } }
 route "/echo"  { echo { } }
 route "/sleep" { sleep { duration = 20ms } }
+route "/block" { block { duration = 20ms } }
 route "/spin"  { spin { max = 1000000000000 } }
 """
 TCP_ROUTES = "echo { }"
