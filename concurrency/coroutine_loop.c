@@ -146,9 +146,12 @@ static void suspend(struct modus_co *co)
 
 void modus_co_switch_ready(struct modus_co *co)
 {
+    struct modus_park_around around = modus_park_give_up();
+
     co->state = MODUS_CO_READY;
     append(co->loop, co);
     suspend(co);
+    modus_park_take_back(around);
 }
 
 _Noreturn void modus_co_switch_over(struct modus_co *co)
@@ -233,9 +236,13 @@ int modus_co_park_as(enum modus_co_wait kind, const void *object, _Atomic uint32
 {
     struct modus_co *co = modus_co_here->running;
 
+    struct modus_park_around around = modus_park_give_up();
+
     co->kind = (uint8_t)kind;
     co->object = object;
-    return park(co, MODUS_THREAD, word, expected, deadline, NULL, 0);
+    int rc = park(co, MODUS_THREAD, word, expected, deadline, NULL, 0);
+    modus_park_take_back(around);
+    return rc;
 }
 
 /* --- the loop -------------------------------------------------------------------------------- */

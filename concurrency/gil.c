@@ -27,9 +27,21 @@ void modus_gil_fini(struct modus_gil *gil)
     memset(gil, 0, sizeof *gil);
 }
 
+/* What waits in here is not the holder's wait, which gives the lock up. */
+static struct modus_park_around keep(void)
+{
+    struct modus_park_around around = modus_park_around;
+
+    modus_park_around.give_up = NULL;
+    return around;
+}
+
 static void acquire(struct modus_gil *gil)
 {
+    struct modus_park_around around = keep();
+
     modus_lock_acquire(&gil->lock, MODUS_FOREVER);
+    modus_park_around = around;
 }
 
 static void release(struct modus_gil *gil)
@@ -58,11 +70,13 @@ static void tell(_Atomic uint32_t *word, int n)
 /* Sleep, without the lock, until somebody tells. Returns 0 or -ETIMEDOUT. */
 static int nap(struct modus_gil *gil, _Atomic uint32_t *word, int64_t deadline)
 {
+    struct modus_park_around around = keep();
     uint32_t seen = atomic_load(word);
 
     release(gil);
     int rc = modus_park_deaf(MODUS_THREAD, word, seen, deadline, NULL);
     acquire(gil);
+    modus_park_around = around;
     return rc;
 }
 
@@ -180,6 +194,32 @@ int modus_gil_release(struct modus_gil *gil)
     let(gil);
     release(gil);
     return 0;
+}
+
+static void give_up(void *gil)
+{
+    modus_gil_release(gil);
+}
+
+static void take_back(void *gil)
+{
+    modus_gil_acquire(gil, MODUS_FOREVER);
+}
+
+int modus_gil_enter(struct modus_gil *gil)
+{
+    int rc = modus_gil_acquire(gil, MODUS_FOREVER);
+
+    if (rc == 0)
+        modus_park_around = (struct modus_park_around){give_up, take_back, gil};
+    return rc;
+}
+
+int modus_gil_leave(struct modus_gil *gil)
+{
+    if (modus_gil_mine(gil))
+        modus_park_around.give_up = NULL;
+    return modus_gil_release(gil);
 }
 
 int modus_gil_hand_over(struct modus_gil *gil)

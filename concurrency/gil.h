@@ -97,6 +97,12 @@ bool modus_gil_mine(const struct modus_gil *gil);
 /* What it has come to. Safe from: any thread. */
 struct modus_gil_stats modus_gil_stats(struct modus_gil *gil);
 
+/* Hold it as an interpreter's thread does: until the caller leaves, each wait of the toolbox gives it
+ * up and has it again before it returns. Otherwise as modus_gil_acquire, without a limit, and
+ * modus_gil_release. Not within one another. */
+int modus_gil_enter(struct modus_gil *gil);
+int modus_gil_leave(struct modus_gil *gil);
+
 /* In a forked child: the lock is free, whatever the parent's threads were at. The caller is the
  * child's only thread. */
 void modus_gil_renew(struct modus_gil *gil);

@@ -129,16 +129,20 @@ _Thread_local int (*modus_park_instead)(enum modus_scope scope, _Atomic uint32_t
                                         uint32_t expected, int64_t deadline,
                                         const struct modus_watch *watch, unsigned how);
 
+_Thread_local struct modus_park_around modus_park_around;
+
 static int park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expected, int64_t deadline,
                 const struct modus_watch *watch, unsigned how)
 {
     int saved = errno, rc;
+    struct modus_park_around around = modus_park_give_up();
 
     if (modus_park_instead)
         rc = modus_park_instead(scope, word, expected, deadline, watch, how);
     else
         rc = backends[scope].park(word, expected, deadline, watch);
     stats.parks++;
+    modus_park_take_back(around);
     errno = saved;
     return rc;
 }
@@ -204,10 +208,12 @@ static int poll_fd(int fd, int events, int64_t deadline, int *ready)
 int modus_park_fd(int fd, int events, int64_t deadline, int *ready)
 {
     int saved = errno;
+    struct modus_park_around around = modus_park_give_up();
     int rc = modus_park_fd_instead ? modus_park_fd_instead(fd, events, deadline, ready)
                                    : poll_fd(fd, events, deadline, ready);
 
     stats.parks++;
+    modus_park_take_back(around);
     errno = saved;
     return rc;
 }

@@ -25,6 +25,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "concurrency/result.h"
@@ -94,6 +95,39 @@ struct modus_park_ops {
                 const struct modus_watch *watch);
     int (*unpark)(_Atomic uint32_t *word, int n);
 };
+
+/* What the calling thread, or the coroutine that it runs, gives up while it waits here, and has again
+ * before the wait returns: an interpreter's lock (gil.h). give_up NULL: nothing. Neither call is made
+ * within the other. */
+struct modus_park_around {
+    void (*give_up)(void *object);
+    void (*take_back)(void *object);
+    void *object;
+};
+
+extern _Thread_local struct modus_park_around modus_park_around
+    __attribute__((tls_model("initial-exec")));
+
+/* Around each wait, also a coroutine's own. It is the waiter's: whoever runs on this thread meanwhile
+ * has its own, or none. */
+static inline struct modus_park_around modus_park_give_up(void)
+{
+    struct modus_park_around around = modus_park_around;
+
+    if (__builtin_expect(around.give_up != NULL, 0)) {
+        modus_park_around.give_up = NULL;
+        around.give_up(around.object);
+    }
+    return around;
+}
+
+static inline void modus_park_take_back(struct modus_park_around around)
+{
+    if (__builtin_expect(around.give_up == NULL, 1))
+        return;
+    around.take_back(around.object);
+    modus_park_around = around;
+}
 
 /* How a coroutine's park differs from others. */
 enum {

@@ -7,6 +7,7 @@
 #include "concurrency/event.h"
 #include "concurrency/gil.h"
 #include "concurrency/scoped.h"
+#include "concurrency/thread.h"
 
 static struct modus_gil gil;
 static _Atomic int tids[4], done;
@@ -238,6 +239,93 @@ static void test_coroutines(void **state)
     assert_int_equal(modus_gil_stats(&gil).acquired, 4);
 }
 
+/* Until it leaves, who has entered gives the lock up in each wait of the toolbox, and only there. */
+static struct modus_event entered, may_go;
+
+static void *enter_as_other(void *argument)
+{
+    CHECK_INT(modus_gil_enter(&gil), 0);
+    CHECK(modus_gil_mine(&gil));
+    modus_event_set(&may_go);
+    CHECK_INT(modus_gil_leave(&gil), 0);
+    return argument;
+}
+
+static void enter_and_wait(bool as_coroutine)
+{
+    struct modus_thread *other;
+    uint64_t before;
+
+    modus_event_clear(&may_go);
+    CHECK_INT(modus_gil_enter(&gil), 0);
+    CHECK_INT(modus_gil_enter(&gil), -EDEADLK);
+    CHECK_INT(modus_thread_new(&other, NULL, enter_as_other, NULL), 0);
+    CHECK_INT(modus_thread_start(other), 0);
+    before = modus_gil_stats(&gil).acquired;
+    CHECK_INT(modus_event_wait(&may_go, MODUS_FOREVER), 0); /* which it sets under the lock */
+    CHECK(modus_gil_mine(&gil));
+    CHECK(modus_gil_stats(&gil).acquired >= before + 2);
+    if (as_coroutine) {
+        before = modus_gil_stats(&gil).acquired;
+        CHECK_INT(modus_co_sleep(modus_ms(1)), 0);
+        CHECK_INT(modus_co_yield(), 0);
+        CHECK(modus_gil_mine(&gil));
+        CHECK(modus_gil_stats(&gil).acquired >= before + 2);
+    }
+    CHECK_INT(modus_gil_leave(&gil), 0);
+    CHECK_INT(modus_gil_leave(&gil), -EPERM);
+    CHECK(!modus_gil_mine(&gil));
+    CHECK_INT(modus_thread_join(other, MODUS_FOREVER, NULL), 0);
+    modus_thread_put(other);
+    before = modus_gil_stats(&gil).acquired;
+    CHECK_INT(modus_event_wait(&entered, modus_ms(1)), -ETIMEDOUT); /* outside: nothing to give */
+    CHECK_INT((int)(modus_gil_stats(&gil).acquired - before), 0);
+}
+
+static int enter_in_coroutine(void *argument)
+{
+    (void)argument;
+    enter_and_wait(true);
+    return 0;
+}
+
+static int compute_entered(void *argument)
+{
+    for (int i = 0; i < 200; i++) {
+        CHECK_INT(modus_gil_enter(&gil), 0);
+        shared_count++;
+        modus_co_yield();
+        shared_count++;
+        CHECK_INT(modus_gil_leave(&gil), 0);
+    }
+    return argument != NULL;
+}
+
+static int enter_in_many(void *argument)
+{
+    struct modus_co *co[3];
+
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(modus_co_start(&co[i], NULL, compute_entered, argument), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(modus_co_join(co[i], MODUS_FOREVER, NULL), 0);
+        modus_co_put(co[i]);
+    }
+    return 0;
+}
+
+static void test_enter(void **state)
+{
+    (void)state;
+    modus_event_init(&entered, MODUS_THREAD);
+    modus_event_init(&may_go, MODUS_THREAD);
+    enter_and_wait(false);
+    assert_int_equal(modus_co_run(enter_in_coroutine, NULL), 0);
+    shared_count = 0;
+    assert_int_equal(modus_co_run(enter_in_many, NULL), 0);
+    assert_int_equal(shared_count, 1200);
+}
+
 static int use_in_child(void *argument)
 {
     (void)argument;
@@ -319,7 +407,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_errors),     TEST(test_hand_over), TEST(test_excludes), TEST(test_blocking_call),
-        TEST(test_coroutines), TEST(test_fork),      TEST(test_scoped),
+        TEST(test_coroutines), TEST(test_enter),     TEST(test_fork),     TEST(test_scoped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
