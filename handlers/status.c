@@ -20,7 +20,7 @@ struct status_conf {
 
 /* --- what there is ---------------------------------------------------------------------------- */
 
-enum group { LISTENER, CONNECTIONS, REQUESTS, THREADS, CHILDREN, QUEUE };
+enum group { LISTENER, CONNECTIONS, REQUESTS, THREADS, CHILDREN, QUEUE, GIL };
 
 #define AT(field) offsetof(struct status_listener, field)
 
@@ -75,6 +75,18 @@ static const struct number {
      "The most work that may wait for a thread; 0: no queue."},
     {QUEUE, AT(queue_rejected), "rejected", "answered 503", "modus_queue_rejected_total",
      "Requests answered 503 because no thread came free."},
+    {GIL, AT(gil_acquired), "acquired", "interpreter lock acquired", "modus_gil_acquired_total",
+     "Times that a handler took the interpreter lock."},
+    {GIL, AT(gil_waits), "waits", "waits", "modus_gil_waits_total",
+     "Times that it had to wait for it."},
+    {GIL, AT(gil_hand_overs), "hand_overs", "forced hand-overs", "modus_gil_hand_overs_total",
+     "Times that a handler was made to hand it over."},
+    {GIL, AT(gil_waited_us), "waited_us", "waited (µs)", "modus_gil_waited_microseconds_total",
+     "Microseconds spent waiting for it."},
+    {GIL, AT(gil_held_us), "held_us", "held (µs)", "modus_gil_held_microseconds_total",
+     "Microseconds that it was held."},
+    {GIL, AT(gil_held_percent), "held_percent", "held (% of the time)", "modus_gil_held_percent",
+     "Share of the time that it was held, since the workers began."},
 };
 enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
 
@@ -197,6 +209,7 @@ static void json_listener(struct page *p, const struct status_listener *l)
     json_group(p, "threads", l, THREADS, l->threads > 0);
     json_group(p, "children", l, CHILDREN, l->children_max > 0);
     json_queue(p, l);
+    json_group(p, "gil", l, GIL, l->gil);
     json_workers(p, l);
     page_puts(p, "}");
 }
@@ -511,6 +524,8 @@ static void page_listener(struct page *p, const struct status_listener *l)
         page_group(p, l, CHILDREN);
     if (l->queue_capacity)
         page_group(p, l, QUEUE);
+    if (l->gil)
+        page_group(p, l, GIL);
     page_puts(p, "<table><tr><th>time</th><th>count</th><th>mean</th><th>half below</th>"
                  "<th>90 %</th><th>99 %</th><th>99.9 %</th><th>longest</th></tr>\n");
     page_times(p, "request", &l->latency);

@@ -87,6 +87,10 @@ struct status_listener {
     uint64_t queue_depth;    /* now */
     uint64_t queue_rejected; /* total: answered 503 after queue_timeout, or because it was full */
     struct status_times queued; /* time spent waiting for a thread */
+
+    bool gil; /* handlers run under an interpreter lock, one a worker; totals of all workers: */
+    uint64_t gil_acquired, gil_waits, gil_hand_overs, gil_waited_us, gil_held_us;
+    uint64_t gil_held_percent; /* of the time that the workers of now have run */
 };
 
 struct status_snapshot {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "net/conn_priv.h"
+#include "net/gil.h"
 #include "net/target.h"
 #include "net/tls.h"
 
@@ -358,7 +359,10 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
 /* One event. A handler that has given its whole answer, or gives up, gets no further ones. */
 static void call_step(struct exchange *x, enum exchange_event event)
 {
+    struct net_gil *gil = x->conn->service->gil;
+    net_gil_enter(gil);
     int r = x->entry->step(x, event);
+    net_gil_leave(gil);
     if (r == 0 && !x->ended)
         return;
     x->stage = EXCHANGE_RETURNED;
@@ -366,6 +370,14 @@ static void call_step(struct exchange *x, enum exchange_event event)
         return;
     exchange_complain_of(x, r);
     exchange_fail(x, 500);
+}
+
+static void call_cancelled(struct exchange *x)
+{
+    struct net_gil *gil = x->conn->service->gil;
+    net_gil_enter(gil);
+    x->entry->step(x, EXCHANGE_CANCELLED);
+    net_gil_leave(gil);
 }
 
 /* The handler will not go on: tell it, and answer with that status if it has not begun to. */
@@ -377,7 +389,7 @@ static void cancel(struct exchange *x, int status)
     x->cancel_status = status;
     exchange_cancel(x);
     if (stepped)
-        x->entry->step(x, EXCHANGE_CANCELLED);
+        call_cancelled(x);
     if (stepped || x->stage == EXCHANGE_READING) {
         x->stage = EXCHANGE_RETURNED;
         exchange_fail(x, status);

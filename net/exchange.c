@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "concurrency/result.h"
+#include "net/gil.h"
 
 enum { LOOK_EVERY_MS = 10, PIECE_SIZE = 16 * 1024 };
 
@@ -276,11 +277,20 @@ bool exchange_has_news(const struct exchange *x)
     return atomic_load_explicit(&x->news, memory_order_acquire) != x->news_read;
 }
 
+/* Whoever runs the handler waits, without the interpreter's lock if there is one. */
+static void wait_by_host(struct exchange *x, int64_t deadline_ms)
+{
+    struct net_gil *gil = x->conn->service->gil;
+    net_gil_leave(gil);
+    x->conn->host_ops->wait(x->conn->host, x, deadline_ms);
+    net_gil_enter(gil);
+}
+
 /* One wait; the caller looks again at what it waits for. */
 static void wait_for_news(struct exchange *x, int64_t deadline_ms)
 {
     if (!exchange_has_news(x))
-        x->conn->host_ops->wait(x->conn->host, x, deadline_ms);
+        wait_by_host(x, deadline_ms);
     x->news_read = atomic_load_explicit(&x->news, memory_order_acquire);
 }
 
@@ -289,12 +299,13 @@ bool exchange_cancelled(struct exchange *x)
     if (atomic_load_explicit(&x->cancel, memory_order_acquire) ||
         atomic_load_explicit(&x->conn->gone, memory_order_acquire))
         return true;
+    net_gil_checkpoint(x->conn->service->gil);
     /* Where the handler runs on the connection's own thread, nobody else looks at the peer or the
      * clock meanwhile. */
     int64_t now_ms = x->clock_us() / 1000;
     if (now_ms - x->looked_ms >= LOOK_EVERY_MS && x->stage == EXCHANGE_SERVED) {
         x->looked_ms = now_ms;
-        x->conn->host_ops->wait(x->conn->host, x, now_ms);
+        wait_by_host(x, now_ms);
     }
     return atomic_load_explicit(&x->cancel, memory_order_acquire);
 }
@@ -740,8 +751,10 @@ void exchange_serve(struct exchange *x)
     x->stage = EXCHANGE_SERVED;
     x->served_us = x->clock_us();
     x->looked_ms = x->served_us / 1000;
+    net_gil_enter(x->conn->service->gil);
     int r =
         atomic_load_explicit(&x->cancel, memory_order_acquire) ? MODUS_CANCELED : x->entry->run(x);
+    net_gil_leave(x->conn->service->gil);
     exchange_hold(x);
     bool begun = x->begun, cut = x->body_cut;
     if (r == 0 && begun)

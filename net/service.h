@@ -11,6 +11,7 @@
 
 #include "net/exchange.h"
 
+struct net_gil;
 struct tls_context;
 
 /* A path prefix on whole segments, and what serves below it. */
@@ -36,6 +37,8 @@ struct service {
 
     const struct route *routes; /* longest prefix first */
     size_t route_count;
+
+    struct net_gil *gil; /* handlers run under it; NULL: they run as they come */
 
     int64_t header_timeout_ms, body_timeout_ms, handler_timeout_ms, send_timeout_ms;
     int64_t keepalive_timeout_ms;

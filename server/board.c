@@ -98,6 +98,7 @@ void board_bury(struct board *b, struct worker_slot *slot)
         slot->lanes[i].busy = false;
     }
     atomic_store(&slot->requests_before, slot_answers(b, slot));
+    atomic_store(&slot->gil_before_us, net_counted(&slot->gil.held_us));
     atomic_store(&slot->connections, 0);
     atomic_store(&slot->state, WORKER_DEAD);
     atomic_store(&slot->pid, 0);

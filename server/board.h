@@ -17,6 +17,7 @@
 #include "concurrency/event.h"
 #include "concurrency/lock.h"
 #include "concurrency/sem.h"
+#include "net/gil.h"
 #include "net/stats.h"
 
 enum worker_state { WORKER_DEAD, WORKER_STARTING, WORKER_WAITING, WORKER_BUSY, WORKER_DRAINING };
@@ -36,10 +37,12 @@ struct worker_slot {
     _Atomic int64_t started_ms;       /* Unix time (master) */
     _Atomic uint64_t requests_before; /* answered in this slot by earlier workers (master) */
     _Atomic uint32_t connections;
-    struct modus_doorbell bell; /* rung to make the worker look at the board */
-    struct modus_event ready;   /* set once the worker can accept */
-    struct net_stats *stats;    /* stats_count blocks, one a thread that steps connections */
-    struct worker_lane *lanes;  /* lane_count, one a thread */
+    struct modus_doorbell bell;     /* rung to make the worker look at the board */
+    struct modus_event ready;       /* set once the worker can accept */
+    _Atomic uint64_t gil_before_us; /* held by earlier workers (master) */
+    struct net_gil_counts gil;      /* of the interpreter lock of all its workers so far */
+    struct net_stats *stats;        /* stats_count blocks, one a thread that steps connections */
+    struct worker_lane *lanes;      /* lane_count, one a thread */
 };
 
 /* A child of the `process` model: it serves one connection. What the acceptor alone needs of it is

@@ -61,6 +61,7 @@ struct config_listener {
     int64_t queue_timeout_ms;
     int max_connections; /* 0: not set, the model's own default */
     int backlog;
+    bool gil;
 
     int64_t header_timeout_ms, body_timeout_ms, handler_timeout_ms, send_timeout_ms;
     int64_t keepalive_timeout_ms; /* -1: not set, the model's own default */

@@ -91,15 +91,6 @@ static int fill_model(struct config_reader *r, const char **member, const char *
     return 0;
 }
 
-static int fill_off(struct config_reader *r, const struct key *k, const char *text, int line)
-{
-    char why[VALUE_WHY];
-    bool on;
-    if (value_bool(text, &on, why) != 0)
-        return fail_key(r, line, k, why);
-    return on ? config_fail(r, line, "\"%s\" is not in this build", k->name) : 0;
-}
-
 /* The kinds whose value is a number or an index. */
 static int fill_number(struct config_reader *r, const struct key *k, void *member, const char *text,
                        int line)
@@ -147,8 +138,6 @@ static int fill(struct config_reader *r, const struct key *k, void *base, const 
         return fill_path(r, k, member, text, line);
     case KEY_MODEL:
         return fill_model(r, member, text, line);
-    case KEY_OFF:
-        return fill_off(r, k, text, line);
     case KEY_BOOL:
         return fill_bool(r, k, member, text, line);
     case KEY_NUMBER:

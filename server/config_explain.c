@@ -106,9 +106,6 @@ static void show_value(const struct key *k, const void *base, char out[VALUE_SIZ
     case KEY_MODEL:
         copy(out, *(const char *const *)member);
         return;
-    case KEY_OFF:
-        copy(out, "false");
-        return;
     case KEY_BOOL:
         copy(out, *(const bool *)member ? "true" : "false");
         return;
@@ -146,7 +143,8 @@ static void key_row(struct table *t, int indent, const struct key *k, const void
 /* Only what sizes a model differs from model to model. */
 static bool is_model_key(const char *name)
 {
-    static const char *const names[] = {"processes", "loops", "threads", "queue", "queue_timeout"};
+    static const char *const names[] = {"processes", "loops",         "threads",
+                                        "queue",     "queue_timeout", "gil"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i], name) == 0)
             return true;
@@ -174,8 +172,6 @@ static void note_on(char *note, size_t size, const struct key *k, const struct c
         snprintf(note, size, "not used by %s", l->model);
     else if (k->http_only && l->protocol == PROTOCOL_TCP)
         snprintf(note, size, "not used by tcp");
-    else if (k->kind == KEY_OFF)
-        snprintf(note, size, "not in this build");
 }
 
 static void explain_keys(struct table *t, const struct config_listener *l)

@@ -50,7 +50,7 @@ const struct key config_keys_listen[] = {
     {"max_connections", KEY_NUMBER, .offset = LISTEN(max_connections), .min = 1, .max = 1000000,
      .optional = true},
     {"backlog", KEY_NUMBER, LISTEN(backlog), .value = "1024", .min = 1, .max = 65535},
-    {"gil", KEY_OFF, 0, .value = "false"},
+    {"gil", KEY_BOOL, LISTEN(gil), .value = "false"},
     {"header_timeout", KEY_DURATION, LISTEN(header_timeout_ms), .value = "10s", .min = 1,
      .max = DAY, .http_only = true},
     {"body_timeout", KEY_DURATION, LISTEN(body_timeout_ms), .value = "20s", .min = 1, .max = DAY,

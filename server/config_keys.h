@@ -17,10 +17,9 @@ enum key_kind {
     KEY_DURATION, /* int64_t, milliseconds */
     KEY_CHOICE,   /* int or an enum: index into choices */
     KEY_MODEL,    /* const char *: the model's own name */
-    KEY_OFF,      /* a switch that only its off position has a meaning in this build; no member */
+    KEY_BOOL,     /* bool */
     /* Only handlers' options: */
     KEY_INTEGER, /* int64_t */
-    KEY_BOOL,    /* bool */
 };
 
 struct key {

@@ -59,8 +59,6 @@ void config_words_free(cfg_opt_t *words);
 const char *config_words_title(const char *section);
 /* Is this word kept for something that is not in this build? */
 bool config_words_reserved(const char *section, const char *word);
-/* Is this a key whose one value says that something is not there? */
-bool config_words_off(const char *word);
 
 /* --- config_build.c: from libconfuse's tree to a struct config ---------------------------- */
 

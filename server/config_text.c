@@ -328,8 +328,6 @@ static int unknown_nearest(struct pass *p, const struct level *l, const struct t
     char all[512] = ", which takes none";
     size_t n = 0;
     for (const cfg_opt_t *w = l->words; w->name; w++) {
-        if (config_words_off(w->name))
-            continue;
         value_nearest_offer(&near, w->name);
         if (n < sizeof all)
             n += (size_t)snprintf(all + n, sizeof all - n, "%s%s",

@@ -159,11 +159,3 @@ bool config_words_reserved(const char *section, const char *word)
             return true;
     return false;
 }
-
-bool config_words_off(const char *word)
-{
-    for (const struct key *k = config_keys_listen; k->name; k++)
-        if (k->kind == KEY_OFF && strcmp(k->name, word) == 0)
-            return true;
-    return false;
-}

@@ -155,6 +155,26 @@ static void fill_counters(struct status_listener *to, const struct listener *l,
     to->worker_deaths = atomic_load(&l->board->deaths);
 }
 
+static void fill_gil(struct status_listener *to, const struct listener *l)
+{
+    struct timespec now;
+    int64_t ran_us = 0;
+    uint64_t held_us = 0;
+    clock_gettime(CLOCK_REALTIME, &now);
+    to->gil = l->conf->gil && model_uses(l->model, "gil");
+    for (unsigned i = 0; to->gil && i < l->board->slot_count; i++) {
+        const struct worker_slot *slot = &l->board->slots[i];
+        to->gil_acquired += net_counted(&slot->gil.acquired);
+        to->gil_waits += net_counted(&slot->gil.waits);
+        to->gil_hand_overs += net_counted(&slot->gil.hand_overs);
+        to->gil_waited_us += net_counted(&slot->gil.waited_us);
+        to->gil_held_us += net_counted(&slot->gil.held_us);
+        held_us += net_counted(&slot->gil.held_us) - atomic_load(&slot->gil_before_us);
+        ran_us += now.tv_sec * 1000000 + now.tv_nsec / 1000 - atomic_load(&slot->started_ms) * 1000;
+    }
+    to->gil_held_percent = ran_us > 0 ? held_us * 100 / (uint64_t)ran_us : 0;
+}
+
 /* One block of memory a snapshot: the listeners, then their workers, addresses and texts. */
 struct block {
     struct status_listener *listeners;
@@ -193,6 +213,7 @@ static void fill_listener(const struct listener *l, struct status_listener *to, 
         return;
     board_sum(l->board, sum);
     fill_counters(to, l, sum);
+    fill_gil(to, l);
     free(sum);
 }
 

@@ -41,6 +41,16 @@ void worker_ready(struct worker *w)
     modus_event_set(&w->slot->ready);
 }
 
+void worker_make_gil(struct worker *w)
+{
+    static struct net_gil gil;
+    if (!w->listener->conf->gil || !model_uses(w->listener->model, "gil"))
+        return;
+    modus_gil_init(&gil.lock);
+    gil.counts = &w->slot->gil;
+    w->listener->service.gil = &gil;
+}
+
 void worker_set_state(struct worker *w, enum worker_state state)
 {
     atomic_store_explicit(&w->slot->state, state, memory_order_relaxed);

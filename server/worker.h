@@ -32,6 +32,8 @@ void worker_set_signals(void);
  * Safe from: the worker's main thread. */
 void worker_ready(struct worker *w);
 void worker_set_state(struct worker *w, enum worker_state state);
+/* With gil = true: give the process its interpreter lock. Call once, before connections come. */
+void worker_make_gil(struct worker *w);
 /* Look at what the master may have asked for, after the doorbell was heard: opens logs again if
  * that was it. Returns true when the worker shall drain. */
 bool worker_look(struct worker *w);

@@ -76,6 +76,7 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
         _exit(1);
     if (!worker_bind_life(parent, SIGKILL))
         _exit(0);
+    worker_make_gil(&w);
     int status = l->model->run(&w);
     exit(status);
 }

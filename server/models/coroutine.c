@@ -239,7 +239,7 @@ static int coroutine_run(struct worker *w)
     return 0;
 }
 
-static const char *const uses[] = {"loops", "threads", "queue_timeout", NULL};
+static const char *const uses[] = {"loops", "threads", "queue_timeout", "gil", NULL};
 
 const struct model model_coroutine = {
     .name = "coroutine",

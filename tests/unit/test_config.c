@@ -23,7 +23,7 @@
 #define VALID_ON_TOP "; valid here: user, pid_file, error_log, log_level, drain_timeout, listen"
 #define VALID_IN_LISTEN                                                                            \
     "; valid here: protocol, model, processes, loops, threads, queue, queue_timeout, "             \
-    "max_connections, backlog, header_timeout, body_timeout, handler_timeout, send_timeout, "      \
+    "max_connections, backlog, gil, header_timeout, body_timeout, handler_timeout, send_timeout, " \
     "keepalive_timeout, keepalive_requests, max_header_size, max_body_size, access_log, "          \
     "log_format, also, tls, route, text, static, echo, pipe, status"
 
@@ -230,15 +230,15 @@ static void models(void **state)
 static void reserved(void **state)
 {
     (void)state;
-    bad(L "gil = true }", "1: \"gil\" is not in this build");
-    bad(L "gil = on }", "1: \"gil\" is not in this build");
     bad(L "gil = maybe }", "1: gil: unknown word \"maybe\" "
                            "(false, true, no, yes, off or on)");
-    config_free(good(L "gil = false " R "}"));
+    struct config *c = good(L "gil = true " R "}");
+    assert_true(c->listeners->gil);
+    config_free(c);
     struct config *off = good(L "access_log = off " R "}"); /* as nginx says it; never a file */
     assert_null(off->listeners[0].access_log);
     config_free(off);
-    bad(L "gl = true }", "1: unknown word \"gl\" in listen" VALID_IN_LISTEN); /* not "gil" */
+    bad(L "gl = true }", "1: unknown word \"gl\" in listen; did you mean \"gil\"?");
     bad("worker_requests = 5\n" L "}", "1: \"worker_requests\" is not in this build");
     bad(L "\nworker_memory = 5 }", "2: \"worker_memory\" is not in this build");
     bad(L "worker_age = 5 }", "1: \"worker_age\" is not in this build");

@@ -87,7 +87,7 @@ static void origins(void **state)
     has(out, "protocol", "protocol http default");
     has(out, "model", "model thread-pool default");
     has(out, "threads", "threads 5 t.conf:5");
-    has(out, "gil", "gil false default not in this build");
+    has(out, "gil", "gil false default");
     has(out, "handler_timeout", "handler_timeout 0 default");
     has(out, "keepalive_timeout", "keepalive_timeout 90s t.conf:6");
     has(out, "max_connections", "max_connections 10000 default");

@@ -108,10 +108,10 @@ static inline struct model_plan fake_plan(const struct config_listener *l)
 }
 
 static const char *const fake_none[] = {NULL}, *const fake_processes[] = {"processes", NULL};
-static const char *const fake_pool[] = {"threads", "queue", "queue_timeout", NULL};
-static const char *const fake_loops[] = {"loops", "threads", "queue", "queue_timeout", NULL};
-static const char *const fake_processes_of_threads[] = {"processes", "threads", "queue",
-                                                        "queue_timeout", NULL};
+static const char *const fake_pool[] = {"threads", "queue", "queue_timeout", "gil", NULL};
+static const char *const fake_loops[] = {"loops", "threads", "queue", "queue_timeout", "gil", NULL};
+static const char *const fake_processes_of_threads[] = {"processes",     "threads", "queue",
+                                                        "queue_timeout", "gil",     NULL};
 static const struct model fake_models[] = {
     {.name = "process", .uses = fake_none, .plan = fake_plan},
     {.name = "prefork", .uses = fake_processes, .plan = fake_plan},

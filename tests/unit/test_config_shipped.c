@@ -132,8 +132,7 @@ static void reference(void **state)
         if (strcmp(name[0], "pid_file") != 0 && strcmp(name[0], "root") != 0 &&
             strcmp(origin[0], "default") == 0)
             assert_string_equal(value[1], value[0]);
-        if (strcmp(name[0], "gil") != 0)
-            assert_string_not_equal(origin[1], "default");
+        assert_string_not_equal(origin[1], "default");
     }
     assert_false(next_row(&b, name[1], value[1], origin[1]));
     free(defaults);

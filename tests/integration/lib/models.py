@@ -11,6 +11,7 @@ class Model:
     accepts_beyond: bool = False  # accepts connections whose requests nobody can serve yet
     shares_descriptors: bool = True  # a process serves many connections
     processes_of_threads: bool = False  # each of several processes has so many
+    has_gil: bool = False  # handlers run on several threads of a process
     idle_is_free: bool = False  # idle connections cost neither a process nor a thread, by thousands
 
     def sized(self, n: int) -> dict:
@@ -24,8 +25,8 @@ class Model:
 MODELS = [
     Model("process", sized_by="max_connections", shares_descriptors=False),
     Model("prefork", sized_by="processes"),
-    Model("thread-pool", sized_by="threads", queued=True, accepts_beyond=True, idle_is_free=True),
-    Model("hybrid", sized_by="threads", queued=True, accepts_beyond=True, processes_of_threads=True, idle_is_free=True),
-    Model("event-loop", sized_by="threads", queued=True, accepts_beyond=True, idle_is_free=True),
-    Model("coroutine", sized_by="threads", hold="/block", queued=True, accepts_beyond=True, idle_is_free=True),
+    Model("thread-pool", sized_by="threads", queued=True, accepts_beyond=True, has_gil=True, idle_is_free=True),
+    Model("hybrid", sized_by="threads", queued=True, accepts_beyond=True, processes_of_threads=True, has_gil=True, idle_is_free=True),
+    Model("event-loop", sized_by="threads", queued=True, accepts_beyond=True, has_gil=True, idle_is_free=True),
+    Model("coroutine", sized_by="threads", hold="/block", queued=True, accepts_beyond=True, has_gil=True, idle_is_free=True),
 ]
