@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the status handler sees: the boards of all listeners, summed up into plain data. Runs in any
- * worker, since boards are shared and made before the first fork. */
-#include <stdio.h>
+ * worker, and in the master: all that it reads is in the directory. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -10,8 +10,6 @@
 #include "net/socket.h"
 #include "server/backlog.h"
 #include "server/supervisor_priv.h"
-
-enum { NAME_SIZE = 128, NOTE_SIZE = 160 };
 
 static void fill_times(struct status_times *to, const struct net_histogram *h)
 {
@@ -101,7 +99,7 @@ static void fill_children(struct status_listener *to, const struct board *b)
 }
 
 /* Who took before who put: what is on its way meanwhile counts as waiting. */
-static void fill_queue(struct status_listener *to, const struct listener *l)
+static void fill_queue(struct status_listener *to, const struct listing *l)
 {
     const struct board *b = l->board;
     uint64_t put = 0, taken = 0;
@@ -129,7 +127,7 @@ static void fill_connections(struct status_listener *to, const struct board *b,
     to->connections_active = to->connections_open - to->connections_idle;
 }
 
-static void fill_counters(struct status_listener *to, const struct listener *l,
+static void fill_counters(struct status_listener *to, const struct listing *l,
                           const struct net_stats *sum)
 {
     to->requests_active = gauge(net_counted(&sum->begun), net_counted(&sum->ended));
@@ -155,13 +153,13 @@ static void fill_counters(struct status_listener *to, const struct listener *l,
     to->worker_deaths = atomic_load(&l->board->deaths);
 }
 
-static void fill_gil(struct status_listener *to, const struct listener *l)
+static void fill_gil(struct status_listener *to, const struct listing *l)
 {
     struct timespec now;
     int64_t ran_us = 0;
     uint64_t held_us = 0;
     clock_gettime(CLOCK_REALTIME, &now);
-    to->gil = l->conf->gil && model_uses(l->model, "gil");
+    to->gil = l->gil;
     for (unsigned i = 0; to->gil && i < l->board->slot_count; i++) {
         const struct worker_slot *slot = &l->board->slots[i];
         to->gil_acquired += net_counted(&slot->gil.acquired);
@@ -175,36 +173,71 @@ static void fill_gil(struct status_listener *to, const struct listener *l)
     to->gil_held_percent = ran_us > 0 ? held_us * 100 / (uint64_t)ran_us : 0;
 }
 
-/* One block of memory a snapshot: the listeners, then their workers, addresses and texts. */
-struct block {
+/* What a snapshot of so many listeners, workers and addresses is made of: one piece of memory. */
+struct room {
+    size_t listeners, workers, addresses;
+};
+
+struct pieces {
     struct status_listener *listeners;
     struct status_worker *workers;
     const char **addresses;
-    char (*texts)[NAME_SIZE];
-    char (*notes)[NOTE_SIZE];
+    char (*texts)[LISTING_NAME];
+    char (*notes)[LISTING_NOTE];
     struct backlog *sockets; /* of all listeners, in their order */
 };
 
-static void fill_listener(const struct listener *l, struct status_listener *to, struct block *at)
+static struct room room_for(const struct directory *d)
+{
+    struct room room = {0};
+    for (const struct listing *l = d->first; l; l = l->next) {
+        room.listeners++;
+        room.workers += l->board->slot_count;
+        room.addresses += l->address_count;
+    }
+    return room;
+}
+
+static void *cut(struct room room, struct pieces *at)
+{
+    char *memory =
+        calloc(1, room.listeners * (sizeof *at->listeners + LISTING_NAME + LISTING_NOTE) +
+                      room.workers * sizeof *at->workers +
+                      room.addresses * (sizeof(char *) + LISTING_NAME + sizeof *at->sockets));
+    if (!memory)
+        return NULL;
+    at->listeners = (struct status_listener *)(void *)memory;
+    at->workers = (struct status_worker *)(at->listeners + room.listeners);
+    at->addresses = (const char **)(at->workers + room.workers);
+    at->sockets = (struct backlog *)(at->addresses + room.addresses);
+    at->texts = (char(*)[LISTING_NAME])(at->sockets + room.addresses);
+    at->notes = (char(*)[LISTING_NOTE])(at->texts + room.addresses + room.listeners);
+    return memory;
+}
+
+static const char *keep_name(struct pieces *at, const char *name)
+{
+    memcpy(*at->texts, name, LISTING_NAME);
+    return *at->texts++;
+}
+
+static void fill_listener(const struct listing *l, struct status_listener *to, struct pieces *at)
 {
     struct net_stats *sum = calloc(1, sizeof *sum);
     *to = (struct status_listener){
-        .name = listener_name(l),
+        .name = keep_name(at, l->name),
         .addresses = at->addresses,
-        .address_count = l->conf->address_count,
-        .protocol = l->service.duplex ? "tcp" : "http",
-        .model = l->conf->model,
-        .tls = l->tls != NULL,
+        .address_count = l->address_count,
+        .protocol = l->duplex ? "tcp" : "http",
+        .model = model_name(l->model),
+        .tls = l->tls,
         .workers = at->workers,
         .worker_count = l->board->slot_count,
     };
-    if (l->model->note(l->conf, *at->notes, NOTE_SIZE))
-        to->note = *at->notes;
-    at->notes++;
-    for (size_t i = 0; i < l->conf->address_count; i++) {
-        snprintf(*at->texts, NAME_SIZE, "%s", l->names[i]);
-        *at->addresses++ = *at->texts++;
-    }
+    if (l->note[0])
+        to->note = memcpy(*at->notes++, l->note, LISTING_NOTE);
+    for (unsigned i = 0; i < l->address_count; i++)
+        *at->addresses++ = keep_name(at, l->addresses[i]);
     for (unsigned i = 0; i < l->board->inode_count; i++)
         to->connections_waiting += at->sockets++->waiting;
     for (unsigned i = 0; i < l->board->slot_count; i++)
@@ -217,53 +250,53 @@ static void fill_listener(const struct listener *l, struct status_listener *to, 
     free(sum);
 }
 
-static void ask_backlogs(const struct master *m, struct backlog *sockets)
+static void ask_backlogs(const struct directory *d, struct backlog *sockets)
 {
     size_t n = 0;
-    for (size_t i = 0; i < m->listener_count; i++)
-        for (unsigned j = 0; j < m->listeners[i].board->inode_count; j++)
-            sockets[n++].inode = m->listeners[i].board->inodes[j];
+    for (const struct listing *l = d->first; l; l = l->next)
+        for (unsigned i = 0; i < l->board->inode_count; i++)
+            sockets[n++].inode = l->board->inodes[i];
     backlog_ask(sockets, n);
 }
 
-static int take(void *arg, struct status_snapshot *out)
+static int fill(const struct master *m, struct status_snapshot *out)
 {
-    struct master *m = arg;
-    size_t addresses = 0, count = m->listener_count;
-    for (size_t i = 0; i < count; i++)
-        addresses += m->listeners[i].conf->address_count;
-    char *memory = calloc(1, count * sizeof(struct status_listener) +
-                                 m->worker_count * sizeof(struct status_worker) +
-                                 addresses * (sizeof(char *) + NAME_SIZE + sizeof(struct backlog)) +
-                                 count * NOTE_SIZE);
+    const struct directory *d = m->directory;
+    struct room room = room_for(d);
+    struct pieces at;
+    void *memory = cut(room, &at);
     if (!memory)
-        return -1;
-    struct block at = {.listeners = (struct status_listener *)(void *)memory};
-    at.workers = (struct status_worker *)(at.listeners + count);
-    at.addresses = (const char **)(at.workers + m->worker_count);
-    at.sockets = (struct backlog *)(at.addresses + addresses);
-    at.texts = (char(*)[NAME_SIZE])(at.sockets + addresses);
-    at.notes = (char(*)[NOTE_SIZE])(at.texts + addresses);
-    struct status_listener *listeners = at.listeners;
-    uint64_t deaths = 0;
-    ask_backlogs(m, at.sockets);
-    for (size_t i = 0; i < count; i++) {
-        fill_listener(&m->listeners[i], &listeners[i], &at);
-        deaths += listeners[i].worker_deaths;
-    }
+        return -ENOMEM;
     *out = (struct status_snapshot){
         .version = MODUS_VERSION,
         .pid = m->pid,
         .config_file = m->config->file,
         .started_ms = m->started_unix_ms,
         .uptime_ms = net_clock_us() / 1000 - m->started_ms,
-        .generation = 1,
-        .worker_deaths = deaths,
-        .listeners = listeners,
-        .listener_count = count,
+        .generation = d->reloads,
+        .worker_deaths = d->deaths,
+        .listeners = at.listeners,
+        .listener_count = room.listeners,
         .owner = memory,
     };
+    ask_backlogs(d, at.sockets);
+    struct status_listener *to = at.listeners;
+    for (const struct listing *l = d->first; l; l = l->next) {
+        fill_listener(l, to, &at);
+        out->worker_deaths += to++->worker_deaths;
+    }
     return 0;
+}
+
+static int take(void *arg, struct status_snapshot *out)
+{
+    struct master *m = arg;
+    int rc = directory_hold(m->directory);
+    if (rc < 0)
+        return rc;
+    rc = fill(m, out);
+    directory_let(m->directory);
+    return rc;
 }
 
 static void release(struct status_snapshot *s)

@@ -130,28 +130,45 @@ static int make_board(struct master *m, struct listener *l)
     return 0;
 }
 
+static int open_listener(struct master *m, struct listener *l, struct config_listener *conf,
+                         char *why, size_t why_size)
+{
+    const struct config *c = m->config;
+    void *tls_shared = conf->tls_count ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
+    if (listener_build(l, c, conf, tls_shared, why, why_size) != 0 ||
+        listener_open(l, c, why, why_size) != 0)
+        return -1;
+    if (make_board(m, l) != 0) {
+        snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener", c->file,
+                 conf->line);
+        return -1;
+    }
+    if (m->drop_user)
+        log_give(conf->access_log, m->uid, m->gid);
+    return 0;
+}
+
+/* Generations are in a list, and their listings in one of the same order. */
 static int build_listeners(struct master *m, char *why, size_t why_size)
 {
     struct config *c = m->config;
-    m->listeners = calloc(c->listener_count, sizeof *m->listeners);
-    for (size_t i = 0; m->listeners && i < c->listener_count; i++) {
-        struct listener *l = &m->listeners[i];
-        void *tls_shared =
-            c->listeners[i].tls_count ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
-        if (listener_build(l, c, &c->listeners[i], tls_shared, why, why_size) != 0)
+    struct generation **end = &m->generations;
+    struct listing *last = NULL;
+    for (size_t i = 0; i < c->listener_count; i++) {
+        struct generation *g = calloc(1, sizeof *g);
+        if (!g)
             return -1;
-        m->listener_count++;
-        if (listener_open(l, c, why, why_size) != 0)
+        *end = g;
+        end = &g->next;
+        if (open_listener(m, &g->listener, &c->listeners[i], why, why_size) != 0)
             return -1;
-        if (make_board(m, l) != 0) {
-            snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener",
-                     c->file, l->conf->line);
+        g->listing = listing_new(m->arena, &g->listener, 1, NULL);
+        if (!g->listing)
             return -1;
-        }
-        if (m->drop_user)
-            log_give(l->conf->access_log, m->uid, m->gid);
+        directory_add(m->directory, g->listing, last);
+        last = g->listing;
     }
-    return m->listeners ? 0 : -1;
+    return 0;
 }
 
 /* The default name may be in a folder that is not ours, or be another server's whose file stands
@@ -184,7 +201,8 @@ static int prepare(struct master *m, char *why, size_t why_size)
         return -1;
     }
     m->bell = modus_arena_alloc(m->arena, sizeof *m->bell, 64);
-    if (!m->bell || modus_doorbell_init(m->bell) != 0 ||
+    m->directory = directory_new(m->arena);
+    if (!m->bell || !m->directory || modus_doorbell_init(m->bell) != 0 ||
         pipe2(m->life_line, O_CLOEXEC | O_NONBLOCK) != 0) {
         snprintf(why, why_size, "no descriptors: %s", strerror(errno));
         return -1;
@@ -199,8 +217,8 @@ static int prepare(struct master *m, char *why, size_t why_size)
 
 static void say_listeners(const struct master *m)
 {
-    for (size_t i = 0; i < m->listener_count; i++) {
-        const struct listener *l = &m->listeners[i];
+    for (const struct generation *g = m->generations; g; g = g->next) {
+        const struct listener *l = &g->listener;
         const char *protocol = l->service.duplex ? "tcp" : l->tls ? "https" : "http";
         for (size_t j = 0; j < l->fd_count; j++)
             log_announce("serving %s on %s with %s", protocol, l->names[j], l->conf->model);
@@ -222,8 +240,8 @@ static void on_port_timer(uv_timer_t *timer)
 {
     struct master *m = timer->data;
     int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
-    for (size_t i = 0; i < m->listener_count; i++) {
-        struct listener *l = &m->listeners[i];
+    for (struct generation *g = m->generations; g; g = g->next) {
+        struct listener *l = &g->listener;
         if (l->waited_ms == 0 || listener_has_waiting(l))
             l->waited_ms = now_ms;
         if (now_ms - l->waited_ms >= PORT_QUIET_MS)
@@ -250,8 +268,8 @@ static void stop(struct master *m)
              "TERM) ends them at once",
              whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
     m->stopping = true;
-    for (size_t i = 0; i < m->listener_count; i++)
-        listener_refuse_new(&m->listeners[i]);
+    for (struct generation *g = m->generations; g; g = g->next)
+        listener_refuse_new(&g->listener);
     uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
     workers_drain(m);
     uv_timer_start(&m->port_timer, on_port_timer, PORT_LOOK_MS, PORT_LOOK_MS);
@@ -260,11 +278,11 @@ static void stop(struct master *m)
 static void reopen_logs(struct master *m)
 {
     log_reopen();
-    for (size_t i = 0; i < m->listener_count; i++) {
-        access_log_reopen(m->listeners[i].access_log);
+    for (struct generation *g = m->generations; g; g = g->next) {
+        access_log_reopen(g->listener.access_log);
         if (m->drop_user)
-            log_give(m->listeners[i].conf->access_log, m->uid, m->gid);
-        atomic_fetch_add(&m->listeners[i].board->log_round, 1);
+            log_give(g->listener.conf->access_log, m->uid, m->gid);
+        atomic_fetch_add(&g->listener.board->log_round, 1);
     }
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
@@ -338,10 +356,14 @@ static void tear_down(struct master *m)
 {
     if (m->pid_fd >= 0)
         pid_file_give_back(m->config->pid_file, m->pid_fd);
-    for (size_t i = 0; i < m->listener_count; i++)
-        listener_close(&m->listeners[i]);
-    free(m->listeners);
-    free(m->workers);
+    while (m->generations) {
+        struct generation *g = m->generations;
+        m->generations = g->next;
+        if (g->listener.conf)
+            listener_close(&g->listener);
+        free(g->workers);
+        free(g);
+    }
     config_free(m->config);
     modus_arena_close(m->arena);
 }
@@ -355,11 +377,12 @@ static int serve(struct master *m)
     }
     say_listeners(m);
     title_set("master %s", m->config->file);
-    if (workers_start(m) != 0) {
-        m->exit_status = 1;
-        m->stopping = true;
-        workers_kill(m);
-    }
+    for (struct generation *g = m->generations; g && !m->stopping; g = g->next)
+        if (workers_start(m, g) != 0) {
+            m->exit_status = 1;
+            m->stopping = true;
+            workers_kill(m);
+        }
     if (!m->stopping || m->running)
         uv_run(&m->loop, UV_RUN_DEFAULT);
     uv_walk(&m->loop, close_handle, NULL);

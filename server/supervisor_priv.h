@@ -9,15 +9,18 @@
 #include "concurrency/arena.h"
 #include "concurrency/doorbell.h"
 #include "handlers/status.h"
+#include "server/directory.h"
 #include "server/listener.h"
 #include "server/supervisor.h"
 
 struct master;
 
+struct generation;
+
 /* A process of ours: a worker in its slot, or an orphan that a dead acceptor left behind. */
 struct supervised {
     struct master *master;
-    struct listener *listener;
+    struct generation *generation;
     unsigned slot;
     pid_t pid; /* 0: not running */
     int pidfd;
@@ -29,14 +32,20 @@ struct supervised {
     struct supervised *next; /* orphan */
 };
 
+/* A listener as one configuration has it, and the processes that serve it. */
+struct generation {
+    struct listener listener;
+    struct listing *listing;    /* how others see it */
+    struct supervised *workers; /* plan.workers of them */
+    struct generation *next;
+};
+
 struct master {
     struct config *config;
-    struct listener *listeners;
-    size_t listener_count;
+    struct generation *generations; /* in the order of the file */
+    struct directory *directory;
     struct modus_arena *arena;
     struct modus_doorbell *bell; /* in the arena; workers' ready events ring it */
-    struct supervised *workers;
-    size_t worker_count;
     struct supervised *orphans;
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
@@ -56,7 +65,8 @@ struct master {
 };
 
 /* workers.c */
-int workers_start(struct master *m);
+/* Start those of a generation. Returns 0 or -1. */
+int workers_start(struct master *m, struct generation *g);
 /* Make all end: gracefully, or at once. */
 void workers_drain(struct master *m);
 void workers_kill(struct master *m);

@@ -22,9 +22,19 @@ enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 5000, STABLE_MS = 1000 };
 
 static int start_worker(struct supervised *s);
 
-static const char *name_of(const struct listener *l)
+static struct listener *listener_of(const struct supervised *s)
 {
-    return l->conf->addresses[0].text;
+    return &s->generation->listener;
+}
+
+static struct board *board_of(const struct supervised *s)
+{
+    return s->generation->listener.board;
+}
+
+static const char *name_of(const struct supervised *s)
+{
+    return listener_of(s)->conf->addresses[0].text;
 }
 
 /* --- in the child ---------------------------------------------------------------------------- */
@@ -39,15 +49,20 @@ static int become_user(const struct master *m)
     return -1;
 }
 
-/* What is the master's or another listener's is not ours. */
-static void close_foreign(struct master *m, const struct listener *own)
+static void close_foreign_of(const struct generation *g, const struct generation *own)
 {
-    for (size_t i = 0; i < m->listener_count; i++)
-        for (size_t j = 0; &m->listeners[i] != own && j < m->listeners[i].fd_count; j++)
-            close(m->listeners[i].fds[j]);
-    for (size_t i = 0; i < m->worker_count; i++)
-        if (m->workers[i].pidfd >= 0)
-            close(m->workers[i].pidfd);
+    for (size_t i = 0; g != own && i < g->listener.fd_count; i++)
+        close(g->listener.fds[i]);
+    for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
+        if (g->workers[i].pidfd >= 0)
+            close(g->workers[i].pidfd);
+}
+
+/* What is the master's or another listener's is not ours. */
+static void close_foreign(struct master *m, const struct generation *own)
+{
+    for (const struct generation *g = m->generations; g; g = g->next)
+        close_foreign_of(g, own);
     for (const struct supervised *s = m->orphans; s; s = s->next)
         if (s->pidfd >= 0)
             close(s->pidfd);
@@ -61,7 +76,7 @@ static void close_foreign(struct master *m, const struct listener *own)
 __attribute__((noreturn)) static void worker_main(struct master *m, struct supervised *s,
                                                   pid_t parent)
 {
-    struct listener *l = s->listener;
+    struct listener *l = listener_of(s);
     struct worker w = {
         .listener = l,
         .board = l->board,
@@ -71,7 +86,7 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
         .log_round = atomic_load(&l->board->log_round),
     };
     worker_set_signals();
-    close_foreign(m, l);
+    close_foreign(m, s->generation);
     if (become_user(m) != 0)
         _exit(1);
     if (!worker_bind_life(parent, SIGKILL))
@@ -99,11 +114,10 @@ static void on_respawn(uv_timer_t *timer)
 static void say_end(const struct supervised *s, const siginfo_t *info)
 {
     if (info->si_code == CLD_EXITED)
-        log_warn("worker %d of %s ended with status %d", s->pid, name_of(s->listener),
-                 info->si_status);
+        log_warn("worker %d of %s ended with status %d", s->pid, name_of(s), info->si_status);
     else
-        log_warn("worker %d of %s was ended by signal %d (%s)", s->pid, name_of(s->listener),
-                 info->si_status, strsignal(info->si_status));
+        log_warn("worker %d of %s was ended by signal %d (%s)", s->pid, name_of(s), info->si_status,
+                 strsignal(info->si_status));
 }
 
 static void plan_respawn(struct supervised *s)
@@ -143,7 +157,7 @@ static struct child_entry *entry_of(const struct board *b, pid_t pid)
 
 static void on_orphan_end(struct supervised *s)
 {
-    struct board *b = s->listener->board;
+    struct board *b = board_of(s);
     struct supervised **at = &s->master->orphans;
     struct child_entry *entry = entry_of(b, s->pid);
     if (entry)
@@ -158,9 +172,10 @@ static void on_orphan_end(struct supervised *s)
 
 static bool is_known(const struct master *m, pid_t pid)
 {
-    for (size_t i = 0; i < m->worker_count; i++)
-        if (m->workers[i].pid == pid)
-            return true;
+    for (const struct generation *g = m->generations; g; g = g->next)
+        for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
+            if (g->workers[i].pid == pid)
+                return true;
     for (const struct supervised *s = m->orphans; s; s = s->next)
         if (s->pid == pid)
             return true;
@@ -172,15 +187,15 @@ static void adopt_orphan(struct supervised *dead, pid_t pid);
 /* One that was forked a moment before the acceptor died is on no board yet. */
 static bool is_on_some_board(const struct master *m, pid_t pid)
 {
-    for (size_t i = 0; i < m->listener_count; i++)
-        if (entry_of(m->listeners[i].board, pid))
+    for (const struct generation *g = m->generations; g; g = g->next)
+        if (entry_of(g->listener.board, pid))
             return true;
     return false;
 }
 
 static void look_at_child(struct supervised *dead, pid_t pid)
 {
-    struct board *b = dead->listener->board;
+    struct board *b = board_of(dead);
     struct child_entry *forking = entry_of(b, -1);
     if (is_known(dead->master, pid))
         return;
@@ -196,7 +211,7 @@ static void look_at_child(struct supervised *dead, pid_t pid)
  * it best. */
 static void adopt_orphans(struct supervised *dead)
 {
-    struct board *b = dead->listener->board;
+    struct board *b = board_of(dead);
     FILE *children = b->child_count ? fopen("/proc/thread-self/children", "re") : NULL;
     int pid;
     while (children && fscanf(children, "%d", &pid) == 1)
@@ -219,7 +234,7 @@ static void adopt_orphans(struct supervised *dead)
 static void on_worker_end(struct supervised *s, const siginfo_t *info)
 {
     struct master *m = s->master;
-    struct board *b = s->listener->board;
+    struct board *b = board_of(s);
     bool was_ready = modus_event_is_set(&b->slots[s->slot].ready);
     bool wanted = m->stopping && (info->si_code == CLD_EXITED || m->killing);
     if (!wanted) {
@@ -231,7 +246,7 @@ static void on_worker_end(struct supervised *s, const siginfo_t *info)
     adopt_orphans(s);
     s->pid = 0;
     if (m->stopping) {
-        if (was_ready && !wanted && !m->killing && listener_has_waiting(s->listener))
+        if (was_ready && !wanted && !m->killing && listener_has_waiting(listener_of(s)))
             start_worker(s); /* it finds that it is to drain */
         return;
     }
@@ -298,8 +313,11 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
     struct supervised *s = calloc(1, sizeof *s);
     if (!s)
         return;
-    *s = (struct supervised){
-        .master = m, .listener = dead->listener, .pid = pid, .orphan = true, .next = m->orphans};
+    *s = (struct supervised){.master = m,
+                             .generation = dead->generation,
+                             .pid = pid,
+                             .orphan = true,
+                             .next = m->orphans};
     if (watch_pid(s) != 0) {
         log_warn("process %d of a connection has lost its acceptor and cannot be watched: %s", pid,
                  strerror(errno));
@@ -307,7 +325,7 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
         return;
     }
     m->orphans = s;
-    s->listener->board->orphans++;
+    board_of(s)->orphans++;
     if (m->killing)
         pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 }
@@ -317,12 +335,12 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
 static int start_worker(struct supervised *s)
 {
     struct master *m = s->master;
-    struct worker_slot *slot = &s->listener->board->slots[s->slot];
+    struct worker_slot *slot = &board_of(s)->slots[s->slot];
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
         worker_main(m, s, parent);
     if (pid < 0) {
-        log_error("cannot make a worker for %s: %s", name_of(s->listener), strerror(errno));
+        log_error("cannot make a worker for %s: %s", name_of(s), strerror(errno));
         plan_respawn(s);
         return -1;
     }
@@ -336,51 +354,57 @@ static int start_worker(struct supervised *s)
     atomic_compare_exchange_strong(&slot->state, &dead, WORKER_STARTING);
     if (watch_pid(s) == 0)
         return 0;
-    log_error("cannot watch a worker of %s: %s", name_of(s->listener), strerror(errno));
+    log_error("cannot watch a worker of %s: %s", name_of(s), strerror(errno));
     return -1;
 }
 
-int workers_start(struct master *m)
+int workers_start(struct master *m, struct generation *g)
 {
-    for (size_t i = 0; i < m->listener_count; i++)
-        m->worker_count += m->listeners[i].plan.workers;
-    m->workers = calloc(m->worker_count, sizeof *m->workers);
-    if (!m->workers)
+    unsigned count = g->listener.plan.workers;
+    g->workers = calloc(count, sizeof *g->workers);
+    if (!g->workers)
         return -1;
-    size_t n = 0;
-    for (size_t i = 0; i < m->listener_count; i++)
-        for (unsigned slot = 0; slot < m->listeners[i].plan.workers; slot++, n++) {
-            m->workers[n] = (struct supervised){
-                .master = m, .listener = &m->listeners[i], .slot = slot, .pidfd = -1};
-            uv_timer_init(&m->loop, &m->workers[n].respawn);
-            m->workers[n].respawn.data = &m->workers[n];
-            modus_event_arm(&m->listeners[i].board->slots[slot].ready, m->bell);
-        }
-    for (size_t i = 0; i < m->worker_count; i++)
-        if (start_worker(&m->workers[i]) != 0)
+    for (unsigned slot = 0; slot < count; slot++) {
+        struct supervised *s = &g->workers[slot];
+        *s = (struct supervised){.master = m, .generation = g, .slot = slot, .pidfd = -1};
+        uv_timer_init(&m->loop, &s->respawn);
+        s->respawn.data = s;
+        modus_event_arm(&g->listener.board->slots[slot].ready, m->bell);
+    }
+    for (unsigned slot = 0; slot < count; slot++)
+        if (start_worker(&g->workers[slot]) != 0)
             return -1;
     return 0;
 }
 
+static bool generation_ready(const struct generation *g)
+{
+    for (unsigned i = 0; i < g->listener.plan.workers; i++)
+        if (!modus_event_is_set(&g->listener.board->slots[i].ready))
+            return false;
+    return true;
+}
+
 bool workers_all_ready(const struct master *m)
 {
-    for (size_t i = 0; i < m->worker_count; i++)
-        if (!modus_event_is_set(&m->workers[i].listener->board->slots[m->workers[i].slot].ready))
+    for (const struct generation *g = m->generations; g; g = g->next)
+        if (!generation_ready(g))
             return false;
     return true;
 }
 
 void workers_ring(struct master *m)
 {
-    for (size_t i = 0; i < m->worker_count; i++)
-        modus_doorbell_ring(&m->workers[i].listener->board->slots[m->workers[i].slot].bell);
+    for (const struct generation *g = m->generations; g; g = g->next)
+        for (unsigned i = 0; i < g->listener.plan.workers; i++)
+            modus_doorbell_ring(&g->listener.board->slots[i].bell);
 }
 
 void workers_drain(struct master *m)
 {
-    for (size_t i = 0; i < m->listener_count; i++) {
-        atomic_store(&m->listeners[i].board->draining, true);
-        modus_event_set(&m->listeners[i].board->drain);
+    for (const struct generation *g = m->generations; g; g = g->next) {
+        atomic_store(&g->listener.board->draining, true);
+        modus_event_set(&g->listener.board->drain);
     }
     after_end(m);
 }
@@ -388,9 +412,10 @@ void workers_drain(struct master *m)
 void workers_kill(struct master *m)
 {
     m->killing = true;
-    for (size_t i = 0; i < m->worker_count; i++)
-        if (m->workers[i].pid && m->workers[i].pidfd >= 0)
-            pidfd_send_signal(m->workers[i].pidfd, SIGKILL, NULL, 0);
+    for (const struct generation *g = m->generations; g; g = g->next)
+        for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
+            if (g->workers[i].pid && g->workers[i].pidfd >= 0)
+                pidfd_send_signal(g->workers[i].pidfd, SIGKILL, NULL, 0);
     for (const struct supervised *s = m->orphans; s; s = s->next)
         pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
     after_end(m);

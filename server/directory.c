@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* All listeners as others see them: see server/directory.h. */
+#include "server/directory.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "server/models/model.h"
+
+enum { HOLD_MS = 100 };
+
+struct directory *directory_new(struct modus_arena *arena)
+{
+    struct directory *d = modus_arena_alloc(arena, sizeof *d, 64);
+    if (!d)
+        return NULL;
+    modus_lock_init(&d->lock, MODUS_PROCESS);
+    d->reloads = 1;
+    return d;
+}
+
+struct listing *listing_new(struct modus_arena *arena, const struct listener *l, unsigned number,
+                            struct listing_past *past)
+{
+    struct listing *made = modus_arena_alloc(arena, sizeof *made, 64);
+    size_t names = l->conf->address_count * sizeof *made->addresses;
+    struct timespec now;
+    if (!made)
+        return NULL;
+    clock_gettime(CLOCK_REALTIME, &now);
+    *made = (struct listing){
+        .past = past ? past : modus_arena_alloc(arena, sizeof *past, 64),
+        .addresses = modus_arena_alloc(arena, names, 1),
+        .model = l->model,
+        .plan = l->plan,
+        .board = l->board,
+        .number = number,
+        .since_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000,
+        .duplex = l->service.duplex,
+        .tls = l->tls != NULL,
+        .gil = l->conf->gil && model_uses(l->model, "gil"),
+    };
+    if (!made->past || !made->addresses)
+        return NULL;
+    snprintf(made->name, sizeof made->name, "%s", listener_name(l));
+    if (!l->model->note(l->conf, made->note, sizeof made->note))
+        made->note[0] = '\0';
+    for (; made->address_count < l->fd_count; made->address_count++)
+        snprintf(made->addresses[made->address_count], LISTING_NAME, "%s",
+                 l->names[made->address_count]);
+    return made;
+}
+
+/* A holder that died has changed nothing that another reader would miss: only the master writes. */
+static int hold(struct directory *d, int64_t ns)
+{
+    int rc = modus_lock_acquire(&d->lock, ns);
+    if (rc == MODUS_OWNERDEAD)
+        modus_lock_consistent(&d->lock);
+    return rc < 0 ? rc : 0;
+}
+
+int directory_hold(struct directory *d)
+{
+    return hold(d, modus_ms(HOLD_MS));
+}
+
+void directory_let(struct directory *d)
+{
+    modus_lock_release(&d->lock);
+}
+
+void directory_add(struct directory *d, struct listing *l, struct listing *after)
+{
+    hold(d, MODUS_FOREVER);
+    struct listing **at = after ? &after->next : &d->first;
+    l->next = *at;
+    *at = l;
+    directory_let(d);
+}

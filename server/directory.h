@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* The directory: all listeners as others may see them, in shared memory. Whoever shows the status is
+ * a worker of some listener, forked before others came; what it has inherited of the master's own
+ * memory tells what was there then.
+ *
+ * A listing is one generation of a listener; what its earlier ones have counted is in their common
+ * past. Listings come and go under the directory's lock, which a reader has for as long as it copies
+ * what it shows: they and their boards stay as long.
+ *
+ *     if (directory_hold(d) == 0) {
+ *         for (const struct listing *l = d->first; l; l = l->next)
+ *             show(l);
+ *         directory_let(d);
+ *     }
+ *
+ * Safe from: add, remove and order the master; all else any process.
+ */
+#ifndef SERVER_DIRECTORY_H
+#define SERVER_DIRECTORY_H
+
+#include "concurrency/lock.h"
+#include "server/board.h"
+#include "server/listener.h"
+
+enum { LISTING_NAME = 128, LISTING_NOTE = 160 };
+
+enum listing_state {
+    LISTING_STARTING, /* its workers are not all ready yet */
+    LISTING_SERVING,
+    LISTING_RETIRING, /* another generation serves; this one finishes what it has */
+};
+
+/* What generations of a listener that are gone have counted. */
+struct listing_past {
+    struct net_stats stats;
+    struct net_gil_counts gil;
+    uint64_t deaths;
+};
+
+struct listing {
+    struct listing *next;
+    struct listing_past *past; /* the same for all generations of a listener */
+    const struct model *model;
+    struct model_plan plan;
+    struct board *board;
+    unsigned number; /* of the generation, from 1 */
+    _Atomic int state;
+    int64_t since_ms; /* Unix time */
+    bool duplex, tls, gil;
+    char name[LISTING_NAME], note[LISTING_NOTE]; /* note "": none */
+    unsigned address_count;
+    char (*addresses)[LISTING_NAME]; /* as bound */
+};
+
+struct directory {
+    struct modus_lock lock;
+    struct listing *first; /* in the order of the file; a listener's newest before its older ones */
+    uint64_t reloads;      /* configurations taken so far */
+    uint64_t deaths;       /* of workers of listeners that are gone */
+};
+
+/* NULL when the arena is full. */
+struct directory *directory_new(struct modus_arena *arena);
+/* Make a listing of l, not in the directory yet. past: of its earlier generations, or NULL to begin
+ * one. NULL when the arena is full. */
+struct listing *listing_new(struct modus_arena *arena, const struct listener *l, unsigned number,
+                            struct listing_past *past);
+/* Put it in behind after; NULL: first. */
+void directory_add(struct directory *d, struct listing *l, struct listing *after);
+/* Read it. directory_hold waits for a moment at most. Returns 0 or a negative code. */
+int directory_hold(struct directory *d);
+void directory_let(struct directory *d);
+
+#endif
