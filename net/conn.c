@@ -302,7 +302,8 @@ static int64_t fresh_until(const struct conn *c)
 
 static bool is_leaving(const struct conn *c)
 {
-    return c->retire || atomic_load_explicit(c->service->draining, memory_order_relaxed);
+    return c->retire ||
+           atomic_load_explicit(c->service->phase, memory_order_relaxed) == SERVICE_DRAINING;
 }
 
 /* IDLE and HEAD: find the next request in what has come. */

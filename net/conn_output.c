@@ -142,7 +142,7 @@ static void decide_close(struct conn *c, struct exchange *x)
         c->peer_closes = x->body_complete;
     }
     if (!x->is_http || c->retire || (x->ended && !x->body_complete) ||
-        atomic_load_explicit(s->draining, memory_order_relaxed) ||
+        atomic_load_explicit(s->phase, memory_order_relaxed) != SERVICE_OPEN ||
         (s->keepalive_requests && c->requests >= s->keepalive_requests))
         c->close_after = true;
     /* Nobody could tell such an answer's end otherwise. */

@@ -31,6 +31,13 @@ struct exchange_record {
     int64_t duration_us;
 };
 
+/* How long a connection may stay. */
+enum service_phase {
+    SERVICE_OPEN,
+    SERVICE_LEAVING,  /* answers say "Connection: close"; who is idle may ask once more */
+    SERVICE_DRAINING, /* idle connections end, too */
+};
+
 struct service {
     bool duplex;             /* a TCP listener: routes[0] serves the whole connection */
     struct tls_context *tls; /* NULL: plain */
@@ -45,9 +52,8 @@ struct service {
     unsigned keepalive_requests; /* 0: no limit */
     size_t max_header_size, max_body_size;
 
-    /* Set when the listener is being drained: answers say "Connection: close", idle connections
-     * end. May be set from any thread or process at any time. */
-    const atomic_bool *draining;
+    /* enum service_phase; may be set from any thread or process at any time, only to go on. */
+    const atomic_int *phase;
 
     /* Called once an answer is complete; NULL: nobody wants to know. Must not wait for long. */
     void (*note)(void *arg, const struct exchange_record *record);

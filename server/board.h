@@ -55,7 +55,8 @@ struct child_entry {
 
 struct board {
     struct modus_event drain; /* finish what you have, take no more; armed with every slot's bell */
-    atomic_bool draining;     /* the same, for connections to look at */
+    atomic_bool retire;       /* (master) others accept from now on; finish what you have */
+    atomic_int phase;         /* (master) enum service_phase, for connections to look at */
     atomic_uint log_round;    /* (master) bumped: open the logs again */
     atomic_ullong deaths;     /* (master) workers that ended without being told to */
 

@@ -178,17 +178,14 @@ void loops_bell(struct poller *p)
 {
     struct loop *loop = p->model;
     struct loops *all = loop->all;
-    bool first = loop->index == 0;
-    bool drain = first ? worker_look(p->worker) : atomic_load(&all->draining);
+    enum worker_wish wish =
+        loop->index ? (enum worker_wish)atomic_load(&all->wish) : worker_look(p->worker);
     read_mail(loop);
     all->ops->bell(loop);
-    if (!drain || p->draining)
-        return;
-    poller_drain(p);
-    if (!first)
+    if (!poller_obey(p, wish) || loop->index)
         return;
     worker_set_state(p->worker, WORKER_DRAINING);
-    atomic_store(&all->draining, true);
+    atomic_store(&all->wish, wish);
     for (unsigned i = 1; i < all->count; i++)
         modus_doorbell_ring(&all->loops[i].own_bell);
 }

@@ -50,10 +50,10 @@ struct loops {
     const struct loops_ops *ops;
     struct loop *loops;
     unsigned count;
-    void *own;            /* the model's */
-    atomic_bool draining; /* loop 0 deals no more */
-    unsigned victim;      /* (loop 0) the one to make room next */
-    unsigned tried;       /* (loop 0) those that had nothing to give, in a row */
+    void *own;       /* the model's */
+    atomic_int wish; /* enum worker_wish, as loop 0 has heard it */
+    unsigned victim; /* (loop 0) the one to make room next */
+    unsigned tried;  /* (loop 0) those that had nothing to give, in a row */
 };
 
 /* How many loops the listener is to have. Safe from: any process. */

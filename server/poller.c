@@ -346,17 +346,57 @@ static void on_listener(struct poller *p, struct poller_source *source, uint32_t
 
 /* --- draining -------------------------------------------------------------------------------- */
 
-void poller_drain(struct poller *p)
+static void step_all(struct poller *p)
 {
-    if (p->draining)
-        return;
-    p->draining = true;
-    p->quiet_ms = p->net->now_ms;
-    poller_look_for_more(p);
     for (struct poller_chunk *c = p->chunks; c; c = c->next)
         for (size_t i = 0; i < CHUNK; i++)
             if (c->conns[i].used)
                 p->ops->ready(p, &c->conns[i], 0);
+}
+
+/* A descriptor that others have too stays in the set when it is closed. */
+static void close_listeners(struct poller *p)
+{
+    for (size_t i = 0; i < p->listener_count; i++) {
+        if (p->listeners[i].fd < 0)
+            continue;
+        epoll_ctl(p->set, EPOLL_CTL_DEL, p->listeners[i].fd, NULL);
+        close(p->listeners[i].fd);
+        p->listeners[i].fd = -1;
+        p->listeners[i].maybe = false;
+    }
+    p->drained = true;
+}
+
+/* Accept no more, and let the connections go as they come to an end. */
+static void retire(struct poller *p)
+{
+    p->draining = p->retired = true;
+    p->accept_at_ms = p->room_at_ms = 0;
+    close_listeners(p);
+    step_all(p);
+}
+
+/* Accept what the kernel has, then no more; end what is idle; let the rest finish. */
+static void drain(struct poller *p)
+{
+    p->draining = true;
+    p->retired = false;
+    p->quiet_ms = p->net->now_ms;
+    poller_look_for_more(p);
+    step_all(p);
+}
+
+bool poller_obey(struct poller *p, enum worker_wish wish)
+{
+    bool drains = p->draining && !p->retired;
+    if (wish == WORKER_STAY || drains || (p->retired && wish == WORKER_RETIRE))
+        return false;
+    if (wish == WORKER_DRAIN)
+        drain(p);
+    else
+        retire(p);
+    return true;
 }
 
 /* Is what the kernel had begun to accept accepted? The last of it may take a moment to arrive. */
@@ -371,12 +411,7 @@ static void finish_drain(struct poller *p)
 {
     if (!p->drained && p->listener_count && !is_quiet(p))
         return;
-    for (size_t i = 0; i < p->listener_count; i++)
-        if (p->listeners[i].fd >= 0) {
-            close(p->listeners[i].fd);
-            p->listeners[i].fd = -1;
-        }
-    p->drained = true;
+    close_listeners(p);
     p->done = atomic_load(&p->connections) == 0;
 }
 

@@ -105,6 +105,7 @@ struct poller {
     int64_t look_at_us;           /* the model's own: not 0, it wants a turn then */
     int64_t accept_at_ms;         /* paused: no descriptors; go on then */
     bool draining, drained;       /* told to finish; the listening descriptors are closed */
+    bool retired;                 /* so far only to accept no more */
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
     struct give_way give_way;
@@ -117,11 +118,11 @@ struct poller {
  * connections its worker may hold. Returns 0, or -1 (said in the log). */
 int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops, void *model,
                 struct modus_doorbell *bell, unsigned thread, bool listen, unsigned max);
-/* Run until drained: told to (poller_drain) and nothing left. Blocks. */
+/* Run until drained: told to (poller_obey) and nothing left. Blocks. */
 void poller_run(struct poller *p);
 void poller_close(struct poller *p);
-/* Accept what the kernel has, then no more; end what is idle; let the rest finish. */
-void poller_drain(struct poller *p);
+/* Do what the master wishes: again and again, as it may wish for more. Returns whether that is new. */
+bool poller_obey(struct poller *p, enum worker_wish wish);
 
 /* A connection is on its way to this poller, and counts from now on; or it has gone elsewhere.
  * Safe from: the thread that accepts. */

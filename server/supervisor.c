@@ -126,7 +126,7 @@ static int make_board(struct master *m, struct listener *l)
     l->faults = modus_arena_alloc(m->arena, l->conf->route_count * sizeof *l->faults, 64);
     if (!l->board || !l->faults || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
         return -1;
-    l->service.draining = &l->board->draining;
+    l->service.phase = &l->board->phase;
     return 0;
 }
 

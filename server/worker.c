@@ -56,7 +56,7 @@ void worker_set_state(struct worker *w, enum worker_state state)
     atomic_store_explicit(&w->slot->state, state, memory_order_relaxed);
 }
 
-bool worker_look(struct worker *w)
+enum worker_wish worker_look(struct worker *w)
 {
     unsigned round = atomic_load(&w->board->log_round);
     if (round != w->log_round) {
@@ -64,7 +64,9 @@ bool worker_look(struct worker *w)
         log_reopen();
         access_log_reopen(w->listener->access_log);
     }
-    return modus_event_is_set(&w->board->drain);
+    if (modus_event_is_set(&w->board->drain))
+        return WORKER_DRAIN;
+    return atomic_load(&w->board->retire) ? WORKER_RETIRE : WORKER_STAY;
 }
 
 struct net_stats *worker_stats(const struct worker *w, unsigned thread)

@@ -34,9 +34,15 @@ void worker_ready(struct worker *w);
 void worker_set_state(struct worker *w, enum worker_state state);
 /* With gil = true: give the process its interpreter lock. Call once, before connections come. */
 void worker_make_gil(struct worker *w);
+/* What becomes of the worker. */
+enum worker_wish {
+    WORKER_STAY,
+    WORKER_RETIRE, /* accept no more, others do; let connections go as they come to an end */
+    WORKER_DRAIN,  /* accept what the kernel has, and let go of all that is idle */
+};
 /* Look at what the master may have asked for, after the doorbell was heard: opens logs again if
- * that was it. Returns true when the worker shall drain. */
-bool worker_look(struct worker *w);
+ * that was it. */
+enum worker_wish worker_look(struct worker *w);
 /* A thread's counters: blocks of the slot, 0 .. plan.threads - 1. */
 struct net_stats *worker_stats(const struct worker *w, unsigned thread);
 /* A thread's line: 0 .. plan.threads - 1, then the helpers. */

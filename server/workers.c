@@ -403,7 +403,7 @@ void workers_ring(struct master *m)
 void workers_drain(struct master *m)
 {
     for (const struct generation *g = m->generations; g; g = g->next) {
-        atomic_store(&g->listener.board->draining, true);
+        atomic_store(&g->listener.board->phase, SERVICE_DRAINING);
         modus_event_set(&g->listener.board->drain);
     }
     after_end(m);

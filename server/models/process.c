@@ -51,7 +51,8 @@ struct acceptor {
     bool settled;      /* in a child: it has let go of the listeners, and ends with the acceptor */
     uint64_t requests; /* in a child: begun when it last looked for another without waiting */
     bool draining, drained, listening;
-    bool maybe; /* connections may be waiting */
+    bool retired; /* draining, so far only to accept no more */
+    bool maybe;   /* connections may be waiting */
     int64_t pause_until_ms;
     bool full;        /* no permit, and connections wait: look for an idle child now and then */
     int64_t quiet_ms; /* draining: no connection has come since */
@@ -151,7 +152,8 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
         bool was_idle = conn_is_idle(c);
         unsigned wants = conn_step(c, a->net);
         if (wants & CONN_CLOSED) {
-            if (was_idle && told_to_end && !atomic_load(&a->worker->board->draining))
+            if (was_idle && told_to_end &&
+                atomic_load(&a->worker->board->phase) != SERVICE_DRAINING)
                 net_count(&a->net->stats->evicted, 1);
             return;
         }
@@ -382,12 +384,34 @@ static void accept_some(struct acceptor *a)
     set_listening(a, a->pause_until_ms <= a->now_ms);
 }
 
+/* A descriptor that others have too stays in the set when it is closed. */
+static void close_listeners(struct acceptor *a)
+{
+    const struct listener *l = a->worker->listener;
+    for (size_t i = 0; i < l->fd_count && !a->drained; i++) {
+        epoll_ctl(a->set, EPOLL_CTL_DEL, l->fds[i], NULL);
+        close(l->fds[i]);
+    }
+    a->drained = true;
+}
+
+/* Others accept from now on; children go on until their connections end. */
+static void retire(struct acceptor *a)
+{
+    a->draining = a->retired = true;
+    a->maybe = a->full = false;
+    close_listeners(a);
+    worker_set_state(a->worker, WORKER_DRAINING);
+}
+
 static void drain(struct acceptor *a)
 {
     struct board *b = a->worker->board;
-    if (a->draining)
+    if (a->draining && !a->retired)
         return;
-    a->draining = a->maybe = true;
+    a->draining = true;
+    a->maybe = !a->retired;
+    a->retired = false;
     a->quiet_ms = a->now_ms;
     worker_set_state(a->worker, WORKER_DRAINING);
     for (unsigned i = 0; i < b->child_count; i++)
@@ -397,12 +421,9 @@ static void drain(struct acceptor *a)
 /* All that the kernel had begun to accept has a child; the last may take a moment to arrive. */
 static void finish_drain(struct acceptor *a)
 {
-    const struct listener *l = a->worker->listener;
     if (a->drained || a->maybe || a->now_ms < a->quiet_ms + QUIET_MS)
         return;
-    for (size_t i = 0; i < l->fd_count; i++)
-        close(l->fds[i]);
-    a->drained = true;
+    close_listeners(a);
 }
 
 /* net is copied at a fork, page by page, by who first writes to it: here mostly nobody does. */
@@ -418,9 +439,12 @@ static void serve_event(struct acceptor *a, uint64_t about)
 {
     if (about == ABOUT_BELL) {
         modus_doorbell_hear(&a->worker->slot->bell);
-        if (worker_look(a->worker))
-            drain(a);
+        enum worker_wish wish = worker_look(a->worker);
         a->maybe = true;
+        if (wish == WORKER_DRAIN)
+            drain(a);
+        else if (wish == WORKER_RETIRE && !a->draining)
+            retire(a);
     } else if (about == ABOUT_LIFE) {
         _exit(0);
     } else if (about == ABOUT_LISTENER) {
@@ -484,7 +508,7 @@ static int wait_ms(const struct acceptor *a)
 {
     if (a->pause_until_ms > a->now_ms)
         return PAUSE_MS;
-    if (a->maybe && a->listening)
+    if (a->maybe && a->listening && !a->drained)
         return 0;
     if (a->full)
         return ROOM_MS;

@@ -78,7 +78,7 @@ static void play(const uint8_t *data, size_t size, bool cut)
         at += n;
         left -= n;
         if ((flags & DRAIN) && left < size / 2)
-            rig.draining = true;
+            rig.phase = SERVICE_DRAINING;
         if (rig.open)
             rig_run();
         if (rig.unread && (seed >> 8) % 3)

@@ -46,7 +46,7 @@ struct rig {
     struct net_thread *thread;
     struct service service;
     struct route routes[RIG_ROUTES];
-    atomic_bool draining;
+    atomic_int phase;
     struct conn conn;
     struct transport under; /* memory, or what a program puts there */
     struct memory_pipe *pipe;
@@ -408,7 +408,7 @@ RIG void rig_start(void)
         .keepalive_timeout_ms = 30000,
         .max_header_size = 32 * 1024,
         .max_body_size = 1024 * 1024,
-        .draining = &rig.draining,
+        .phase = &rig.phase,
         .note = rig_note,
         .note_arg = &rig,
         .complain = rig_complain,

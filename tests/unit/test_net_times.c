@@ -441,25 +441,48 @@ static void draining(void **state)
     rig_connect();
     rig_say(GET);
     rig_expect(RIG_HELLO);
-    rig.draining = true;
+    rig.phase = SERVICE_DRAINING;
     rig_run();
     rig_expect("");
     assert_true(rig_is_closed() || rig_lingers());
     rig_disconnect();
-    rig.draining = false;
+    rig.phase = SERVICE_OPEN;
     rig_connect(); /* a request that is there already is answered, the last one */
     rig_put(GET GET);
-    rig.draining = true;
+    rig.phase = SERVICE_DRAINING;
     rig_run();
     ENDED(RIG_HELLO_CLOSE);
-    rig.draining = false;
+    rig.phase = SERVICE_OPEN;
     rig_connect(); /* one that is half there too */
     rig_say("GET /te");
-    rig.draining = true;
+    rig.phase = SERVICE_DRAINING;
     rig_run();
     assert_true(rig.open);
     rig_say("xt HTTP/1.1\r\nHost: x\r\n\r\n");
     ENDED(RIG_HELLO_CLOSE);
+}
+
+/* Others will serve: who is idle is not cut off, but hears with the next answer that it is over. */
+static void leaving(void **state)
+{
+    (void)state;
+    rig_connect();
+    rig_say(GET);
+    rig_expect(RIG_HELLO);
+    rig.phase = SERVICE_LEAVING;
+    rig_run();
+    rig_sleep(1000);
+    assert_true(rig.open);
+    rig_say(GET);
+    ENDED(RIG_HELLO_CLOSE);
+    rig_connect(); /* a new one that has said nothing yet as well */
+    rig_sleep(500);
+    assert_true(rig.open);
+    rig.phase = SERVICE_DRAINING; /* and at last it ends */
+    rig_sleep(1000);
+    assert_true(rig_is_closed() || rig_lingers());
+    rig_disconnect();
+    rig.phase = SERVICE_OPEN;
 }
 
 static void retiring(void **state)
@@ -824,6 +847,7 @@ int main(void)
         TEST(gone_with_kept_bytes),
         TEST(send_timeout),
         TEST(draining),
+        TEST(leaving),
         TEST(retiring),
         TEST(rejecting),
         TEST(lingering),
