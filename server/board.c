@@ -15,7 +15,7 @@ static int init_slot(struct board *b, struct modus_arena *arena, struct worker_s
     if (!slot->stats || !slot->lanes || modus_doorbell_init(&slot->bell) != 0)
         return -1;
     modus_event_init(&slot->ready, MODUS_PROCESS);
-    return modus_event_arm(&b->drain, &slot->bell);
+    return 0;
 }
 
 struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count,

@@ -54,7 +54,7 @@ struct child_entry {
 };
 
 struct board {
-    struct modus_event drain; /* finish what you have, take no more; armed with every slot's bell */
+    struct modus_event drain; /* (master) finish what you have, take no more; then ring the bells */
     atomic_bool retire;       /* (master) others accept from now on; finish what you have */
     atomic_int phase;         /* (master) enum service_phase, for connections to look at */
     atomic_uint log_round;    /* (master) bumped: open the logs again */

@@ -406,6 +406,7 @@ void workers_drain(struct master *m)
         atomic_store(&g->listener.board->phase, SERVICE_DRAINING);
         modus_event_set(&g->listener.board->drain);
     }
+    workers_ring(m);
     after_end(m);
 }
 

@@ -102,6 +102,15 @@ def test_graceful_stop(serve, model: Model, secure_or_not, stop: signal.Signals)
     assert refuses(main)
 
 
+def test_a_hundred_workers_hear_of_a_stop(serve) -> None:
+    prefork = next(m for m in MODELS if m.name == "prefork")
+    server = serve(prefork, listener(prefork, processes=100))
+    assert server["main"].ask("/hello").status == 200
+    assert len(server.workers("main")) == 100
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
 def test_first_request_on_its_way_is_answered_at_a_stop(serve, model: Model) -> None:
     """A connection is up before its first request is there, as on a unix socket or behind a TLS handshake."""
     server = serve(model, Listener("main", model.name, BASIC_ROUTES, address="unix:web.sock", options=SIZES))
