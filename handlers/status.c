@@ -188,6 +188,21 @@ static void json_workers(struct page *p, const struct status_listener *l)
     page_puts(p, "]");
 }
 
+static void json_generations(struct page *p, const struct status_listener *l)
+{
+    page_puts(p, "\"generations\":[");
+    for (size_t i = 0; i < l->generation_count; i++) {
+        const struct status_generation *g = &l->generations[i];
+        page_format(p,
+                    "%s{\"number\":%" PRIu64
+                    ",\"model\":\"%s\",\"state\":\"%s\",\"since_ms\":%" PRId64
+                    ",\"connections\":%" PRIu64 ",\"requests_active\":%" PRIu64 "}",
+                    i ? "," : "", g->number, g->model, g->retiring ? "retiring" : "serving",
+                    g->since_ms, g->connections, g->requests_active);
+    }
+    page_puts(p, "],");
+}
+
 static void json_listener(struct page *p, const struct status_listener *l)
 {
     page_puts(p, "{");
@@ -210,6 +225,7 @@ static void json_listener(struct page *p, const struct status_listener *l)
     json_group(p, "children", l, CHILDREN, l->children_max > 0);
     json_queue(p, l);
     json_group(p, "gil", l, GIL, l->gil);
+    json_generations(p, l);
     json_workers(p, l);
     page_puts(p, "}");
 }
@@ -497,6 +513,26 @@ static void page_workers(struct page *p, const struct status_listener *l)
         page_format(p, "<p class=\"soft\">and %zu more</p>\n", l->worker_count - WORKERS_SHOWN);
 }
 
+/* Only worth a table while an older one has not finished. */
+static void page_generations(struct page *p, const struct status_listener *l)
+{
+    if (l->generation_count < 2)
+        return;
+    page_puts(p, "<table><tr><th>generation</th><th>model</th><th>state</th><th>connections</th>"
+                 "<th>requests in progress</th><th>since (UTC)</th></tr>\n");
+    for (size_t i = 0; i < l->generation_count; i++) {
+        const struct status_generation *g = &l->generations[i];
+        page_format(p,
+                    "<tr><td>%" PRIu64 "</td><td>%s</td><td>%s</td><td>%" PRIu64 "</td><td>%" PRIu64
+                    "</td><td>",
+                    g->number, g->model, g->retiring ? "retiring" : "serving", g->connections,
+                    g->requests_active);
+        page_time(p, g->since_ms / 1000);
+        page_puts(p, "</td></tr>\n");
+    }
+    page_puts(p, "</table>\n");
+}
+
 static void page_listener(struct page *p, const struct status_listener *l)
 {
     page_puts(p, "<h2>");
@@ -532,6 +568,7 @@ static void page_listener(struct page *p, const struct status_listener *l)
     if (l->queue_capacity)
         page_times(p, "in the queue", &l->queued);
     page_puts(p, "</table>\n");
+    page_generations(p, l);
     page_workers(p, l);
 }
 

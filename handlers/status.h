@@ -44,6 +44,16 @@ struct status_worker {
     uint64_t requests;    /* served since it started */
 };
 
+/* What serves a listener since one configuration: the newest, or an older one that finishes what it
+ * has. */
+struct status_generation {
+    uint64_t number; /* of the listener's, from 1 */
+    const char *model;
+    bool retiring;
+    int64_t since_ms;                      /* Unix time */
+    uint64_t connections, requests_active; /* now */
+};
+
 struct status_listener {
     const char *name;             /* its first address as the file has it */
     const char *const *addresses; /* all of them, as bound */
@@ -55,7 +65,10 @@ struct status_listener {
      * requests of 2 s need 13 rounds". */
     const char *note;
 
-    const struct status_worker *workers;
+    const struct status_generation *generations; /* the newest first */
+    size_t generation_count;
+
+    const struct status_worker *workers; /* of all of them, in their order */
     size_t worker_count;
     uint64_t worker_deaths; /* total: ended without being told to */
 

@@ -121,9 +121,9 @@ int socket_listen(const struct socket_address *a, int backlog, char *why, size_t
     return -1;
 }
 
-void socket_defer_accept(int fd)
+void socket_defer_accept(int fd, bool defer)
 {
-    int seconds = 1;
+    int seconds = defer ? 1 : 0;
     setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
 }
 

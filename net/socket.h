@@ -22,8 +22,9 @@ struct socket_address {
  * connect to it who may enter its folder. Returns a descriptor, or
  * -1 with one sentence in why. */
 int socket_listen(const struct socket_address *address, int backlog, char *why, size_t why_size);
-/* Let connections come up only once they have sent something. A hint: failing is no error. */
-void socket_defer_accept(int fd);
+/* Let connections come up only once they have sent something, or at once. A hint: failing is no
+ * error. */
+void socket_defer_accept(int fd, bool defer);
 /* Take in no new connections. Only their first packets are dropped: handshakes under way end well
  * (a filter that dropped all would eat their last packet, and they would be reset later), so what
  * comes of them may appear in the queue a little later. */

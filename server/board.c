@@ -40,6 +40,24 @@ struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stat
     return b->children && modus_sem_init(&b->permits, &attr) == 0 ? b : NULL;
 }
 
+void board_free(struct board *b, struct modus_arena *arena)
+{
+    for (unsigned i = 0; i < b->slot_count; i++) {
+        struct worker_slot *slot = &b->slots[i];
+        modus_doorbell_fini(&slot->bell);
+        modus_event_fini(&slot->ready);
+        modus_arena_free(arena, slot->stats, b->stats_count * sizeof *slot->stats);
+        modus_arena_free(arena, slot->lanes, b->lane_count * sizeof *slot->lanes);
+    }
+    modus_event_fini(&b->drain);
+    modus_lock_fini(&b->accept_lock);
+    if (b->child_count)
+        modus_sem_fini(&b->permits);
+    modus_arena_free(arena, b->children, b->child_count * sizeof *b->children);
+    modus_arena_free(arena, b->inodes, b->inode_count * sizeof *b->inodes);
+    modus_arena_free(arena, b, sizeof *b + b->slot_count * sizeof b->slots[0]);
+}
+
 int board_know_sockets(struct board *b, struct modus_arena *arena, const int *fds, size_t count)
 {
     b->inodes = modus_arena_alloc(arena, count * sizeof *b->inodes, 64);

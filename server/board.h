@@ -82,6 +82,8 @@ struct board {
  * before it forks. */
 struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count,
                         unsigned lanes, unsigned children);
+/* Give it back, with its doorbells and what board_know_sockets took. Nobody uses it any more. */
+void board_free(struct board *b, struct modus_arena *arena);
 /* Add to a count of a lane. Safe from: the lane's thread. */
 static inline void board_lane_add(_Atomic uint64_t *count, uint64_t n)
 {

@@ -269,13 +269,12 @@ static int open_handler(struct config_reader *r, struct config_route *route,
     return config_fail(r, route->handler_line, "%s: %s", route->handler->name, sentence);
 }
 
-int config_open_handlers(struct config *c, const struct handler_env *env, char *why,
-                         size_t why_size)
+int config_open_handlers(const struct config *c, struct config_listener *l,
+                         const struct handler_env *env, char *why, size_t why_size)
 {
     struct config_reader r = {.name = c->file, .why = why, .why_size = why_size};
-    for (size_t i = 0; i < c->listener_count; i++)
-        for (size_t j = 0; j < c->listeners[i].route_count; j++)
-            if (open_handler(&r, &c->listeners[i].routes[j], env) != 0)
-                return -1;
+    for (size_t i = 0; i < l->route_count; i++)
+        if (open_handler(&r, &l->routes[i], env) != 0)
+            return -1;
     return 0;
 }

@@ -102,10 +102,13 @@ struct config *config_read(const char *file, char *why, size_t why_size);
  * (absolute). For tests and fuzzers. */
 struct config *config_parse(const char *name, const char *folder, const char *text, size_t len,
                             char *why, size_t why_size);
-/* Calls handler->open for each route, after config_read; on failure, why names file and line.
- * Returns 0 or -1. */
-int config_open_handlers(struct config *c, const struct handler_env *env, char *why,
-                         size_t why_size);
+/* Calls handler->open for each route of a listener of c, after config_read, unless that has been
+ * done; on failure, why names file and line. Returns 0 or -1. */
+int config_open_handlers(const struct config *c, struct config_listener *l,
+                         const struct handler_env *env, char *why, size_t why_size);
+/* Do two configurations say the same of a listener? What is in the files that they name may differ.
+ */
+bool config_same_listener(const struct config_listener *a, const struct config_listener *b);
 /* Closes the handlers that were opened and frees all. NULL is allowed. */
 void config_free(struct config *c);
 

@@ -70,11 +70,75 @@ void directory_let(struct directory *d)
     modus_lock_release(&d->lock);
 }
 
-void directory_add(struct directory *d, struct listing *l, struct listing *after)
+void directory_set(struct directory *d, struct listing *const *listings, size_t count)
 {
     hold(d, MODUS_FOREVER);
-    struct listing **at = after ? &after->next : &d->first;
-    l->next = *at;
-    *at = l;
+    d->first = NULL;
+    for (size_t i = count; i-- > 0;) {
+        listings[i]->next = d->first;
+        d->first = listings[i];
+    }
     directory_let(d);
+}
+
+void directory_reloaded(struct directory *d)
+{
+    hold(d, MODUS_FOREVER);
+    d->reloads++;
+    directory_let(d);
+}
+
+static void add_gil(struct net_gil_counts *to, const struct net_gil_counts *from)
+{
+    net_count(&to->acquired, net_counted(&from->acquired));
+    net_count(&to->waits, net_counted(&from->waits));
+    net_count(&to->hand_overs, net_counted(&from->hand_overs));
+    net_count(&to->held_us, net_counted(&from->held_us));
+    net_count(&to->waited_us, net_counted(&from->waited_us));
+}
+
+static void remember(struct listing_past *past, const struct listing *l)
+{
+    struct board *b = l->board;
+    for (unsigned i = 0; i < b->slot_count; i++) {
+        board_slot_sum(b, &b->slots[i], &past->stats);
+        add_gil(&past->gil, &b->slots[i].gil);
+    }
+    past->deaths += atomic_load(&b->deaths);
+}
+
+/* Under the lock. Returns whether it was there. */
+static bool take_out(struct directory *d, struct listing *l)
+{
+    struct listing **at = &d->first;
+    while (*at && *at != l)
+        at = &(*at)->next;
+    if (!*at)
+        return false;
+    *at = l->next;
+    return true;
+}
+
+static bool has_others(const struct directory *d, const struct listing_past *past)
+{
+    for (const struct listing *l = d->first; l; l = l->next)
+        if (l->past == past)
+            return true;
+    return false;
+}
+
+void directory_remove(struct directory *d, struct modus_arena *arena, struct listing *l)
+{
+    struct listing_past *past = l->past;
+    hold(d, MODUS_FOREVER);
+    if (take_out(d, l))
+        remember(past, l);
+    bool last = !has_others(d, past);
+    if (last)
+        d->deaths += past->deaths;
+    directory_let(d);
+    modus_arena_free(arena, l->addresses, l->address_count * sizeof *l->addresses);
+    modus_arena_free(arena, l, sizeof *l);
+    if (last)
+        modus_arena_free(arena, past, sizeof *past);
 }

@@ -65,8 +65,13 @@ struct directory *directory_new(struct modus_arena *arena);
  * one. NULL when the arena is full. */
 struct listing *listing_new(struct modus_arena *arena, const struct listener *l, unsigned number,
                             struct listing_past *past);
-/* Put it in behind after; NULL: first. */
-void directory_add(struct directory *d, struct listing *l, struct listing *after);
+/* Have just these from now on, in that order; a listener's newest first, then its older ones. */
+void directory_set(struct directory *d, struct listing *const *listings, size_t count);
+/* Another configuration was taken. */
+void directory_reloaded(struct directory *d);
+/* Take it out, add what it has counted to its listener's past, and free it; if it is the last of its
+ * listener, that goes, too. One that is not in the directory has counted nothing. */
+void directory_remove(struct directory *d, struct modus_arena *arena, struct listing *l);
 /* Read it. directory_hold waits for a moment at most. Returns 0 or a negative code. */
 int directory_hold(struct directory *d);
 void directory_let(struct directory *d);

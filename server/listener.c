@@ -2,6 +2,8 @@
 /* From the configuration of a listener to what serves it: see server/listener.h. */
 #include "server/listener.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,12 +112,35 @@ static int build_tls(struct listener *l, const struct config *config, void *shar
     return -1;
 }
 
+static uint64_t print_of_file(uint64_t hash, const char *path)
+{
+    unsigned char bytes[4096];
+    FILE *f = fopen(path, "re");
+    for (size_t n; f && (n = fread(bytes, 1, sizeof bytes, f)) > 0;)
+        for (size_t i = 0; i < n; i++)
+            hash = (hash ^ bytes[i]) * 1099511628211U; /* FNV-1a */
+    if (f)
+        fclose(f);
+    return hash;
+}
+
+uint64_t listener_print(const struct config_listener *conf)
+{
+    uint64_t hash = conf->tls_count ? 14695981039346656037U : 0;
+    for (size_t i = 0; i < conf->tls_count; i++) {
+        hash = print_of_file(hash, conf->tls[i].certificate);
+        hash = print_of_file(hash, conf->tls[i].key);
+    }
+    return hash;
+}
+
 int listener_build(struct listener *l, const struct config *config,
                    const struct config_listener *conf, void *tls_shared, char *why, size_t why_size)
 {
     *l = (struct listener){.conf = conf, .model = models_find(conf->model)};
     snprintf(why, why_size, "%s:%d: out of memory", config->file, conf->line);
     l->plan = l->model->plan(conf);
+    l->print = listener_print(conf);
     if (build_routes(l) != 0 || build_tls(l, config, tls_shared, why, why_size) != 0) {
         listener_close(l);
         return -1;
@@ -140,32 +165,51 @@ int listener_build(struct listener *l, const struct config *config,
     return 0;
 }
 
-static int open_sockets(struct listener *l, const struct config *config, char *why, size_t why_size)
+/* A socket of ours, or one that is there already. Returns its descriptor, or -1 with a sentence. */
+static int open_socket(struct listener *l, const struct config_address *a, int have, char *why,
+                       size_t why_size)
 {
-    l->fds = calloc(l->conf->address_count, sizeof *l->fds);
-    l->names = calloc(l->conf->address_count, sizeof *l->names);
-    for (size_t i = 0; l->fds && l->names && i < l->conf->address_count; i++) {
+    struct socket_address address = {a->is_unix ? a->path : NULL, a->host, a->port};
+    if (have < 0)
+        return socket_listen(&address, l->conf->backlog, why, why_size);
+    int fd = fcntl(have, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        snprintf(why, why_size, "%s", strerror(errno));
+    else
+        listen(fd, l->conf->backlog);
+    return fd;
+}
+
+static int open_sockets(struct listener *l, const struct config *config, const int *have, char *why,
+                        size_t why_size)
+{
+    size_t count = l->conf->address_count;
+    l->fds = calloc(count, sizeof *l->fds);
+    l->borrowed = calloc(count, sizeof *l->borrowed);
+    l->names = calloc(count, sizeof *l->names);
+    for (size_t i = 0; l->fds && l->borrowed && l->names && i < count; i++) {
         const struct config_address *a = &l->conf->addresses[i];
-        struct socket_address address = {a->is_unix ? a->path : NULL, a->host, a->port};
         char reason[256];
-        int fd = socket_listen(&address, l->conf->backlog, reason, sizeof reason);
+        int fd = open_socket(l, a, have ? have[i] : -1, reason, sizeof reason);
         if (fd < 0) {
             snprintf(why, why_size, "%s:%d: cannot listen on %s: %s", config->file, a->line,
                      a->text, reason);
             return -1;
         }
-        if (l->plan.defer_accept && !a->is_unix && !l->service.duplex)
-            socket_defer_accept(fd);
+        if (!a->is_unix)
+            socket_defer_accept(fd, l->plan.defer_accept && !l->service.duplex);
         socket_name(fd, l->names[i], sizeof l->names[i]);
+        l->borrowed[i] = have && have[i] >= 0;
         l->fds[l->fd_count++] = fd;
     }
-    return l->fds && l->names ? 0 : -1;
+    return l->fds && l->borrowed && l->names ? 0 : -1;
 }
 
-int listener_open(struct listener *l, const struct config *config, char *why, size_t why_size)
+int listener_open(struct listener *l, const struct config *config, const int *have, char *why,
+                  size_t why_size)
 {
     char reason[512];
-    if (open_sockets(l, config, why, why_size) != 0)
+    if (open_sockets(l, config, have, why, why_size) != 0)
         return -1;
     if (!l->conf->access_log)
         return 0;
@@ -189,6 +233,8 @@ const char *listener_name(const struct listener *l)
 void listener_refuse_new(struct listener *l)
 {
     for (size_t i = 0; i < l->fd_count && !l->refuses; i++) {
+        if (l->borrowed[i])
+            continue;
         if (l->conf->addresses[i].is_unix)
             unlink(l->conf->addresses[i].path);
         else
@@ -209,9 +255,17 @@ void listener_stop(struct listener *l)
 {
     listener_refuse_new(l);
     for (size_t i = 0; i < l->fd_count; i++) {
-        shutdown(l->fds[i], SHUT_RD);
+        if (!l->borrowed[i])
+            shutdown(l->fds[i], SHUT_RD);
         close(l->fds[i]);
     }
+    l->fd_count = 0;
+}
+
+void listener_hand_over(struct listener *l)
+{
+    for (size_t i = 0; i < l->fd_count; i++)
+        close(l->fds[i]);
     l->fd_count = 0;
 }
 
@@ -219,6 +273,7 @@ void listener_close(struct listener *l)
 {
     listener_stop(l);
     free(l->fds);
+    free(l->borrowed);
     free(l->names);
     free(l->routes);
     tls_context_free(l->tls);

@@ -28,6 +28,8 @@ struct listener {
     struct tls_context *tls;
     struct access_log *access_log;
     int *fds;           /* one an address */
+    bool *borrowed;     /* of these: an earlier generation's sockets, by descriptors of our own */
+    uint64_t print;     /* of the files of its certificates */
     char (*names)[128]; /* where each is bound */
     size_t fd_count;
     bool refuses;      /* stopping (master): no new connection can come */
@@ -41,8 +43,14 @@ struct listener {
 int listener_build(struct listener *l, const struct config *config,
                    const struct config_listener *conf, void *tls_shared, char *why,
                    size_t why_size);
-/* Bind the sockets and open the access log. Returns 0 or -1 with why. */
-int listener_open(struct listener *l, const struct config *config, char *why, size_t why_size);
+/* What the files of the certificates hold, hashed; 0 when there are none. */
+uint64_t listener_print(const struct config_listener *conf);
+/* Bind the sockets, or take over those of have, which is NULL or has for each address the descriptor
+ * of a socket that is bound there, or -1; and open the access log. Returns 0 or -1 with why. */
+int listener_open(struct listener *l, const struct config *config, const int *have, char *why,
+                  size_t why_size);
+/* Others have its sockets now: close our descriptors, and leave the sockets as they are. */
+void listener_hand_over(struct listener *l);
 /* Let no new connection come, while those that the kernel has can still be accepted. */
 void listener_refuse_new(struct listener *l);
 /* Do connections wait to be accepted? */

@@ -84,22 +84,22 @@ static void fill_worker(struct status_worker *to, const struct board *b,
  */
 static void fill_children(struct status_listener *to, const struct board *b)
 {
+    uint64_t children = 0, idle = 0;
     for (unsigned i = 0; i < b->child_count; i++) {
         if (atomic_load(&b->children[i].pid) == 0)
             continue;
-        to->children++;
-        to->children_idle += atomic_load(&b->children[i].idle_ms) != 0;
+        children++;
+        idle += atomic_load(&b->children[i].idle_ms) != 0;
     }
-    to->children_max = b->child_count;
-    to->connections_open = to->children;
-    to->connections_idle = to->children_idle;
-    to->connections_active = to->children - to->children_idle;
-    if (to->requests_active > to->connections_active)
-        to->requests_active = to->connections_active;
+    to->children += children;
+    to->children_idle += idle;
+    to->connections_open += children;
+    to->connections_idle += idle;
+    to->connections_active += children - idle;
 }
 
-/* Who took before who put: what is on its way meanwhile counts as waiting. */
-static void fill_queue(struct status_listener *to, const struct listing *l)
+/* Who took before who put: what is on its way meanwhile counts as waiting. Returns how many wait. */
+static uint64_t fill_queue(struct status_listener *to, const struct listing *l)
 {
     const struct board *b = l->board;
     uint64_t put = 0, taken = 0;
@@ -111,32 +111,40 @@ static void fill_queue(struct status_listener *to, const struct listing *l)
     for (unsigned i = 0; i < b->slot_count; i++)
         for (unsigned j = 0; j < b->lane_count; j++)
             put += net_counted(&b->slots[i].lanes[j].put);
-    to->threads = (uint64_t)l->plan.workers * l->plan.pool;
-    to->queue_depth = gauge(put, taken);
-    to->queue_capacity = atomic_load(&b->queue_capacity) * b->slot_count;
+    to->queue_depth += gauge(put, taken);
+    return gauge(put, taken);
 }
 
 static void fill_connections(struct status_listener *to, const struct board *b,
-                             const struct net_stats *sum)
+                             const struct net_stats *sum, uint64_t queued)
 {
     uint64_t active = gauge(net_counted(&sum->roused), net_counted(&sum->rested));
     if (atomic_load(&b->queue_of_unread)) /* their connections do not know yet */
-        active += to->queue_depth;
-    to->connections_open = gauge(net_counted(&sum->accepted), net_counted(&sum->closed));
-    to->connections_idle = gauge(to->connections_open, active);
-    to->connections_active = to->connections_open - to->connections_idle;
+        active += queued;
+    uint64_t open = gauge(net_counted(&sum->accepted), net_counted(&sum->closed));
+    uint64_t idle = gauge(open, active);
+    to->connections_open += open;
+    to->connections_idle += idle;
+    to->connections_active += open - idle;
 }
 
-static void fill_counters(struct status_listener *to, const struct listing *l,
-                          const struct net_stats *sum)
+/* What there is at this moment, of one generation. */
+static void fill_now(struct status_listener *to, const struct listing *l,
+                     const struct net_stats *sum)
 {
-    to->requests_active = gauge(net_counted(&sum->begun), net_counted(&sum->ended));
-    fill_queue(to, l);
+    uint64_t requests = gauge(net_counted(&sum->begun), net_counted(&sum->ended));
+    uint64_t queued = fill_queue(to, l), active = to->connections_active;
     if (l->board->child_count)
         fill_children(to, l->board);
     else
-        fill_connections(to, l->board, sum);
-    to->connections_max = l->plan.max_connections;
+        fill_connections(to, l->board, sum, queued);
+    active = to->connections_active - active;
+    to->requests_active += l->board->child_count && requests > active ? active : requests;
+}
+
+/* What has been counted since the beginning. */
+static void fill_totals(struct status_listener *to, const struct net_stats *sum)
+{
     to->accepted = net_counted(&sum->accepted);
     to->evicted = net_counted(&sum->evicted);
     to->handshakes_failed = net_counted(&sum->handshakes_failed);
@@ -150,23 +158,28 @@ static void fill_counters(struct status_listener *to, const struct listing *l,
     fill_times(&to->latency, &sum->latency);
     to->queue_rejected = net_counted(&sum->rejected);
     fill_times(&to->queued, &sum->queued);
-    to->worker_deaths = atomic_load(&l->board->deaths);
 }
 
-static void fill_gil(struct status_listener *to, const struct listing *l)
+static void add_gil(struct status_listener *to, const struct net_gil_counts *counts)
+{
+    to->gil_acquired += net_counted(&counts->acquired);
+    to->gil_waits += net_counted(&counts->waits);
+    to->gil_hand_overs += net_counted(&counts->hand_overs);
+    to->gil_waited_us += net_counted(&counts->waited_us);
+    to->gil_held_us += net_counted(&counts->held_us);
+}
+
+/* The share is of the newest generation's workers. */
+static void fill_gil(struct status_listener *to, const struct listing *newest)
 {
     struct timespec now;
     int64_t ran_us = 0;
     uint64_t held_us = 0;
+    const struct board *b = newest->board;
     clock_gettime(CLOCK_REALTIME, &now);
-    to->gil = l->gil;
-    for (unsigned i = 0; to->gil && i < l->board->slot_count; i++) {
-        const struct worker_slot *slot = &l->board->slots[i];
-        to->gil_acquired += net_counted(&slot->gil.acquired);
-        to->gil_waits += net_counted(&slot->gil.waits);
-        to->gil_hand_overs += net_counted(&slot->gil.hand_overs);
-        to->gil_waited_us += net_counted(&slot->gil.waited_us);
-        to->gil_held_us += net_counted(&slot->gil.held_us);
+    to->gil = newest->gil;
+    for (unsigned i = 0; to->gil && i < b->slot_count; i++) {
+        const struct worker_slot *slot = &b->slots[i];
         held_us += net_counted(&slot->gil.held_us) - atomic_load(&slot->gil_before_us);
         ran_us += now.tv_sec * 1000000 + now.tv_nsec / 1000 - atomic_load(&slot->started_ms) * 1000;
     }
@@ -175,11 +188,12 @@ static void fill_gil(struct status_listener *to, const struct listing *l)
 
 /* What a snapshot of so many listeners, workers and addresses is made of: one piece of memory. */
 struct room {
-    size_t listeners, workers, addresses;
+    size_t listeners, generations, workers, addresses;
 };
 
 struct pieces {
     struct status_listener *listeners;
+    struct status_generation *generations;
     struct status_worker *workers;
     const char **addresses;
     char (*texts)[LISTING_NAME];
@@ -187,11 +201,23 @@ struct pieces {
     struct backlog *sockets; /* of all listeners, in their order */
 };
 
+/* Generations of a listener follow one another, the newest first. */
+static bool is_newest(const struct directory *d, const struct listing *l)
+{
+    const struct listing *before = d->first;
+    if (before == l)
+        return true;
+    while (before->next != l)
+        before = before->next;
+    return before->past != l->past;
+}
+
 static struct room room_for(const struct directory *d)
 {
     struct room room = {0};
     for (const struct listing *l = d->first; l; l = l->next) {
-        room.listeners++;
+        room.listeners += is_newest(d, l);
+        room.generations++;
         room.workers += l->board->slot_count;
         room.addresses += l->address_count;
     }
@@ -200,14 +226,15 @@ static struct room room_for(const struct directory *d)
 
 static void *cut(struct room room, struct pieces *at)
 {
-    char *memory =
-        calloc(1, room.listeners * (sizeof *at->listeners + LISTING_NAME + LISTING_NOTE) +
-                      room.workers * sizeof *at->workers +
-                      room.addresses * (sizeof(char *) + LISTING_NAME + sizeof *at->sockets));
+    char *memory = calloc(
+        1, room.listeners * (sizeof *at->listeners + LISTING_NAME + LISTING_NOTE) +
+               room.generations * sizeof *at->generations + room.workers * sizeof *at->workers +
+               room.addresses * (sizeof(char *) + LISTING_NAME + sizeof *at->sockets));
     if (!memory)
         return NULL;
     at->listeners = (struct status_listener *)(void *)memory;
-    at->workers = (struct status_worker *)(at->listeners + room.listeners);
+    at->generations = (struct status_generation *)(at->listeners + room.listeners);
+    at->workers = (struct status_worker *)(at->generations + room.generations);
     at->addresses = (const char **)(at->workers + room.workers);
     at->sockets = (struct backlog *)(at->addresses + room.addresses);
     at->texts = (char(*)[LISTING_NAME])(at->sockets + room.addresses);
@@ -221,32 +248,76 @@ static const char *keep_name(struct pieces *at, const char *name)
     return *at->texts++;
 }
 
-static void fill_listener(const struct listing *l, struct status_listener *to, struct pieces *at)
+static struct status_generation generation_of(const struct listing *l,
+                                              const struct status_listener *before,
+                                              const struct status_listener *now)
 {
+    return (struct status_generation){
+        .number = l->number,
+        .model = model_name(l->model),
+        .retiring = atomic_load(&l->state) == LISTING_RETIRING,
+        .since_ms = l->since_ms,
+        .connections = now->connections_open - before->connections_open,
+        .requests_active = now->requests_active - before->requests_active,
+    };
+}
+
+/* Add a generation to its listener's numbers. */
+static void fill_generation(struct status_listener *to, const struct listing *l,
+                            struct net_stats *sum, struct pieces *at)
+{
+    struct status_listener before = *to;
+    struct net_stats *own = calloc(1, sizeof *own);
+    if (!own)
+        return;
+    board_sum(l->board, own);
+    fill_now(to, l, own);
+    net_stats_add(sum, own);
+    free(own);
+    to->worker_deaths += atomic_load(&l->board->deaths);
+    for (unsigned i = 0; i < l->board->slot_count; i++) {
+        fill_worker(at->workers++, l->board, &l->board->slots[i]);
+        add_gil(to, &l->board->slots[i].gil);
+    }
+    to->worker_count += l->board->slot_count;
+    *at->generations++ = generation_of(l, &before, to);
+    to->generation_count++;
+}
+
+static void fill_listener(const struct listing *newest, struct status_listener *to,
+                          struct pieces *at)
+{
+    const struct listing_past *past = newest->past;
     struct net_stats *sum = calloc(1, sizeof *sum);
     *to = (struct status_listener){
-        .name = keep_name(at, l->name),
+        .name = keep_name(at, newest->name),
         .addresses = at->addresses,
-        .address_count = l->address_count,
-        .protocol = l->duplex ? "tcp" : "http",
-        .model = model_name(l->model),
-        .tls = l->tls,
+        .address_count = newest->address_count,
+        .protocol = newest->duplex ? "tcp" : "http",
+        .model = model_name(newest->model),
+        .tls = newest->tls,
+        .generations = at->generations,
         .workers = at->workers,
-        .worker_count = l->board->slot_count,
+        .worker_deaths = past->deaths,
+        .connections_max = newest->plan.max_connections,
+        .threads = (uint64_t)newest->plan.workers * newest->plan.pool,
+        .children_max = newest->board->child_count,
+        .queue_capacity = atomic_load(&newest->board->queue_capacity) * newest->board->slot_count,
     };
-    if (l->note[0])
-        to->note = memcpy(*at->notes++, l->note, LISTING_NOTE);
-    for (unsigned i = 0; i < l->address_count; i++)
-        *at->addresses++ = keep_name(at, l->addresses[i]);
-    for (unsigned i = 0; i < l->board->inode_count; i++)
+    if (newest->note[0])
+        to->note = memcpy(*at->notes++, newest->note, LISTING_NOTE);
+    for (unsigned i = 0; i < newest->address_count; i++)
+        *at->addresses++ = keep_name(at, newest->addresses[i]);
+    for (unsigned i = 0; i < newest->board->inode_count; i++)
         to->connections_waiting += at->sockets++->waiting;
-    for (unsigned i = 0; i < l->board->slot_count; i++)
-        fill_worker(at->workers++, l->board, &l->board->slots[i]);
     if (!sum)
         return;
-    board_sum(l->board, sum);
-    fill_counters(to, l, sum);
-    fill_gil(to, l);
+    net_stats_add(sum, &past->stats);
+    add_gil(to, &past->gil);
+    for (const struct listing *l = newest; l && l->past == past; l = l->next)
+        fill_generation(to, l, sum, at);
+    fill_totals(to, sum);
+    fill_gil(to, newest);
     free(sum);
 }
 
@@ -254,7 +325,7 @@ static void ask_backlogs(const struct directory *d, struct backlog *sockets)
 {
     size_t n = 0;
     for (const struct listing *l = d->first; l; l = l->next)
-        for (unsigned i = 0; i < l->board->inode_count; i++)
+        for (unsigned i = 0; is_newest(d, l) && i < l->board->inode_count; i++)
             sockets[n++].inode = l->board->inodes[i];
     backlog_ask(sockets, n);
 }
@@ -282,6 +353,8 @@ static int fill(const struct master *m, struct status_snapshot *out)
     ask_backlogs(d, at.sockets);
     struct status_listener *to = at.listeners;
     for (const struct listing *l = d->first; l; l = l->next) {
+        if (!is_newest(d, l))
+            continue;
         fill_listener(l, to, &at);
         out->worker_deaths += to++->worker_deaths;
     }

@@ -28,8 +28,6 @@ enum {
     ARENA_BYTES_LOG = 32,
     PARTICIPANTS = 4096,
     ONE_WISH_MS = 100,
-    PORT_LOOK_MS = 50,
-    PORT_QUIET_MS = 250
 };
 
 /* --- checking -------------------------------------------------------------------------------- */
@@ -97,8 +95,11 @@ int supervise_check(struct config *config, char *why, size_t why_size)
 {
     struct handler_env env = {0};
     struct master m = {.config = config};
-    if (find_user(&m, why, why_size) != 0 || config_open_handlers(config, &env, why, why_size) != 0)
+    if (find_user(&m, why, why_size) != 0)
         return -1;
+    for (size_t i = 0; i < config->listener_count; i++)
+        if (config_open_handlers(config, &config->listeners[i], &env, why, why_size) != 0)
+            return -1;
     for (size_t i = 0; i < config->listener_count; i++) {
         struct listener l;
         if (listener_build(&l, config, &config->listeners[i], NULL, why, why_size) != 0)
@@ -119,55 +120,26 @@ static int open_logs(struct master *m, char *why, size_t why_size)
     return refuse(c, c->line_error_log, reason, why, why_size);
 }
 
-static int make_board(struct master *m, struct listener *l)
-{
-    l->board = board_new(m->arena, l->plan.workers, l->plan.threads,
-                         l->plan.threads + l->plan.helpers, l->plan.children);
-    l->faults = modus_arena_alloc(m->arena, l->conf->route_count * sizeof *l->faults, 64);
-    if (!l->board || !l->faults || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
-        return -1;
-    l->service.phase = &l->board->phase;
-    return 0;
-}
-
-static int open_listener(struct master *m, struct listener *l, struct config_listener *conf,
-                         char *why, size_t why_size)
-{
-    const struct config *c = m->config;
-    void *tls_shared = conf->tls_count ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
-    if (listener_build(l, c, conf, tls_shared, why, why_size) != 0 ||
-        listener_open(l, c, why, why_size) != 0)
-        return -1;
-    if (make_board(m, l) != 0) {
-        snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener", c->file,
-                 conf->line);
-        return -1;
-    }
-    if (m->drop_user)
-        log_give(conf->access_log, m->uid, m->gid);
-    return 0;
-}
-
-/* Generations are in a list, and their listings in one of the same order. */
-static int build_listeners(struct master *m, char *why, size_t why_size)
+static int build_generations(struct master *m, char *why, size_t why_size)
 {
     struct config *c = m->config;
     struct generation **end = &m->generations;
-    struct listing *last = NULL;
+    struct listing **listings = calloc(c->listener_count, sizeof *listings);
+    if (!listings)
+        return -1;
     for (size_t i = 0; i < c->listener_count; i++) {
-        struct generation *g = calloc(1, sizeof *g);
-        if (!g)
+        struct generation *g = generation_new(m, c, &c->listeners[i], NULL, why, why_size);
+        if (!g) {
+            free(listings);
             return -1;
+        }
+        g->place = i;
         *end = g;
         end = &g->next;
-        if (open_listener(m, &g->listener, &c->listeners[i], why, why_size) != 0)
-            return -1;
-        g->listing = listing_new(m->arena, &g->listener, 1, NULL);
-        if (!g->listing)
-            return -1;
-        directory_add(m->directory, g->listing, last);
-        last = g->listing;
+        listings[i] = g->listing;
     }
+    directory_set(m->directory, listings, c->listener_count);
+    free(listings);
     return 0;
 }
 
@@ -190,7 +162,6 @@ static int take_pid_file(struct master *m, char *why, size_t why_size)
 /* Everything that can be refused comes first; nothing is forked before all of it holds. */
 static int prepare(struct master *m, char *why, size_t why_size)
 {
-    struct handler_env env = {&m->status};
     snprintf(why, why_size, "no memory");
     if (open_logs(m, why, why_size) != 0 || find_user(m, why, why_size) != 0)
         return -1;
@@ -207,8 +178,7 @@ static int prepare(struct master *m, char *why, size_t why_size)
         snprintf(why, why_size, "no descriptors: %s", strerror(errno));
         return -1;
     }
-    if (config_open_handlers(m->config, &env, why, why_size) != 0 ||
-        build_listeners(m, why, why_size) != 0)
+    if (build_generations(m, why, why_size) != 0)
         return -1;
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
@@ -227,26 +197,43 @@ static void say_listeners(const struct master *m)
 
 /* --- events ---------------------------------------------------------------------------------- */
 
+void supervisor_after_end(struct master *m)
+{
+    if (m->stopping && m->running == 0)
+        uv_stop(&m->loop);
+}
+
+static void kill_all(struct master *m)
+{
+    m->killing = true;
+    for (struct generation *g = m->generations; g; g = g->next)
+        workers_kill(g);
+    supervisor_after_end(m);
+}
+
 static void on_drain_timeout(uv_timer_t *timer)
 {
     struct master *m = timer->data;
     log_warn("drain_timeout is over: what is left is cut");
-    workers_kill(m);
+    kill_all(m);
 }
 
-/* What the kernel had accepted is taken by now, and requests may take long to finish: the addresses
- * come free, whatever copy of a descriptor a busy worker still has. */
-static void on_port_timer(uv_timer_t *timer)
+/* At the start, a server that can't come up says so and stops, instead of trying for ever. Later,
+ * what serves goes on. */
+void supervisor_cannot_start(struct generation *g, const char *how)
 {
-    struct master *m = timer->data;
-    int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
-    for (struct generation *g = m->generations; g; g = g->next) {
-        struct listener *l = &g->listener;
-        if (l->waited_ms == 0 || listener_has_waiting(l))
-            l->waited_ms = now_ms;
-        if (now_ms - l->waited_ms >= PORT_QUIET_MS)
-            listener_stop(l);
+    struct master *m = g->master;
+    char why[512];
+    if (m->ready) {
+        snprintf(why, sizeof why, "%s:%d: %s could not start: %s", g->config->file,
+                 g->listener.conf->line, listener_name(&g->listener), how);
+        reload_fail(m, why);
+        return;
     }
+    log_error("a worker could not start: the server stops");
+    m->exit_status = 1;
+    m->stopping = true;
+    kill_all(m);
 }
 
 /* `timeout`, `sudo` and some shells pass a signal on that we have had ourselves: two in one moment
@@ -258,7 +245,7 @@ static void stop(struct master *m)
         return;
     if (m->stopping) {
         log_info("stopping at once");
-        workers_kill(m);
+        kill_all(m);
         return;
     }
     m->stop_ms = now_ms;
@@ -267,12 +254,13 @@ static void stop(struct master *m)
     log_info("stopping: requests in progress may take up to %lld %s; a second signal (Ctrl-C, "
              "TERM) ends them at once",
              whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
+    if (m->reload)
+        reload_fail(m, "the server stops");
     m->stopping = true;
-    for (struct generation *g = m->generations; g; g = g->next)
-        listener_refuse_new(&g->listener);
     uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
-    workers_drain(m);
-    uv_timer_start(&m->port_timer, on_port_timer, PORT_LOOK_MS, PORT_LOOK_MS);
+    for (struct generation *g = m->generations; g; g = g->next)
+        generation_stop(g);
+    supervisor_after_end(m);
 }
 
 static void reopen_logs(struct master *m)
@@ -286,7 +274,15 @@ static void reopen_logs(struct master *m)
     }
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
-    workers_ring(m);
+    for (struct generation *g = m->generations; g; g = g->next)
+        workers_ring(g);
+}
+
+static void say_reloaded(void *arg, const char *why)
+{
+    (void)arg;
+    if (why)
+        log_error("not reloaded: %s", why);
 }
 
 static void on_signal(uv_poll_t *watch, int status, int events)
@@ -304,11 +300,25 @@ static void on_signal(uv_poll_t *watch, int status, int events)
         case SIGUSR1:
             reopen_logs(m);
             break;
+        case SIGHUP:
+            reload_begin(m, say_reloaded, m);
+            break;
         default:
-            log_warn("%s is not in this build: ignored",
-                     info.ssi_signo == SIGHUP ? "SIGHUP (reload)" : "SIGUSR2 (upgrade)");
+            log_warn("SIGUSR2 (upgrade) is not in this build: ignored");
         }
     }
+}
+
+static void look_ready(struct master *m)
+{
+    for (const struct generation *g = m->generations; g; g = g->next)
+        if (!workers_ready(g))
+            return;
+    for (struct generation *g = m->generations; g; g = g->next)
+        generation_serve(g);
+    m->ready = true;
+    log_announce("ready");
+    reload_look(m);
 }
 
 static void on_bell(uv_poll_t *watch, int status, int events)
@@ -316,10 +326,12 @@ static void on_bell(uv_poll_t *watch, int status, int events)
     struct master *m = watch->data;
     (void)status, (void)events;
     modus_doorbell_hear(m->bell);
-    if (m->ready || m->stopping || !workers_all_ready(m))
+    if (m->stopping)
         return;
-    m->ready = true;
-    log_announce("ready");
+    if (m->ready)
+        reload_look(m);
+    else
+        look_ready(m);
 }
 
 static int open_loop(struct master *m)
@@ -333,9 +345,11 @@ static int open_loop(struct master *m)
     m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signal_fd < 0 || uv_loop_init(&m->loop) != 0)
         return -1;
-    m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m->port_timer.data = m;
+    m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m->port_timer.data =
+        m->reload_timer.data = m;
     uv_timer_init(&m->loop, &m->drain_timer);
     uv_timer_init(&m->loop, &m->port_timer);
+    uv_timer_init(&m->loop, &m->reload_timer);
     if (uv_poll_init(&m->loop, &m->signal_watch, m->signal_fd) != 0 ||
         uv_poll_start(&m->signal_watch, UV_READABLE, on_signal) != 0 ||
         uv_poll_init(&m->loop, &m->bell_watch, modus_doorbell_fd(m->bell)) != 0)
@@ -356,15 +370,14 @@ static void tear_down(struct master *m)
 {
     if (m->pid_fd >= 0)
         pid_file_give_back(m->config->pid_file, m->pid_fd);
+    struct config *config = m->config;
     while (m->generations) {
         struct generation *g = m->generations;
         m->generations = g->next;
-        if (g->listener.conf)
-            listener_close(&g->listener);
-        free(g->workers);
-        free(g);
+        generation_free(g);
     }
-    config_free(m->config);
+    m->config = NULL;
+    config_free(config);
     modus_arena_close(m->arena);
 }
 
@@ -378,10 +391,10 @@ static int serve(struct master *m)
     say_listeners(m);
     title_set("master %s", m->config->file);
     for (struct generation *g = m->generations; g && !m->stopping; g = g->next)
-        if (workers_start(m, g) != 0) {
+        if (workers_start(g) != 0) {
             m->exit_status = 1;
             m->stopping = true;
-            workers_kill(m);
+            kill_all(m);
         }
     if (!m->stopping || m->running)
         uv_run(&m->loop, UV_RUN_DEFAULT);

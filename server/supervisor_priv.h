@@ -19,7 +19,6 @@ struct generation;
 
 /* A process of ours: a worker in its slot, or an orphan that a dead acceptor left behind. */
 struct supervised {
-    struct master *master;
     struct generation *generation;
     unsigned slot;
     pid_t pid; /* 0: not running */
@@ -32,17 +31,38 @@ struct supervised {
     struct supervised *next; /* orphan */
 };
 
-/* A listener as one configuration has it, and the processes that serve it. */
+enum generation_state {
+    GENERATION_STARTING,
+    GENERATION_SERVING,
+    GENERATION_RETIRING, /* another generation serves the same sockets */
+    GENERATION_STOPPING, /* nobody will: the listener is no more, or the server stops */
+};
+
+/* A listener as one configuration has it, and the processes that serve it: see generations.c. */
 struct generation {
+    struct master *master;
     struct listener listener;
+    struct config *config;      /* that it came with; stays as long as it does */
+    void *tickets;              /* of TLS sessions; all generations of a listener have the same */
     struct listing *listing;    /* how others see it */
-    struct supervised *workers; /* plan.workers of them */
+    struct supervised *workers; /* plan.workers of them, once started */
+    enum generation_state state;
+    struct generation *before; /* starting: whose place it is to take; NULL: a new listener's */
+    size_t place;              /* of its listener in the newest configuration */
+    unsigned running;          /* processes, orphans too */
+    bool killing, gone;
+    uv_timer_t limit;      /* of its retirement */
+    unsigned open_handles; /* of libuv, when it goes */
     struct generation *next;
 };
 
+struct reload;
+struct reload_request;
+
 struct master {
     struct config *config;
-    struct generation *generations; /* in the order of the file */
+    struct generation *generations; /* all that have processes, or are to get some */
+    struct reload *reload;          /* under way; NULL: none */
     struct directory *directory;
     struct modus_arena *arena;
     struct modus_doorbell *bell; /* in the arena; workers' ready events ring it */
@@ -50,14 +70,16 @@ struct master {
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
     uv_timer_t drain_timer, port_timer;
+    uv_timer_t reload_timer;
     int signal_fd;
     int life_line[2]; /* the write end is ours alone */
     int pid;
     int64_t started_unix_ms, started_ms;
     unsigned running; /* processes, orphans too */
     bool ready, stopping, killing;
-    int64_t stop_ms; /* monotonic: when it was told to stop */
-    int pid_fd;      /* holds the pid file; -1 none */
+    struct reload_request *reload_requests; /* for another, once the one under way is over */
+    int64_t stop_ms;                        /* monotonic: when it was told to stop */
+    int pid_fd;                             /* holds the pid file; -1 none */
     int exit_status;
     unsigned uid, gid;
     bool drop_user;
@@ -66,13 +88,47 @@ struct master {
 
 /* workers.c */
 /* Start those of a generation. Returns 0 or -1. */
-int workers_start(struct master *m, struct generation *g);
-/* Make all end: gracefully, or at once. */
-void workers_drain(struct master *m);
-void workers_kill(struct master *m);
-/* Have all workers look at their boards. */
-void workers_ring(struct master *m);
-bool workers_all_ready(const struct master *m);
+int workers_start(struct generation *g);
+void workers_kill(struct generation *g);
+/* Have them look at their board. */
+void workers_ring(struct generation *g);
+bool workers_ready(const struct generation *g);
+
+/* generations.c */
+/* Build one, with its sockets and its board, after before, which goes on meanwhile; NULL: the first
+ * of its listener. Returns NULL with why. */
+struct generation *generation_new(struct master *m, struct config *config,
+                                  struct config_listener *conf, struct generation *before,
+                                  char *why, size_t why_size);
+/* It serves now; others see it as such. */
+void generation_serve(struct generation *g);
+/* Its successor serves: let its connections go. */
+void generation_retire(struct generation *g);
+/* Take in nothing new, finish what is there. */
+void generation_stop(struct generation *g);
+/* It has not begun to serve, and will not: kill what it has started. */
+void generation_abandon(struct generation *g);
+/* A process of it has ended: if that was the last of one that does not serve, it goes. */
+void generation_look(struct generation *g);
+/* Free a configuration that is not the master's, unless something of it goes on. */
+void generations_free_config(struct master *m, struct config *config);
+/* Free all of one that has no process and is in no list: at the end of the master. */
+void generation_free(struct generation *g);
+
+/* supervisor.c */
+/* A process of a generation that is starting has ended, as a line says. */
+void supervisor_cannot_start(struct generation *g, const char *how);
+/* A process has ended. */
+void supervisor_after_end(struct master *m);
+
+/* reload.c */
+/* Take the file anew; done is told the outcome: NULL, or why it was not taken. */
+void reload_begin(struct master *m, void (*done)(void *arg, const char *why), void *arg);
+/* Something that it waits for may have come about. */
+void reload_look(struct master *m);
+void reload_fail(struct master *m, const char *why);
+/* Does one that is under way have that configuration? */
+bool reload_has(const struct master *m, const struct config *config);
 
 /* snapshot.c: fills m->status. */
 void snapshot_init(struct master *m);

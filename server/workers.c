@@ -98,16 +98,10 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
 
 /* --- ends ------------------------------------------------------------------------------------ */
 
-static void after_end(struct master *m)
-{
-    if (m->stopping && m->running == 0)
-        uv_stop(&m->loop);
-}
-
 static void on_respawn(uv_timer_t *timer)
 {
     struct supervised *s = timer->data;
-    if (!s->master->stopping)
+    if (s->generation->state == GENERATION_SERVING || !s->generation->master->ready)
         start_worker(s);
 }
 
@@ -131,15 +125,6 @@ static void plan_respawn(struct supervised *s)
         s->backoff_ms = BACKOFF_MAX_MS;
 }
 
-/* A server that can't come up says so and stops, instead of trying for ever. */
-static void give_up(struct master *m)
-{
-    log_error("a worker could not start: the server stops");
-    m->exit_status = 1;
-    m->stopping = true;
-    workers_kill(m);
-}
-
 static void free_entry(struct child_entry *entry)
 {
     atomic_store(&entry->idle_ms, 0);
@@ -158,7 +143,7 @@ static struct child_entry *entry_of(const struct board *b, pid_t pid)
 static void on_orphan_end(struct supervised *s)
 {
     struct board *b = board_of(s);
-    struct supervised **at = &s->master->orphans;
+    struct supervised **at = &s->generation->master->orphans;
     struct child_entry *entry = entry_of(b, s->pid);
     if (entry)
         free_entry(entry);
@@ -197,10 +182,10 @@ static void look_at_child(struct supervised *dead, pid_t pid)
 {
     struct board *b = board_of(dead);
     struct child_entry *forking = entry_of(b, -1);
-    if (is_known(dead->master, pid))
+    if (is_known(dead->generation->master, pid))
         return;
     if (!entry_of(b, pid)) {
-        if (!forking || is_on_some_board(dead->master, pid))
+        if (!forking || is_on_some_board(dead->generation->master, pid))
             return; /* another acceptor's, which is dead too: its turn comes */
         atomic_store(&forking->pid, pid);
     }
@@ -222,7 +207,7 @@ static void adopt_orphans(struct supervised *dead)
         pid = atomic_load(&b->children[i].pid);
         if (!children && pid > 0) /* no /proc here */
             look_at_child(dead, pid);
-        if (pid != 0 && !is_known(dead->master, pid))
+        if (pid != 0 && !is_known(dead->generation->master, pid))
             free_entry(&b->children[i]); /* reaped, or never forked, and then the acceptor died */
     }
     /* A permit may have died in the acceptor's hands. */
@@ -231,30 +216,51 @@ static void adopt_orphans(struct supervised *dead)
         modus_sem_release(&b->permits, b->child_count - left - b->orphans);
 }
 
+/* It was told to go, and went. */
+static bool is_wanted(const struct supervised *s, const siginfo_t *info)
+{
+    const struct generation *g = s->generation;
+    bool told = g->state == GENERATION_RETIRING || g->state == GENERATION_STOPPING;
+    return g->killing || (told && info->si_code == CLD_EXITED);
+}
+
+/* What is done about the end of one that serves, or is to serve, or has not finished. */
+static void replace(struct supervised *s, const siginfo_t *info, bool was_ready)
+{
+    struct generation *g = s->generation;
+    char how[128];
+    if (g->state == GENERATION_STARTING && (g->master->ready || info->si_code == CLD_EXITED)) {
+        snprintf(how, sizeof how, "its worker %d %s %d", s->pid,
+                 info->si_code == CLD_EXITED ? "ended with status" : "was ended by signal",
+                 info->si_status);
+        supervisor_cannot_start(g, how);
+    } else if (g->state == GENERATION_STARTING || g->state == GENERATION_SERVING) {
+        plan_respawn(s);
+        workers_ring(g); /* what it was to look at, others look at now */
+    } else if (g->state == GENERATION_STOPPING && was_ready && listener_has_waiting(&g->listener)) {
+        start_worker(s); /* it finds that it is to drain */
+    }
+}
+
 static void on_worker_end(struct supervised *s, const siginfo_t *info)
 {
-    struct master *m = s->master;
     struct board *b = board_of(s);
-    bool was_ready = modus_event_is_set(&b->slots[s->slot].ready);
-    bool wanted = m->stopping && (info->si_code == CLD_EXITED || m->killing);
+    bool was_ready = modus_event_is_set(&b->slots[s->slot].ready), wanted = is_wanted(s, info);
     if (!wanted) {
         say_end(s, info);
         atomic_fetch_add(&b->deaths, 1);
     }
-    modus_participant_bury(m->arena, s->pid);
+    modus_participant_bury(s->generation->master->arena, s->pid);
     board_bury(b, &b->slots[s->slot]);
     adopt_orphans(s);
+    pid_t pid = s->pid;
     s->pid = 0;
-    if (m->stopping) {
-        if (was_ready && !wanted && !m->killing && listener_has_waiting(listener_of(s)))
-            start_worker(s); /* it finds that it is to drain */
+    if (wanted)
         return;
-    }
-    if (!m->ready && !was_ready && info->si_code == CLD_EXITED)
-        give_up(m);
-    else
-        plan_respawn(s);
-    workers_ring(m); /* what it was to look at, others look at now */
+    s->pid = pid; /* for what is said of it */
+    replace(s, info, was_ready);
+    if (s->pid == pid)
+        s->pid = 0;
 }
 
 static void free_watch(uv_handle_t *watch)
@@ -268,13 +274,14 @@ static void forget_pid(struct supervised *s)
     close(s->pidfd);
     s->watch = NULL;
     s->pidfd = -1;
-    s->master->running--;
+    s->generation->master->running--;
+    s->generation->running--;
 }
 
 static void on_pidfd(uv_poll_t *watch, int status, int events)
 {
     struct supervised *s = watch->data;
-    struct master *m = s->master;
+    struct generation *g = s->generation;
     siginfo_t info = {0};
     (void)status, (void)events;
     if (waitid(P_PIDFD, (id_t)s->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
@@ -284,14 +291,16 @@ static void on_pidfd(uv_poll_t *watch, int status, int events)
         on_orphan_end(s);
     else
         on_worker_end(s, &info);
-    after_end(m);
+    generation_look(g);
+    supervisor_after_end(g->master);
 }
 
 static int watch_pid(struct supervised *s)
 {
     s->watch = malloc(sizeof *s->watch);
     s->pidfd = pidfd_open(s->pid, 0);
-    if (!s->watch || s->pidfd < 0 || uv_poll_init(&s->master->loop, s->watch, s->pidfd) != 0) {
+    if (!s->watch || s->pidfd < 0 ||
+        uv_poll_init(&s->generation->master->loop, s->watch, s->pidfd) != 0) {
         if (s->pidfd >= 0)
             close(s->pidfd);
         s->pidfd = -1;
@@ -300,7 +309,8 @@ static int watch_pid(struct supervised *s)
         return -1;
     }
     s->watch->data = s;
-    s->master->running++;
+    s->generation->master->running++;
+    s->generation->running++;
     if (uv_poll_start(s->watch, UV_READABLE, on_pidfd) == 0)
         return 0;
     forget_pid(s);
@@ -309,15 +319,12 @@ static int watch_pid(struct supervised *s)
 
 static void adopt_orphan(struct supervised *dead, pid_t pid)
 {
-    struct master *m = dead->master;
+    struct master *m = dead->generation->master;
     struct supervised *s = calloc(1, sizeof *s);
     if (!s)
         return;
-    *s = (struct supervised){.master = m,
-                             .generation = dead->generation,
-                             .pid = pid,
-                             .orphan = true,
-                             .next = m->orphans};
+    *s = (struct supervised){
+        .generation = dead->generation, .pid = pid, .orphan = true, .next = m->orphans};
     if (watch_pid(s) != 0) {
         log_warn("process %d of a connection has lost its acceptor and cannot be watched: %s", pid,
                  strerror(errno));
@@ -326,7 +333,7 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
     }
     m->orphans = s;
     board_of(s)->orphans++;
-    if (m->killing)
+    if (s->generation->killing)
         pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 }
 
@@ -334,7 +341,7 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
 
 static int start_worker(struct supervised *s)
 {
-    struct master *m = s->master;
+    struct master *m = s->generation->master;
     struct worker_slot *slot = &board_of(s)->slots[s->slot];
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
@@ -358,7 +365,7 @@ static int start_worker(struct supervised *s)
     return -1;
 }
 
-int workers_start(struct master *m, struct generation *g)
+int workers_start(struct generation *g)
 {
     unsigned count = g->listener.plan.workers;
     g->workers = calloc(count, sizeof *g->workers);
@@ -366,10 +373,10 @@ int workers_start(struct master *m, struct generation *g)
         return -1;
     for (unsigned slot = 0; slot < count; slot++) {
         struct supervised *s = &g->workers[slot];
-        *s = (struct supervised){.master = m, .generation = g, .slot = slot, .pidfd = -1};
-        uv_timer_init(&m->loop, &s->respawn);
+        *s = (struct supervised){.generation = g, .slot = slot, .pidfd = -1};
+        uv_timer_init(&g->master->loop, &s->respawn);
         s->respawn.data = s;
-        modus_event_arm(&g->listener.board->slots[slot].ready, m->bell);
+        modus_event_arm(&g->listener.board->slots[slot].ready, g->master->bell);
     }
     for (unsigned slot = 0; slot < count; slot++)
         if (start_worker(&g->workers[slot]) != 0)
@@ -377,7 +384,7 @@ int workers_start(struct master *m, struct generation *g)
     return 0;
 }
 
-static bool generation_ready(const struct generation *g)
+bool workers_ready(const struct generation *g)
 {
     for (unsigned i = 0; i < g->listener.plan.workers; i++)
         if (!modus_event_is_set(&g->listener.board->slots[i].ready))
@@ -385,39 +392,19 @@ static bool generation_ready(const struct generation *g)
     return true;
 }
 
-bool workers_all_ready(const struct master *m)
+void workers_ring(struct generation *g)
 {
-    for (const struct generation *g = m->generations; g; g = g->next)
-        if (!generation_ready(g))
-            return false;
-    return true;
+    for (unsigned i = 0; i < g->listener.plan.workers; i++)
+        modus_doorbell_ring(&g->listener.board->slots[i].bell);
 }
 
-void workers_ring(struct master *m)
+void workers_kill(struct generation *g)
 {
-    for (const struct generation *g = m->generations; g; g = g->next)
-        for (unsigned i = 0; i < g->listener.plan.workers; i++)
-            modus_doorbell_ring(&g->listener.board->slots[i].bell);
-}
-
-void workers_drain(struct master *m)
-{
-    for (const struct generation *g = m->generations; g; g = g->next) {
-        atomic_store(&g->listener.board->phase, SERVICE_DRAINING);
-        modus_event_set(&g->listener.board->drain);
-    }
-    workers_ring(m);
-    after_end(m);
-}
-
-void workers_kill(struct master *m)
-{
-    m->killing = true;
-    for (const struct generation *g = m->generations; g; g = g->next)
-        for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
-            if (g->workers[i].pid && g->workers[i].pidfd >= 0)
-                pidfd_send_signal(g->workers[i].pidfd, SIGKILL, NULL, 0);
-    for (const struct supervised *s = m->orphans; s; s = s->next)
-        pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
-    after_end(m);
+    g->killing = true;
+    for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
+        if (g->workers[i].pid && g->workers[i].pidfd >= 0)
+            pidfd_send_signal(g->workers[i].pidfd, SIGKILL, NULL, 0);
+    for (const struct supervised *s = g->master->orphans; s; s = s->next)
+        if (s->generation == g)
+            pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 }

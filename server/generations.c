@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of a generation: built from a listener's part of a configuration, started, serving, then
+ * retired by the next one or drained, and at last gone with all that it had.
+ *
+ *   STARTING -> SERVING -> RETIRING -> gone        another generation serves the same sockets
+ *       |          +-----> STOPPING -> gone        the listener is no more, or the server stops
+ *       +-> (killed) -> gone                       it could not begin: nothing has changed
+ *
+ * Sockets outlive generations: the next one has descriptors of its own of the same sockets, and what
+ * an address is bound to is asked of the generation before it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/tls.h"
+#include "server/log.h"
+#include "server/supervisor_priv.h"
+
+enum { PORT_LOOK_MS = 50, PORT_QUIET_MS = 250 };
+
+/* --- making ---------------------------------------------------------------------------------- */
+
+static int make_board(struct master *m, struct listener *l)
+{
+    l->board = board_new(m->arena, l->plan.workers, l->plan.threads,
+                         l->plan.threads + l->plan.helpers, l->plan.children);
+    l->faults = modus_arena_alloc(m->arena, l->conf->route_count * sizeof *l->faults, 64);
+    if (!l->board || !l->faults || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
+        return -1;
+    l->service.phase = &l->board->phase;
+    return 0;
+}
+
+/* Sessions go on over a change of configuration. */
+static void *tickets_of(struct master *m, const struct generation *before, bool tls)
+{
+    if (before && before->tickets)
+        return before->tickets;
+    return tls ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
+}
+
+/* Is the socket at that place in a listener the one for an address? A port that the kernel has
+ * chosen belongs to the place. */
+static bool is_bound_for(const struct listener *l, size_t at, const struct config_address *a,
+                         size_t place, bool same_listener)
+{
+    const struct config_address *bound = &l->conf->addresses[at];
+    if (at >= l->fd_count || strcmp(bound->text, a->text) != 0)
+        return false;
+    return a->is_unix ? strcmp(bound->path, a->path) == 0
+                      : a->port != 0 || (same_listener && at == place);
+}
+
+/* The descriptor of the socket that is bound to an address of a new generation; -1: none is. */
+static int bound_for(const struct master *m, const struct generation *before,
+                     const struct config_address *a, size_t place)
+{
+    for (const struct generation *g = m->generations; g; g = g->next)
+        for (size_t i = 0; g->state == GENERATION_SERVING && i < g->listener.conf->address_count;
+             i++)
+            if (is_bound_for(&g->listener, i, a, place, g == before))
+                return g->listener.fds[i];
+    return -1;
+}
+
+static int open_sockets(struct master *m, struct generation *g, const struct generation *before,
+                        char *why, size_t why_size)
+{
+    const struct config_listener *conf = g->listener.conf;
+    int *have = calloc(conf->address_count, sizeof *have);
+    if (!have)
+        return -1;
+    for (size_t i = 0; i < conf->address_count; i++)
+        have[i] = bound_for(m, before, &conf->addresses[i], i);
+    int r = listener_open(&g->listener, g->config, have, why, why_size);
+    free(have);
+    return r;
+}
+
+static int build(struct master *m, struct generation *g, struct config_listener *conf,
+                 const struct generation *before, char *why, size_t why_size)
+{
+    struct handler_env env = {&m->status};
+    g->tickets = tickets_of(m, before, conf->tls_count > 0);
+    if (config_open_handlers(g->config, conf, &env, why, why_size) != 0 ||
+        listener_build(&g->listener, g->config, conf, g->tickets, why, why_size) != 0 ||
+        open_sockets(m, g, before, why, why_size) != 0)
+        return -1;
+    snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener",
+             g->config->file, conf->line);
+    if (make_board(m, &g->listener) != 0)
+        return -1;
+    g->listing = listing_new(m->arena, &g->listener, before ? before->listing->number + 1 : 1,
+                             before ? before->listing->past : NULL);
+    if (!g->listing)
+        return -1;
+    if (m->drop_user)
+        log_give(conf->access_log, m->uid, m->gid);
+    return 0;
+}
+
+struct generation *generation_new(struct master *m, struct config *config,
+                                  struct config_listener *conf, struct generation *before,
+                                  char *why, size_t why_size)
+{
+    struct generation *g = calloc(1, sizeof *g);
+    snprintf(why, why_size, "%s:%d: no memory", config->file, conf->line);
+    if (!g)
+        return NULL;
+    g->master = m;
+    g->config = config;
+    g->before = before;
+    if (build(m, g, conf, before, why, why_size) == 0)
+        return g;
+    if (g->listener.conf)
+        listener_close(&g->listener);
+    free(g);
+    return NULL;
+}
+
+/* --- serving, and then no more --------------------------------------------------------------- */
+
+static void set_state(struct generation *g, enum generation_state state, enum listing_state shown)
+{
+    g->state = state;
+    atomic_store(&g->listing->state, shown);
+}
+
+void generation_serve(struct generation *g)
+{
+    for (size_t i = 0; i < g->listener.fd_count; i++)
+        g->listener.borrowed[i] = false; /* the one before hands them over */
+    set_state(g, GENERATION_SERVING, LISTING_SERVING);
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+    struct generation *g = timer->data;
+    log_warn("%s: drain_timeout is over for generation %u: what is left is cut",
+             listener_name(&g->listener), g->listing->number);
+    workers_kill(g);
+}
+
+static void limit(struct generation *g)
+{
+    uv_timer_init(&g->master->loop, &g->limit);
+    g->limit.data = g;
+    uv_timer_start(&g->limit, on_limit, (uint64_t)g->master->config->drain_timeout_ms, 0);
+}
+
+void generation_retire(struct generation *g)
+{
+    struct board *b = g->listener.board;
+    set_state(g, GENERATION_RETIRING, LISTING_RETIRING);
+    listener_hand_over(&g->listener);
+    atomic_store(&b->phase, SERVICE_LEAVING);
+    atomic_store(&b->retire, true);
+    limit(g);
+    workers_ring(g);
+    generation_look(g);
+}
+
+/* What the kernel had accepted is taken by now, and requests may take long to finish: the addresses
+ * come free, whatever copy of a descriptor a busy worker still has. */
+static bool free_ports(struct generation *g, int64_t now_ms)
+{
+    struct listener *l = &g->listener;
+    if (l->waited_ms == 0 || listener_has_waiting(l))
+        l->waited_ms = now_ms;
+    if (now_ms - l->waited_ms < PORT_QUIET_MS)
+        return false;
+    listener_stop(l);
+    return true;
+}
+
+static void on_port_timer(uv_timer_t *timer)
+{
+    struct master *m = timer->data;
+    int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
+    bool all = true;
+    for (struct generation *g = m->generations; g; g = g->next)
+        if (g->state == GENERATION_STOPPING && g->listener.fd_count)
+            all &= free_ports(g, now_ms);
+    if (all)
+        uv_timer_stop(timer);
+}
+
+static void watch_ports(struct master *m)
+{
+    uv_timer_start(&m->port_timer, on_port_timer, PORT_LOOK_MS, PORT_LOOK_MS);
+}
+
+void generation_stop(struct generation *g)
+{
+    struct board *b = g->listener.board;
+    bool alone = g->state == GENERATION_SERVING;
+    set_state(g, GENERATION_STOPPING, LISTING_RETIRING);
+    if (alone)
+        listener_refuse_new(&g->listener);
+    if (alone && !g->master->stopping)
+        limit(g);
+    atomic_store(&b->phase, SERVICE_DRAINING);
+    modus_event_set(&b->drain);
+    workers_ring(g);
+    watch_ports(g->master);
+    generation_look(g);
+}
+
+/* --- its end --------------------------------------------------------------------------------- */
+
+/* A configuration stays as long as something of it does. */
+void generations_free_config(struct master *m, struct config *config)
+{
+    if (config == m->config)
+        return;
+    for (const struct generation *g = m->generations; g; g = g->next)
+        if (g->config == config)
+            return;
+    if (!reload_has(m, config))
+        config_free(config);
+}
+
+void generation_free(struct generation *g)
+{
+    struct master *m = g->master;
+    struct config *config = g->config;
+    struct board *board = g->listener.board;
+    modus_arena_free(m->arena, g->listener.faults,
+                     g->listener.conf->route_count * sizeof *g->listener.faults);
+    listener_close(&g->listener);
+    board_free(board, m->arena);
+    free(g->workers);
+    free(g);
+    generations_free_config(m, config);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct generation *g = handle->data;
+    if (--g->open_handles == 0)
+        generation_free(g);
+}
+
+static void on_respawn_closed(uv_handle_t *handle)
+{
+    struct supervised *s = handle->data;
+    handle->data = s->generation;
+    on_closed(handle);
+}
+
+static void unlink_from(struct master *m, struct generation *g)
+{
+    struct generation **at = &m->generations;
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+}
+
+/* It has no process any more. What it has counted stays with its listener; memory that libuv knows
+ * is freed when libuv has let go of it. */
+static void go(struct generation *g)
+{
+    struct master *m = g->master;
+    g->gone = true;
+    unlink_from(m, g);
+    directory_remove(m->directory, m->arena, g->listing);
+    g->listing = NULL;
+    g->open_handles = 1 + g->listener.plan.workers;
+    for (unsigned i = 0; i < g->listener.plan.workers; i++)
+        uv_close((uv_handle_t *)&g->workers[i].respawn, on_respawn_closed);
+    if (!g->limit.data)
+        uv_timer_init(&m->loop, &g->limit);
+    g->limit.data = g;
+    uv_close((uv_handle_t *)&g->limit, on_closed);
+}
+
+static bool may_go(const struct generation *g)
+{
+    if (g->gone || g->running || !g->workers || g->master->stopping)
+        return false;
+    return g->state == GENERATION_RETIRING || g->state == GENERATION_STOPPING || g->killing;
+}
+
+void generation_abandon(struct generation *g)
+{
+    if (g->workers) {
+        workers_kill(g);
+        generation_look(g);
+        return;
+    }
+    unlink_from(g->master, g);
+    directory_remove(g->master->directory, g->master->arena, g->listing);
+    generation_free(g);
+}
+
+void generation_look(struct generation *g)
+{
+    if (may_go(g))
+        go(g);
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/* A reload: the file is read and all that is new of it built and started, before anything of the old
+ * is retired. What says the same as before is left alone: same workers, same connections. If any of
+ * it fails, what was begun is taken down again, and nothing has changed.
+ *
+ * Requests that come meanwhile get a reload of their own afterwards: the file may have changed since
+ * it was read.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/log.h"
+#include "server/supervisor_priv.h"
+
+enum { START_MS = 30000, GENERATIONS_MAX = 3, WHY = 1024 };
+
+struct reload_request {
+    void (*done)(void *arg, const char *why);
+    void *arg;
+    struct reload_request *next;
+};
+
+struct reload {
+    struct config *config;
+    struct generation **serving; /* for each listener of config: one that goes on, or a new one */
+    struct reload_request *requests;
+    bool ended;
+};
+
+bool reload_has(const struct master *m, const struct config *config)
+{
+    return m->reload && m->reload->config == config;
+}
+
+/* --- what is old, what is new ---------------------------------------------------------------- */
+
+static const char *title_of(const struct config_listener *conf)
+{
+    return conf->addresses[0].text;
+}
+
+/* The generation that serves the listener of which conf is another version: the one of the same
+ * title, and of the same rank among those that have it. */
+static struct generation *serving_now(const struct master *m, const struct config *config,
+                                      const struct config_listener *conf)
+{
+    struct generation *found = NULL;
+    size_t rank = 0;
+    for (const struct config_listener *l = config->listeners; l < conf; l++)
+        rank += strcmp(title_of(l), title_of(conf)) == 0;
+    for (int last = -1;; last = (int)found->place) {
+        found = NULL;
+        for (struct generation *g = m->generations; g; g = g->next)
+            if (g->state == GENERATION_SERVING && (int)g->place > last &&
+                strcmp(title_of(g->listener.conf), title_of(conf)) == 0 &&
+                (!found || g->place < found->place))
+                found = g;
+        if (!found || rank-- == 0)
+            return found;
+    }
+}
+
+static bool is_same(const struct generation *g, const struct config_listener *conf)
+{
+    return config_same_listener(g->listener.conf, conf) &&
+           g->listener.print == listener_print(conf);
+}
+
+static void append(struct master *m, struct generation *g)
+{
+    struct generation **end = &m->generations;
+    while (*end)
+        end = &(*end)->next;
+    *end = g;
+}
+
+static int refuse(const struct config *c, int line, const char *what, char *why)
+{
+    snprintf(why, WHY, "%s:%d: %s is changed by a restart only", c->file, line, what);
+    return -1;
+}
+
+static int check_top(const struct master *m, const struct config *c, char *why)
+{
+    const struct config *now = m->config;
+    if (strcmp(c->user, now->user) != 0)
+        return refuse(c, c->line_user ? c->line_user : 1, "user", why);
+    if (strcmp(c->pid_file, now->pid_file) != 0)
+        return refuse(c, c->line_pid_file ? c->line_pid_file : 1, "pid_file", why);
+    return 0;
+}
+
+static int build(struct master *m, struct reload *r, char *why)
+{
+    struct config *c = r->config;
+    for (size_t i = 0; i < c->listener_count; i++) {
+        struct config_listener *conf = &c->listeners[i];
+        struct generation *before = serving_now(m, c, conf);
+        if (before && is_same(before, conf)) {
+            r->serving[i] = before;
+            continue;
+        }
+        struct generation *g = generation_new(m, c, conf, before, why, WHY);
+        if (!g)
+            return -1;
+        append(m, g);
+        r->serving[i] = g;
+    }
+    for (size_t i = 0; i < c->listener_count; i++) {
+        struct generation *g = r->serving[i];
+        if (g->state == GENERATION_STARTING && workers_start(g) != 0) {
+            snprintf(why, WHY, "%s:%d: cannot make the processes of %s", c->file,
+                     g->listener.conf->line, listener_name(&g->listener));
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+static void start_next(struct master *m);
+
+static void answer(struct reload_request *requests, const char *why)
+{
+    while (requests) {
+        struct reload_request *request = requests;
+        requests = request->next;
+        request->done(request->arg, why);
+        free(request);
+    }
+}
+
+static void end(struct master *m, const char *why)
+{
+    struct reload *r = m->reload;
+    struct config *config = r->config;
+    uv_timer_stop(&m->reload_timer);
+    m->reload = NULL;
+    generations_free_config(m, config);
+    answer(r->requests, why);
+    free(r->serving);
+    free(r);
+    if (!m->stopping)
+        start_next(m);
+}
+
+/* What was begun is taken down again. */
+void reload_fail(struct master *m, const char *why)
+{
+    struct reload *r = m->reload;
+    char kept[WHY];
+    if (!r || r->ended)
+        return;
+    r->ended = true;
+    snprintf(kept, sizeof kept, "%s", why); /* it may be about what goes now */
+    struct generation *g = m->generations;
+    while (g) {
+        struct generation *next = g->next;
+        if (g->state == GENERATION_STARTING)
+            generation_abandon(g);
+        g = next;
+    }
+    end(m, kept);
+}
+
+static bool is_served_by(const struct reload *r, const struct generation *g)
+{
+    for (size_t i = 0; i < r->config->listener_count; i++)
+        if (r->serving[i] == g)
+            return true;
+    return false;
+}
+
+static bool has_successor(const struct reload *r, const struct generation *g)
+{
+    for (size_t i = 0; i < r->config->listener_count; i++)
+        if (r->serving[i]->state == GENERATION_STARTING && r->serving[i]->before == g)
+            return true;
+    return false;
+}
+
+/* Of each listener the newest generation, then its older ones; at last those that are no more. */
+static void order_listings(struct master *m, const struct reload *r)
+{
+    size_t count = 0, n = 0;
+    for (const struct generation *g = m->generations; g; g = g->next)
+        count++;
+    struct listing **listings = calloc(count, sizeof *listings);
+    if (!listings)
+        return;
+    for (size_t i = 0; i < r->config->listener_count; i++) {
+        const struct listing *newest = r->serving[i]->listing;
+        listings[n++] = r->serving[i]->listing;
+        for (const struct generation *g = m->generations; g; g = g->next)
+            if (g->listing != newest && g->listing->past == newest->past)
+                listings[n++] = g->listing;
+    }
+    for (const struct generation *g = m->generations; g; g = g->next) {
+        bool there = false;
+        for (size_t i = 0; i < n; i++)
+            there |= listings[i] == g->listing;
+        if (!there)
+            listings[n++] = g->listing;
+    }
+    directory_set(m->directory, listings, n);
+    free(listings);
+}
+
+/* Who changes often must not pile up old generations: the oldest are hurried. */
+static void hurry_old(struct master *m, const struct generation *newest)
+{
+    for (;;) {
+        struct generation *oldest = NULL;
+        unsigned alive = 0;
+        for (struct generation *g = m->generations; g; g = g->next) {
+            if (g->listing->past != newest->listing->past || g->killing)
+                continue;
+            alive++;
+            if (!oldest || g->listing->number < oldest->listing->number)
+                oldest = g;
+        }
+        if (alive <= GENERATIONS_MAX)
+            return;
+        log_warn("%s: generation %u is cut, since there are %d younger ones",
+                 listener_name(&oldest->listener), oldest->listing->number, GENERATIONS_MAX);
+        workers_kill(oldest);
+    }
+}
+
+static void retire_old(struct master *m, const struct reload *r)
+{
+    struct generation *g = m->generations;
+    while (g) {
+        struct generation *next = g->next;
+        if (g->state == GENERATION_SERVING && has_successor(r, g))
+            generation_retire(g);
+        else if (g->state == GENERATION_SERVING && !is_served_by(r, g))
+            generation_stop(g);
+        g = next;
+    }
+}
+
+static void commit(struct master *m)
+{
+    struct reload *r = m->reload;
+    struct config *c = r->config, *old = m->config;
+    unsigned changed = 0;
+    char why[WHY];
+    if (log_open(c->error_log, c->log_level, why, sizeof why) != 0) {
+        reload_fail(m, why);
+        return;
+    }
+    r->ended = true;
+    m->config = c;
+    order_listings(m, r);
+    retire_old(m, r);
+    for (size_t i = 0; i < c->listener_count; i++) {
+        struct generation *g = r->serving[i];
+        g->place = i;
+        if (g->state != GENERATION_STARTING)
+            continue;
+        changed++;
+        generation_serve(g);
+        log_info("serving %s with %s, generation %u", listener_name(&g->listener),
+                 g->listener.conf->model, g->listing->number);
+        hurry_old(m, g);
+    }
+    directory_reloaded(m->directory);
+    log_info("reloaded: %u of %zu listeners changed", changed, c->listener_count);
+    generations_free_config(m, old);
+    end(m, NULL);
+}
+
+void reload_look(struct master *m)
+{
+    struct reload *r = m->reload;
+    if (!r) {
+        start_next(m);
+        return;
+    }
+    for (size_t i = 0; i < r->config->listener_count; i++)
+        if (!workers_ready(r->serving[i]) && r->serving[i]->state == GENERATION_STARTING)
+            return;
+    if (!r->ended)
+        commit(m);
+}
+
+/* --- the beginning --------------------------------------------------------------------------- */
+
+static void on_late(uv_timer_t *timer)
+{
+    reload_fail(timer->data, "the new workers are not ready after 30 s");
+}
+
+static struct reload *read_anew(struct master *m, char *why)
+{
+    struct reload *r = calloc(1, sizeof *r);
+    struct config *c = r ? config_read(m->config->file, why, WHY) : NULL;
+    if (c)
+        r->serving = calloc(c->listener_count, sizeof *r->serving);
+    if (c && r->serving && check_top(m, c, why) == 0) {
+        r->config = c;
+        return r;
+    }
+    if (r)
+        free(r->serving);
+    free(r);
+    config_free(c);
+    return NULL;
+}
+
+static void start_next(struct master *m)
+{
+    struct reload_request *requests = m->reload_requests;
+    char why[WHY] = "no memory";
+    if (!requests || m->reload || !m->ready || m->stopping)
+        return;
+    m->reload_requests = NULL;
+    m->reload = read_anew(m, why);
+    if (!m->reload) {
+        answer(requests, why);
+        return;
+    }
+    m->reload->requests = requests;
+    uv_timer_start(&m->reload_timer, on_late, START_MS, 0);
+    if (build(m, m->reload, why) != 0)
+        reload_fail(m, why);
+    else
+        reload_look(m);
+}
+
+void reload_begin(struct master *m, void (*done)(void *arg, const char *why), void *arg)
+{
+    struct reload_request *request = calloc(1, sizeof *request), **at = &m->reload_requests;
+    if (!request || m->stopping) {
+        free(request);
+        done(arg, m->stopping ? "the server stops" : "no memory");
+        return;
+    }
+    *request = (struct reload_request){done, arg, NULL};
+    while (*at)
+        at = &(*at)->next;
+    *at = request;
+    start_next(m);
+}
