@@ -129,6 +129,14 @@ static void set_state(struct generation *g, enum generation_state state, enum li
     atomic_store(&g->listing->state, shown);
 }
 
+void generation_announce(const struct generation *g)
+{
+    const struct listener *l = &g->listener;
+    const char *protocol = l->service.duplex ? "tcp" : l->tls ? "https" : "http";
+    for (size_t i = 0; i < l->fd_count; i++)
+        log_announce("serving %s on %s with %s", protocol, l->names[i], l->conf->model);
+}
+
 void generation_serve(struct generation *g)
 {
     for (size_t i = 0; i < g->listener.fd_count; i++)
@@ -211,15 +219,19 @@ void generation_stop(struct generation *g)
 
 /* --- its end --------------------------------------------------------------------------------- */
 
+static bool any_of(const struct generation *list, const struct config *config)
+{
+    for (; list; list = list->next)
+        if (list->config == config)
+            return true;
+    return false;
+}
+
 /* A configuration stays as long as something of it does. */
 void generations_free_config(struct master *m, struct config *config)
 {
-    if (config == m->config)
-        return;
-    for (const struct generation *g = m->generations; g; g = g->next)
-        if (g->config == config)
-            return;
-    if (!reload_has(m, config))
+    if (config != m->config && !any_of(m->generations, config) && !any_of(m->going, config) &&
+        !reload_has(m, config))
         config_free(config);
 }
 
@@ -237,11 +249,20 @@ void generation_free(struct generation *g)
     generations_free_config(m, config);
 }
 
+static void unlink_from(struct generation **list, struct generation *g)
+{
+    while (*list != g)
+        list = &(*list)->next;
+    *list = g->next;
+}
+
 static void on_closed(uv_handle_t *handle)
 {
     struct generation *g = handle->data;
-    if (--g->open_handles == 0)
-        generation_free(g);
+    if (--g->open_handles)
+        return;
+    unlink_from(&g->master->going, g);
+    generation_free(g);
 }
 
 static void on_respawn_closed(uv_handle_t *handle)
@@ -251,21 +272,15 @@ static void on_respawn_closed(uv_handle_t *handle)
     on_closed(handle);
 }
 
-static void unlink_from(struct master *m, struct generation *g)
-{
-    struct generation **at = &m->generations;
-    while (*at != g)
-        at = &(*at)->next;
-    *at = g->next;
-}
-
 /* It has no process any more. What it has counted stays with its listener; memory that libuv knows
  * is freed when libuv has let go of it. */
 static void go(struct generation *g)
 {
     struct master *m = g->master;
     g->gone = true;
-    unlink_from(m, g);
+    unlink_from(&m->generations, g);
+    g->next = m->going;
+    m->going = g;
     directory_remove(m->directory, m->arena, g->listing);
     g->listing = NULL;
     g->open_handles = 1 + g->listener.plan.workers;
@@ -291,7 +306,7 @@ void generation_abandon(struct generation *g)
         generation_look(g);
         return;
     }
-    unlink_from(g->master, g);
+    unlink_from(&g->master->generations, g);
     directory_remove(g->master->directory, g->master->arena, g->listing);
     generation_free(g);
 }

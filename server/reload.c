@@ -181,6 +181,12 @@ static bool has_successor(const struct reload *r, const struct generation *g)
     return false;
 }
 
+static int by_age(const void *a, const void *b)
+{
+    const struct listing *const *la = a, *const *lb = b;
+    return (*la)->number < (*lb)->number ? 1 : -1;
+}
+
 /* Of each listener the newest generation, then its older ones; at last those that are no more. */
 static void order_listings(struct master *m, const struct reload *r)
 {
@@ -193,9 +199,11 @@ static void order_listings(struct master *m, const struct reload *r)
     for (size_t i = 0; i < r->config->listener_count; i++) {
         const struct listing *newest = r->serving[i]->listing;
         listings[n++] = r->serving[i]->listing;
+        size_t first = n;
         for (const struct generation *g = m->generations; g; g = g->next)
             if (g->listing != newest && g->listing->past == newest->past)
                 listings[n++] = g->listing;
+        qsort(listings + first, n - first, sizeof *listings, by_age);
     }
     for (const struct generation *g = m->generations; g; g = g->next) {
         bool there = false;
@@ -263,8 +271,7 @@ static void commit(struct master *m)
             continue;
         changed++;
         generation_serve(g);
-        log_info("serving %s with %s, generation %u", listener_name(&g->listener),
-                 g->listener.conf->model, g->listing->number);
+        generation_announce(g);
         hurry_old(m, g);
     }
     directory_reloaded(m->directory);

@@ -185,16 +185,6 @@ static int prepare(struct master *m, char *why, size_t why_size)
     return take_pid_file(m, why, why_size);
 }
 
-static void say_listeners(const struct master *m)
-{
-    for (const struct generation *g = m->generations; g; g = g->next) {
-        const struct listener *l = &g->listener;
-        const char *protocol = l->service.duplex ? "tcp" : l->tls ? "https" : "http";
-        for (size_t j = 0; j < l->fd_count; j++)
-            log_announce("serving %s on %s with %s", protocol, l->names[j], l->conf->model);
-    }
-}
-
 /* --- events ---------------------------------------------------------------------------------- */
 
 void supervisor_after_end(struct master *m)
@@ -388,7 +378,8 @@ static int serve(struct master *m)
         log_error("the master cannot start its loop");
         return 1;
     }
-    say_listeners(m);
+    for (const struct generation *g = m->generations; g; g = g->next)
+        generation_announce(g);
     title_set("master %s", m->config->file);
     for (struct generation *g = m->generations; g && !m->stopping; g = g->next)
         if (workers_start(g) != 0) {

@@ -62,6 +62,7 @@ struct reload_request;
 struct master {
     struct config *config;
     struct generation *generations; /* all that have processes, or are to get some */
+    struct generation *going;       /* have none any more, and are freed when libuv lets go */
     struct reload *reload;          /* under way; NULL: none */
     struct directory *directory;
     struct modus_arena *arena;
@@ -100,6 +101,8 @@ bool workers_ready(const struct generation *g);
 struct generation *generation_new(struct master *m, struct config *config,
                                   struct config_listener *conf, struct generation *before,
                                   char *why, size_t why_size);
+/* Say where it serves, and with which model. */
+void generation_announce(const struct generation *g);
 /* It serves now; others see it as such. */
 void generation_serve(struct generation *g);
 /* Its successor serves: let its connections go. */

@@ -362,6 +362,10 @@ static int start_worker(struct supervised *s)
     if (watch_pid(s) == 0)
         return 0;
     log_error("cannot watch a worker of %s: %s", name_of(s), strerror(errno));
+    kill(pid, SIGKILL); /* nobody would hear of its end */
+    waitpid(pid, NULL, 0);
+    s->pid = 0;
+    board_bury(board_of(s), slot);
     return -1;
 }
 

@@ -162,6 +162,28 @@ class Server:
             self.endpoints[listener.name] = [Endpoint(found.pop(0), context, name) for _ in listener.addresses]
         assert not found, f"serves more than it was told to: {found}"
 
+    def reload(self, listeners: list[Listener], options: dict | None = None, text: str | None = None) -> str:
+        """Give it another file (these listeners, or that text), and have it read that. Returns what it says of it."""
+        self.config.write_text(text if text is not None else config_text(listeners, options or {}))
+        begin = len(self._said())
+        outcome = re.compile(r"modus: (?:\S+ )*?(reloaded: .*|not reloaded: .*)\n")
+        self.signal(signal.SIGHUP)
+        said = eventually(lambda: outcome.search(self._said(), begin), within=STARTING / SLOW, what="an outcome")[1]
+        if said.startswith("not"):
+            return said
+        found = SERVING.findall(self._said()[begin:])
+        old, self._listeners = self.endpoints, listeners
+        self.endpoints = {}
+        for listener in listeners:
+            context = self._trust if listener.certificates else None
+            name = "one.test" if listener.certificates else None
+            known = [e.text for e in old.get(listener.name, [])]
+            texts = known[: len(listener.addresses)]
+            texts += [t for t in found if t not in {e.text for es in old.values() for e in es}][: len(listener.addresses) - len(texts)]
+            found = [t for t in found if t not in texts]
+            self.endpoints[listener.name] = [Endpoint(t, context, name) for t in texts]
+        return said
+
     def _said(self) -> str:
         return self._error_log.read_text(errors="replace") if self._error_log.exists() else ""
 

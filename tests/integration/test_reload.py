@@ -1,0 +1,432 @@
+"""Another configuration while it serves: what changed is served anew, what did not is not touched, and
+nothing is lost."""
+import os
+import shutil
+import signal
+import socket
+import ssl
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lib import proc
+from lib.clock import SLOW, Stopwatch, eventually
+from lib.config import Listener, config_text
+from lib.models import MODELS, Model
+from lib.raw import request
+from lib.server import Endpoint, Server, refuses
+from lib.site import BASIC_ROUTES, SIZES, STATUS_ROUTES, tcp, watch
+
+
+def listener(model: Model, name: str = "main", routes: str = BASIC_ROUTES, **options) -> Listener:
+    return Listener(name, model.name, routes, options=SIZES | options)
+
+
+def body(text: str) -> str:
+    return BASIC_ROUTES + f'route "/body" {{ text {{ body = "{text}" }} }}\n'
+
+
+def generations(server: Server, name: str = "main") -> list[dict]:
+    return server.listener_status(name)["generations"]
+
+
+def settled(server: Server, name: str = "main") -> list[int]:
+    """The workers of the newest generation, once it is the only one."""
+    eventually(lambda: len(generations(server, name)) == 1, what="old generations are gone")
+    return server.workers(name)
+
+
+class Customer(threading.Thread):
+    """Asks again and again, and counts; connects anew when it was told that the connection is over."""
+
+    def __init__(self, endpoint: Endpoint, path: str = "/hello") -> None:
+        super().__init__()
+        self.endpoint, self.path = endpoint, path
+        self.answered, self.trouble, self.done = 0, "", threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        try:
+            while not self.done.is_set():
+                with self.endpoint.connect() as wire:
+                    closes = False
+                    while not closes and not self.done.is_set():
+                        answer = wire.ask(self.path)
+                        assert answer.status == 200
+                        closes = answer.closes
+                        self.answered += 1
+        except (OSError, AssertionError) as e:
+            self.trouble = repr(e)
+
+    def leave(self) -> None:
+        self.done.set()
+        self.join()
+        assert not self.trouble, f"{self.trouble} after {self.answered} answers"
+        assert self.answered > 0
+
+
+@pytest.fixture
+def others(certificates) -> dict:
+    return certificates
+
+
+# --- from model to model -------------------------------------------------------------------------
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_switch_to_every_other_model(serve, model: Model, certificates, secure: bool) -> None:
+    """And back, with customers all the time."""
+    def main(m: Model) -> Listener:
+        return replace(listener(m), certificates=[certificates["one"]] if secure else [])
+
+    server = serve(model, main(model))
+    customers = [Customer(server["main"], path) for path in ("/hello", "/sleep?ms=5", "/spin?n=1000")]
+    for other in MODELS:
+        for m in (other, model):
+            if m is model and other is model:
+                continue
+            before = [c.answered for c in customers]
+            said = server.reload([main(m), watch(model)])
+            assert said == f"reloaded: {int(m is not model or other is not model)} of 2 listeners changed"
+            eventually(lambda: all(c.answered > n + 5 for c, n in zip(customers, before)), within=10)
+            assert server.listener_status("main")["model"] == m.name
+    for c in customers:
+        c.leave()
+    settled(server)
+    status = server.listener_status("main")
+    assert status["requests"]["answers"]["2xx"] >= sum(c.answered for c in customers)
+    assert status["requests"]["answers"]["cut"] == status["requests"]["answers"]["5xx"] == 0
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+def test_request_in_progress_ends_where_it_is(serve, model: Model) -> None:
+    server = serve(model, listener(model, routes=body("old")))
+    old = server.workers("main")
+    with server["main"].connect() as busy, server["main"].connect() as half:
+        half.ask("/hello")
+        busy.send(request(f"/sleep?ms={int(1000 * SLOW)}"))
+        half.send(b"GET /body HT")
+        eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)
+        server.reload([listener(model, routes=body("new")), watch(model)])
+        assert server["main"].ask("/body").text == "new"
+        first, second = generations(server)
+        assert (first["number"], first["state"], second["number"], second["state"]) == (2, "serving", 1, "retiring")
+        assert second["connections"] >= 1 and second["requests_active"] >= 1
+        half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
+        assert half.answer().text == "old"
+        a = busy.answer()
+        assert (a.status, a.closes) == (200, True)
+        busy.expect_end()
+    assert not set(settled(server)) & set(old)
+    eventually(lambda: not any(proc.is_alive(pid) for pid in old))
+
+
+def test_idle_connection_may_ask_once_more(serve, model: Model) -> None:
+    server = serve(model, listener(model, routes=body("old")))
+    with server["main"].connect() as idle:
+        idle.ask("/hello")
+        server.reload([listener(model, routes=body("new")), watch(model)])
+        assert idle.is_quiet(0.3), "it is not cut off"
+        a = idle.ask("/body")
+        assert a.status == 200
+        if a.closes:
+            idle.expect_end()
+    settled(server)
+
+
+def test_old_generation_is_cut_when_its_time_is_over(serve, model: Model) -> None:
+    server = serve(model, listener(model), drain_timeout="500ms")
+    old = server.workers("main")
+    with server["main"].connect() as busy:
+        busy.send(request("/sleep?ms=9000"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        server.reload([listener(model, routes=body("x")), watch(model)], {"drain_timeout": "500ms"})
+        settled(server)
+        with pytest.raises(OSError):
+            busy.answer()
+    assert "drain_timeout is over for generation 1" in server.errors
+    assert not any(proc.is_alive(pid) for pid in old)
+
+
+def test_no_more_than_three_generations(serve, model: Model) -> None:
+    server = serve(model, listener(model), drain_timeout="60s")
+    wires = []
+    for i in range(5):
+        wires.append(server["main"].connect())
+        wires[-1].send(request("/sleep?ms=9000"))
+        eventually(lambda: generations(server)[0]["requests_active"] == 1)
+        server.reload([listener(model, routes=body(f"{i}")), watch(model)], {"drain_timeout": "60s"})
+        eventually(lambda: len(generations(server)) <= 3)
+    assert [g["number"] for g in generations(server)] == [6, 5, 4]
+    for wire in wires:
+        wire.reset()
+    settled(server)
+
+
+# --- what does not change ------------------------------------------------------------------------
+
+
+def test_unchanged_listeners_are_not_touched(serve, model: Model, certificates) -> None:
+    secure = replace(listener(model, "secure"), certificates=[certificates["one"], certificates["two"]])
+    server = serve(model, listener(model), secure)
+    workers = {name: server.workers(name) for name in ("main", "secure", "watch")}
+    held = {pid: proc.descriptors(pid) for pid in [server.pid, *workers["main"], *workers["secure"]]}
+    with server["main"].connect() as wire, server["secure"].connect() as tls:
+        for i in range(20):
+            assert server.reload([listener(model), secure, watch(model)]) == "reloaded: 0 of 3 listeners changed"
+            for w in (wire, tls):
+                a = w.ask("/hello")
+                assert (a.status, a.closes) == (200, False)
+        server.reload([listener(model), secure, watch(model), listener(model, "other")])
+        server.reload([listener(model), secure, watch(model)])
+        assert (wire.ask("/hello").status, tls.ask("/hello").status) == (200, 200)
+    assert {name: server.workers(name) for name in workers} == workers
+    assert server.status()["generation"] == 23
+    eventually(lambda: {pid: proc.descriptors(pid) for pid in held} == held)
+
+
+@pytest.mark.slow
+@pytest.mark.limit(120)
+def test_a_thousand_reloads_leave_nothing_behind(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    customer = Customer(server["main"])
+    workers, descriptors = server.workers("main"), proc.descriptors(server.pid)
+    begin, memory = server.status()["generation"], proc.anonymous_bytes(server.pid)
+    for _ in range(1000):
+        taken = server.status()["generation"]
+        server.signal(signal.SIGHUP)
+        eventually(lambda: server.status()["generation"] > taken)
+    assert server.workers("main") == workers
+    eventually(lambda: proc.descriptors(server.pid) == descriptors)
+    assert proc.anonymous_bytes(server.pid) - memory < 1 << 20
+    assert server.status()["generation"] >= begin + 1000
+    customer.leave()
+
+
+@pytest.mark.limit(60)
+def test_changed_listeners_leave_nothing_behind(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    for i in range(3):
+        server.reload([listener(model, routes=body("begin")), watch(model)])
+        settled(server)
+    descriptors, processes = proc.descriptors(server.pid), len(server.processes())
+    for i in range(10):
+        server.reload([listener(model, routes=body(f"{i}")), watch(model)])
+        assert server["main"].ask("/body").text == f"{i}"
+        settled(server)
+    assert proc.descriptors(server.pid) == descriptors
+    eventually(lambda: len(server.processes()) == processes)
+    assert server.listener_status("main")["requests"]["answers"]["2xx"] == 10
+
+
+# --- listeners come and go -----------------------------------------------------------------------
+
+
+def test_listener_is_added_and_removed(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    server.reload([listener(model), watch(model), listener(model, "added")])
+    added = server["added"]
+    assert added.ask("/hello").status == server["main"].ask("/hello").status == 200
+    with added.connect() as busy, added.connect() as idle:
+        idle.ask("/hello")
+        busy.send(request(f"/sleep?ms={int(700 * SLOW)}"))
+        eventually(lambda: server.listener_status("added")["requests"]["active"] == 1)
+        server.reload([listener(model), watch(model)])
+        idle.expect_end()
+        eventually(lambda: refuses(added))
+        a = busy.answer()
+        assert (a.status, a.closes) == (200, True)
+    eventually(lambda: len(server.status()["listeners"]) == 2)
+    assert server["main"].ask("/hello").status == 200
+
+
+def test_address_is_added_and_removed(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    customer = Customer(server["main"])
+    server.reload([replace(listener(model), also=["[::1]:0"]), watch(model)])
+    both = server.endpoints["main"]
+    assert [e.ask("/hello").status for e in both] == [200, 200]
+    assert len(server.listener_status("main")["addresses"]) == 2
+    server.reload([listener(model), watch(model)])
+    settled(server)
+    eventually(lambda: refuses(both[1]))
+    assert both[0].ask("/hello").status == 200
+    customer.leave()
+
+
+def test_unix_socket_stays(serve, model: Model) -> None:
+    unix = replace(listener(model), address="unix:web.sock")
+    server = serve(model, unix)
+    path = server.folder / "web.sock"
+    inode = path.stat().st_ino
+    for i in range(3):
+        server.reload([replace(unix, routes=body(f"{i}")), watch(model)])
+        assert server["main"].ask("/body").text == f"{i}"
+        assert path.stat().st_ino == inode
+    settled(server)
+    assert server["main"].ask("/hello").status == 200
+    server.reload([watch(model)])
+    eventually(lambda: not path.exists())
+
+
+def test_tcp_connection_goes_on(serve, model: Model) -> None:
+    server = serve(model, tcp("main", model, [], **SIZES))
+    with server["main"].connect() as wire:
+        wire.send(b"a")
+        assert wire.read_exactly(1) == b"a"
+        server.reload([tcp("main", model, [], **SIZES | {"backlog": 77}), watch(model)])
+        for _ in range(3):
+            wire.send(b"more")
+            assert wire.read_exactly(4) == b"more"
+        with server["main"].connect() as other:
+            other.send(b"new")
+            assert other.read_exactly(3) == b"new"
+    settled(server)
+
+
+# --- TLS -----------------------------------------------------------------------------------------
+
+
+def test_certificate_is_renewed_in_its_file(serve, model: Model, certificates, tmp_path) -> None:
+    for kind in ("certificate", "key"):
+        shutil.copy(getattr(certificates["two"], kind), tmp_path / kind)
+    there = replace(certificates["one"], certificate=tmp_path / "certificate", key=tmp_path / "key")
+    main = replace(listener(model), certificates=[there])
+    server = serve(model, main)
+    everybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    everybody.check_hostname, everybody.verify_mode = False, ssl.CERT_NONE
+    endpoint = replace(server["main"], secure=everybody)
+
+    def served() -> bytes:
+        with endpoint.connect() as wire:
+            return wire.link.tls.getpeercert(True)
+
+    old = served()
+    assert server.reload([main, watch(model)]) == "reloaded: 0 of 2 listeners changed"
+    for kind in ("certificate", "key"):
+        shutil.copy(getattr(certificates["one"], kind), tmp_path / kind)
+    assert server.reload([main, watch(model)]) == "reloaded: 1 of 2 listeners changed"
+    assert served() != old
+
+
+def test_session_resumes_after_a_switch(serve, model: Model, certificates) -> None:
+    def main(m: Model) -> Listener:
+        return replace(listener(m), certificates=[certificates["one"]])
+
+    server = serve(model, main(model))
+    with server["main"].connect() as wire:
+        wire.ask("/hello")
+        session = wire.link.tls.session
+    other = MODELS[(MODELS.index(model) + 1) % len(MODELS)]
+    server.reload([main(other), watch(model)])
+    with server["main"].connect(session=session) as wire:
+        assert wire.ask("/hello").status == 200
+        assert wire.link.tls.session_reused
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+
+def test_mistakes_change_nothing(serve, model: Model, tmp_path) -> None:
+    server = serve(model, listener(model), listener(model, "second"))
+    workers, descriptors = server.workers("main"), proc.descriptors(server.pid)
+    customer = Customer(server["main"])
+    taken = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    good = [listener(model, routes=body("new")), listener(model, "second"), watch(model)]
+    text = config_text(good, {})
+    mistakes = {
+        "unknown word": (text.replace("model", "modell", 1), r":2: unknown word \"modell\""),
+        "no end": (text[:-3], r"modus\.conf:\d+: "),
+        "certificate": (text + f'listen "127.0.0.1:0" {{ tls {{ certificate = "none.pem" key = "none.key" }} route "/" {{ text {{ }} }} }}\n', "none.pem"),
+        "port taken": (text + f'listen "{address}" {{ route "/" {{ text {{ }} }} }}\n', f"cannot listen on {address}"),
+        "no root": (text + 'listen "127.0.0.1:0" { route "/" { static { root = "none" } } }\n', "none"),
+        "user": (f'user = "nobody"\n' + text, r":1: user is changed by a restart only"),
+        "pid file": ('pid_file = "other.pid"\n' + text, r":1: pid_file is changed by a restart only"),
+        "access log": (text + f'listen "127.0.0.1:0" {{ access_log = "/none/a.log" route "/" {{ text {{ }} }} }}\n', "/none/a.log"),
+    }
+    import re
+    for name, (file, why) in mistakes.items():
+        said = server.reload([], text=file)
+        assert said.startswith("not reloaded: ") and re.search(why, said), f"{name}: {said}"
+        assert server["main"].ask("/body").status == 404
+    taken.close()
+    server.config.unlink()
+    server.signal(signal.SIGHUP)
+    eventually(lambda: "No such file" in server.errors)
+    assert server.workers("main") == workers
+    assert server.status()["generation"] == 1
+    customer.leave()
+    eventually(lambda: proc.descriptors(server.pid) == descriptors)
+    server.reload(good)
+    assert server["main"].ask("/body").text == "new"
+
+
+def test_workers_that_cannot_start_change_nothing(serve, model: Model) -> None:
+    """Here for want of descriptors."""
+    server = serve(model, listener(model))
+    workers = server.workers("main")
+    import resource
+    limit = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (proc.descriptors(server.pid) + 2, limit[1]))
+    said = server.reload([listener(model, routes=body("new")), watch(model)])
+    assert said.startswith("not reloaded: ")
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limit)
+    assert server["main"].ask("/body").status == 404
+    assert server.workers("main") == workers
+    server.reload([listener(model, routes=body("new")), watch(model)])
+    assert server["main"].ask("/body").text == "new"
+
+
+# --- ends in the middle --------------------------------------------------------------------------
+
+
+def test_worker_is_killed_in_a_switch(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    customers = [Customer(server["main"]) for _ in range(2)]
+    with server["main"].connect() as busy:
+        busy.send(request("/sleep?ms=9000"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)
+        old = server.workers("main")
+        server.reload([listener(model, routes=body("new")), watch(model)])
+        for c in customers:
+            n = c.answered
+            eventually(lambda: c.answered > n + 3)
+        server.deaths_expected = len([pid for pid in old if proc.is_alive(pid)])
+        for pid in old:
+            proc.end(pid)
+        busy.reset()
+    for c in customers:
+        c.leave()
+    settled(server)
+    assert server["main"].ask("/body").text == "new"
+    server.deaths_expected = server.status()["worker_deaths"]
+
+
+def test_stop_in_a_switch(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    with server["main"].connect() as busy, server["main"].connect() as idle:
+        idle.ask("/hello")
+        busy.send(request(f"/sleep?ms={int(600 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        server.reload([listener(model, routes=body("new")), watch(model)])
+        server.signal(signal.SIGTERM)
+        idle.expect_end()
+        assert busy.answer().status == 200
+    assert server.wait() == 0
+    assert refuses(server["main"])
+
+
+def test_master_is_killed_in_a_switch(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    with server["main"].connect() as busy:
+        busy.send(request("/sleep?ms=9000"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        server.reload([listener(model, routes=body("new")), watch(model)])
+        proc.end(server.pid)
+        server.wait()
+        eventually(lambda: not server.processes(), within=1)
+    assert refuses(server["main"])
