@@ -224,6 +224,8 @@ static int co_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expe
 {
     struct modus_co *co = modus_co_here->running;
 
+    if (scope == MODUS_PROCESS && !modus_park_hears()) /* it may wait, too: for a lock */
+        watch = NULL;
     co->kind = how & MODUS_PARK_DEAF    ? MODUS_CO_LOCK
                : scope == MODUS_PROCESS ? MODUS_CO_SHARED
                                         : MODUS_CO_WORD;

@@ -163,6 +163,8 @@ int modus_armed_add(struct modus_armed *armed, struct modus_doorbell *bell, enum
     struct modus_armed_table *table = table_get(armed, scope);
     if (!table)
         return -ENOMEM;
+    if (scope == MODUS_PROCESS)
+        modus_park_hears();
     int entry = entry_of(table, bell);
     if (entry < 0)
         return -EOVERFLOW;

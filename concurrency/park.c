@@ -85,6 +85,8 @@ static int recheck_park(_Atomic uint32_t *word, uint32_t expected, int64_t deadl
     return 0;
 }
 
+_Atomic(bool (*)(void)) modus_park_listen;
+
 static int shared_park(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
                        const struct modus_watch *watch)
 {
@@ -92,7 +94,8 @@ static int shared_park(_Atomic uint32_t *word, uint32_t expected, int64_t deadli
     struct timespec until = timespec_of(deadline);
     long rc;
 
-    if (!watch || !watch->epoch || atomic_load_explicit(&missing, memory_order_relaxed))
+    if (!modus_park_hears() || !watch || !watch->epoch ||
+        atomic_load_explicit(&missing, memory_order_relaxed))
         return recheck_park(word, expected, deadline);
     struct waited both[2] = {
         {.value = expected, .address = (uintptr_t)word, .flags = 2 /* FUTEX_32 */},

@@ -53,8 +53,9 @@ void modus_watch_look(struct modus_watch *watch, const void *object);
 
 /* Sleep while *word == expected, until unparked, until the watched epoch moves, or until deadline
  * (absolute CLOCK_MONOTONIC ns, or MODUS_FOREVER). watch may be NULL; in process scope without an
- * epoch (object outside of any arena), or on a kernel without futex_waitv (before 5.16), the sleep
- * ends after 1 s at most, so that the caller looks again. Returns 0, also for no reason, or
+ * epoch (object outside of any arena), on a kernel without futex_waitv (before 5.16), or when deaths
+ * of the caller's children can't be heard of (modus_park_listen), the sleep ends after 1 s at most,
+ * so that the caller looks again. Returns 0, also for no reason, or
  * -ETIMEDOUT; in a coroutine that is cancelled MODUS_CANCELED. Blocks; a coroutine lets others go
  * on. Signals do not surface.
  * Safe from: any thread and process, a forked child; not from signal handlers. */
@@ -146,5 +147,19 @@ extern _Thread_local int (*modus_park_instead)(enum modus_scope scope, _Atomic u
 /* The same for descriptors; NULL also says that the caller is no coroutine. */
 extern _Thread_local int (*modus_park_fd_instead)(int fd, int events, int64_t deadline, int *ready)
     __attribute__((tls_model("initial-exec")));
+
+/* Who sleeps between processes relies on somebody who buries the dead, and may itself be the only one
+ * who would reap its children. So whoever is about to sleep so, or to have a doorbell rung, first has
+ * this called, unless it is NULL: process_list.c sets it as long as there may be a child of whose
+ * death nobody would hear, and sees to it. It returns false when that is not possible now.
+ * Safe from: any thread and coroutine that may sleep. */
+extern _Atomic(bool (*)(void)) modus_park_listen;
+
+static inline bool modus_park_hears(void)
+{
+    bool (*see_to_it)(void) = atomic_load(&modus_park_listen);
+
+    return !see_to_it || see_to_it();
+}
 
 #endif

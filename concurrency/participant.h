@@ -16,7 +16,11 @@
  *     waitpid(pid, &status, 0);
  *     modus_participant_bury(arena, pid);      // mend what it left, wake who waits for it
  *
- * Processes of process.h, and so the workers of a pool, are buried by whoever reaps them.
+ * Processes of process.h, and so the workers of a pool, are buried by whoever reaps them; and one who
+ * waits for what they had need not do that: as long as somebody may, a thread reaps them (process.h).
+ * Children of a plain fork are reaped by the program alone, and so it has to bury: after each waitpid,
+ * by modus_participant_bury, or modus_participant_bury_everywhere where the arenas are not known. A
+ * program in which the only thread that would do that waits for the dead one waits for ever.
  *
  * States of a slot: free -> live -> (leaving or dead) -> free, with the generation counted up.
  * Liveness is a robust mutex that the thread holds from join to leave: the kernel marks it when the

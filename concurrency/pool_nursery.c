@@ -84,6 +84,7 @@ static int fork_worker(struct nursery *nursery, uint32_t i)
                                begin_worker, &place);
     if (rc < 0)
         return rc;
+    process->attended = true; /* no thread here */
     atomic_store(&seat_at(nursery, i)->done, 0);
     atomic_store(&seat_at(nursery, i)->state, SEAT_STARTING);
     rc = modus_process_start(process);

@@ -11,6 +11,7 @@
 #include "concurrency/participant.h"
 #include "concurrency/participant_priv.h"
 #include "concurrency/pool_program_priv.h"
+#include "concurrency/process_priv.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -421,7 +422,10 @@ static int start_nursery(struct modus_process_pool *p)
                                    .orphan = MODUS_ORPHAN_KILLED,
                                },
                                modus_pool_nursery, p->shared);
-    return rc < 0 ? rc : modus_process_start(p->nursery);
+    if (rc < 0)
+        return rc;
+    p->nursery->attended = true; /* by the watcher */
+    return modus_process_start(p->nursery);
 }
 
 static int start_thread(struct modus_process_pool *p, struct modus_thread **thread,

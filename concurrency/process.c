@@ -213,11 +213,10 @@ static int start(struct modus_process *process)
     modus_processes_lock();
     int rc = start_locked(process);
     modus_process_set_state(process, rc == 0 ? MODUS_PROCESS_RUNNING : MODUS_PROCESS_NEW);
-    bool one_too_many = rc < 0;
-    if (rc == 0 && process->attr.reap_at_once)
-        one_too_many = !modus_processes_watch(modus_process_get(process));
+    if (rc == 0)
+        modus_processes_watch_new(process);
     modus_processes_unlock();
-    if (one_too_many)
+    if (rc < 0)
         modus_process_put(process);
     if (rc == 0 && process->unseen)
         modus_process_reap(process);

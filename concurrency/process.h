@@ -47,10 +47,14 @@
  *
  * No zombies, joined or not. What has ended is reaped by whoever looks first: a join or alive; a
  * start, from time to time (so of handles that are held and never asked, at most 8, or half as many
- * as are running, wait for that); the end of the program; and a thread, "modus-reaper", which takes
- * over what runs when its last reference is put, or from the beginning with reap_at_once. It is
- * there only as long as it has something to wait for. Whoever reaps also buries: what a participant
- * in any open arena had goes back, and who waits for it is woken (participant.h).
+ * as are running, wait for that); the end of the program; and a thread, "modus-reaper". That takes
+ * over what runs when its last reference is put; from the beginning with reap_at_once; and, once any
+ * thread of this process has slept for an object of process scope, or has armed a doorbell there, all
+ * children: who waits for what a child has can't be the one that reaps it. It is there only as long
+ * as it has something to wait for, and then is one of the threads that FORK speaks of above. Whoever
+ * reaps also buries: what a participant in any open arena had goes back, and who waits for it is
+ * woken (participant.h). Where there is no descriptor or thread for the reaper, sleeps of process
+ * scope end after 1 s at most, and it is tried again.
  *
  * Daemons are processes that the end of the program does not wait for: modus_main, or exit, ends
  * them with SIGTERM (and SIGKILL 5 s later) and joins them; then modus_main waits for all others. A

@@ -27,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SWEEP = 8, REAPER_STACK = 128 * 1024 };
+enum { SWEEP = 8, REAPER_STACK = 128 * 1024, LISTEN_MS = 20 };
 
 /* Of this process; all under the lock. */
 static struct modus_lock list_lock = MODUS_LOCK_INIT;
@@ -36,6 +36,7 @@ static unsigned running; /* started and not reaped */
 static unsigned starts;  /* since the last sweep */
 static int watched = -1; /* the reaper's epoll set; -1: there is no reaper */
 static unsigned watched_count;
+static bool listening; /* all children are to be watched: see below */
 static bool held_for_fork;
 
 /* --- the list -------------------------------------------------------------------------------- */
@@ -94,6 +95,8 @@ static void after_fork(void)
     }
 }
 
+static bool listen_to_all(void);
+
 /* The child has none of them. */
 static void begin_child(void)
 {
@@ -106,7 +109,8 @@ static void begin_child(void)
     modus_process_close_fd(&watched);
     list = NULL;
     running = starts = watched_count = 0;
-    held_for_fork = false;
+    held_for_fork = listening = false;
+    atomic_store(&modus_park_listen, listen_to_all);
     modus_lock_free_in_child(&list_lock);
     modus_process_become(NULL, -1);
 }
@@ -114,6 +118,7 @@ static void begin_child(void)
 MODUS_FORK_PROCESS static void watch_forks(void)
 {
     pthread_atfork(before_fork, after_fork, begin_child);
+    atomic_store(&modus_park_listen, listen_to_all);
 }
 
 bool modus_process_is_mine(const struct modus_process *process)
@@ -259,10 +264,53 @@ bool modus_processes_watch(struct modus_process *process)
     if (watched < 0 && start_reaper() < 0)
         return false;
     watched_count++;
-    if (epoll_ctl(watched, EPOLL_CTL_ADD, process->pidfd, &event) == 0)
+    process->watched = epoll_ctl(watched, EPOLL_CTL_ADD, process->pidfd, &event) == 0;
+    if (!process->watched)
+        watched_count--;
+    return process->watched;
+}
+
+/* --- who relies on being told of deaths --------------------------------------------------------- */
+
+/* A killed child's death is told to who waits for what it had by whoever reaps it. That must not be
+ * left to one who waits itself: so from the first time on that somebody in this process is about to
+ * wait so (park.h), all children are watched. Programs are not: they have no arena, and the number
+ * of a group that lives on is kept for its signals. */
+static bool listen_to(struct modus_process *process)
+{
+    uint32_t state = atomic_load(&process->state);
+
+    if (process->watched || process->attended || process->launch || state == MODUS_PROCESS_ENDED)
         return true;
-    watched_count--;
+    if (modus_processes_watch(modus_process_get(process)))
+        return true;
+    atomic_fetch_sub(&process->references, 1); /* not the last: it has its own */
     return false;
+}
+
+/* The caller may have any lock but a plain one, and a fork that has the list's may wait for it: then
+ * it is tried again at its next sleep, as it is when there is no thread to be had. */
+static bool listen_to_all(void)
+{
+    int saved = errno;
+    bool all = true;
+
+    if (modus_lock_acquire(&list_lock, modus_ms(LISTEN_MS)) < 0)
+        return false;
+    listening = true;
+    for (struct modus_process *at = list; at && all; at = at->next)
+        all = listen_to(at);
+    if (all)
+        atomic_store(&modus_park_listen, NULL);
+    modus_processes_unlock();
+    errno = saved;
+    return all;
+}
+
+void modus_processes_watch_new(struct modus_process *process)
+{
+    if ((process->attr.reap_at_once || listening) && !listen_to(process) && listening)
+        atomic_store(&modus_park_listen, listen_to_all);
 }
 
 /* --- references ------------------------------------------------------------------------------ */

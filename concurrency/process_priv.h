@@ -39,6 +39,8 @@ struct modus_process {
     int fds[MODUS_PROCESS_FDS_MAX];
     int (*run)(void *argument);
     void *argument;
+    bool attended;    /* whoever started it waits for it all the time */
+    bool watched;     /* the reaper has a reference; under the list's lock */
     bool leads_group; /* signals go to all of it */
     int pipes[3];     /* the parent's ends of a program's; -1: none. Closed in its other children */
     int (*launch)(struct modus_process *process, void *argument, pid_t *pid);
@@ -66,6 +68,10 @@ void modus_processes_add(struct modus_process *process);
 /* Under the lock: give the reaper one reference. Returns false if there can't be one; then it is left
  * to the sweeps. */
 bool modus_processes_watch(struct modus_process *process);
+
+/* Under the lock, of one that has been started: have it watched if that is asked for, or if somebody
+ * relies on being told of its death. */
+void modus_processes_watch_new(struct modus_process *process);
 
 /* From time to time, reap all that have ended. */
 void modus_processes_sweep(void);

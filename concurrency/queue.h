@@ -35,8 +35,8 @@
  * Killed users, process scope: callers join the arena first (participant.h). A producer killed
  * inside put loses its own item and no other. A consumer killed inside get, or (joinable) before
  * task_done, loses the items in its hands, or they are given to another consumer: on_death. Nobody
- * hangs, and no room is lost, once the death is buried; whoever is in the way of a dead one's claim
- * buries it itself. At most once delivery with LOST, at least once with REDELIVER.
+ * hangs, and no room is lost, once the death is buried (by itself for processes of process.h, by you
+ * for those of a plain fork); who has a dead one's claim in its way buries it itself. At most once delivery with LOST, at least once with REDELIVER.
  *
  * With REDELIVER a joinable queue keeps an item in its place until task_done, so items in work
  * count against the capacity, and one consumer that works on an item while others go once around

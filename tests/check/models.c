@@ -384,6 +384,8 @@ void modus_proxy_cover(_Atomic uint32_t *word)
     pending[self] = (struct mutex *)(uintptr_t)word;
 }
 
+_Atomic(bool (*)(void)) modus_park_listen; /* nobody here has children */
+
 /* --- what coroutines need, and nobody here is one --------------------------------------------- */
 
 _Thread_local int (*modus_park_instead)(enum modus_scope scope, _Atomic uint32_t *word,
