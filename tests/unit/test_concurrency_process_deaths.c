@@ -20,7 +20,6 @@ struct estate {
     struct modus_sem sem; /* accounted, 1 */
     struct modus_barrier barrier;
     struct modus_rwlock rwlock;
-    struct modus_lock lock;
     atomic_int taken; /* by how many */
     atomic_int waiter;
 };
@@ -56,14 +55,12 @@ static int open_estate(void **state)
     const struct modus_barrier_attr three = {.scope = MODUS_PROCESS, .parties = 3, .arena = arena};
     CHECK_INT(modus_barrier_init(&estate->barrier, &three), 0);
     CHECK_INT(modus_rwlock_init(&estate->rwlock, MODUS_PROCESS), 0);
-    CHECK_INT(modus_lock_init(&estate->lock, MODUS_PROCESS), 0);
     return rc;
 }
 
 static int close_estate(void **state)
 {
     (void)state;
-    modus_lock_fini(&estate->lock);
     modus_rwlock_fini(&estate->rwlock);
     modus_barrier_fini(&estate->barrier);
     modus_sem_fini(&estate->sem);
@@ -159,8 +156,11 @@ static int get_again(void *argument)
 
 static int write_rwlock(void *argument)
 {
+    int rc = modus_rwlock_write(&estate->rwlock, MODUS_FOREVER);
     (void)argument;
-    return modus_rwlock_write(&estate->rwlock, MODUS_FOREVER);
+
+    modus_rwlock_release(&estate->rwlock);
+    return rc;
 }
 
 static void check_wait(int (*wait)(void *), bool in_coroutine)
