@@ -267,6 +267,12 @@ void modus_imap_free(struct modus_imap *imap)
             continue;
         modus_future_unwatch(piece->future, &piece->watcher);
         modus_future_cancel(piece->future);
+    }
+    for (size_t i = 0; imap && i < imap->window; i++) { /* when nothing is left to begin */
+        struct piece *piece = &imap->pieces[i];
+
+        if (!piece->future)
+            continue;
         modus_chunk_await(piece->future);
         release(imap, piece);
     }

@@ -360,6 +360,34 @@ static void test_imap(void **state)
     end_pool(pool);
 }
 
+static void *open_gate_for(void *sleeper)
+{
+    AWAIT_ASLEEP(*(int *)sleeper);
+    modus_event_set(&board->gate);
+    return NULL;
+}
+
+/* What has begun ends, and nothing else begins. */
+static void test_imap_freed_early(void **state)
+{
+    struct modus_pool *pool = pool_of(2);
+    long in[100] = {0};
+    struct modus_map map = {
+        .run = pass_gate, .in = in, .n = 100, .in_size = sizeof *in, .out_size = sizeof *in};
+    struct modus_imap *imap;
+    int tid = gettid();
+    (void)state;
+
+    assert_int_equal(modus_imap_new(&imap, pool, &map, true), 0);
+    assert_int_equal(modus_imap_next(imap, 0, NULL, NULL), -EAGAIN);
+    AWAIT(atomic_load(&board->inside_gate) == 2);
+    pthread_t thread = start_thread(open_gate_for, &tid);
+    modus_imap_free(imap);
+    join_thread(thread);
+    end_pool(pool);
+    assert_int_equal(atomic_load(&board->inside_gate), 2);
+}
+
 /* --- workers come and go ------------------------------------------------------------------------ */
 
 static void test_tasks_max(void **state)
@@ -1068,6 +1096,7 @@ int main(void)
         TEST(test_free_terminates),
         TEST(test_map),
         TEST(test_imap),
+        TEST(test_imap_freed_early),
         TEST(test_tasks_max),
         TEST(test_initializer),
         TEST(test_cancelled_coroutine),

@@ -701,6 +701,34 @@ static void test_imap(void **state)
     end_pool(pool);
 }
 
+static void *open_gate_for(void *sleeper)
+{
+    AWAIT_ASLEEP(*(int *)sleeper);
+    modus_event_set(&gate);
+    return NULL;
+}
+
+/* What has begun ends, and nothing else begins. */
+static void test_imap_freed_early(void **state)
+{
+    struct modus_pool *pool = pool_of(2);
+    long in[100] = {0};
+    struct modus_map map = {
+        .run = pass_gate, .in = in, .n = 100, .in_size = sizeof *in, .out_size = sizeof *in};
+    struct modus_imap *imap;
+    int tid = gettid();
+    (void)state;
+
+    assert_int_equal(modus_imap_new(&imap, pool, &map, true), 0);
+    assert_int_equal(modus_imap_next(imap, 0, NULL, NULL), -EAGAIN);
+    AWAIT(atomic_load(&inside_gate) == 2);
+    pthread_t thread = start_thread(open_gate_for, &tid);
+    modus_imap_free(imap);
+    join_thread(thread);
+    end_pool(pool);
+    assert_int_equal(atomic_load(&inside_gate), 2);
+}
+
 static void test_imap_failures(void **state)
 {
     struct modus_pool *pool = pool_of(2);
@@ -1117,6 +1145,7 @@ int main(void)
         TEST(test_map),
         TEST(test_map_failure),
         TEST(test_imap),
+        TEST(test_imap_freed_early),
         TEST(test_imap_failures),
         TEST(test_imap_window),
         TEST(test_tasks_max),
