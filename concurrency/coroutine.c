@@ -297,9 +297,10 @@ int modus_co_yield(void)
 int modus_co_sleep_until(int64_t time)
 {
     struct modus_co *co = modus_co_self();
-    struct timespec until = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
+    int64_t end = time == MODUS_FOREVER ? INT64_MAX : time;
+    struct timespec until = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
 
-    if (time < 0)
+    if (end < 0)
         return -EINVAL;
     if (!co) {
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
@@ -307,13 +308,13 @@ int modus_co_sleep_until(int64_t time)
         return 0;
     }
     int rc = modus_co_park_as(MODUS_CO_SLEEP, NULL, &co->never, 0, time);
-    bool slept = co->shields > 0 || co->deadline == MODUS_FOREVER || time <= co->deadline;
+    bool slept = co->shields > 0 || co->deadline == MODUS_FOREVER || end <= co->deadline;
     return rc == -ETIMEDOUT && slept ? 0 : rc;
 }
 
 int modus_co_sleep(int64_t ns)
 {
-    return ns < 0 ? -EINVAL : modus_co_sleep_until(modus_deadline(ns));
+    return ns < MODUS_FOREVER ? -EINVAL : modus_co_sleep_until(modus_deadline(ns));
 }
 
 int64_t modus_co_deadline(int64_t deadline)

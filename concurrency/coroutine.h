@@ -92,8 +92,9 @@ const char *modus_co_name(const struct modus_co *co);
  * when the caller is no coroutine. */
 int modus_co_yield(void);
 
-/* Wait ns nanoseconds, or until an absolute time. Returns 0, MODUS_CANCELED, -ETIMEDOUT (the
- * deadline came first) or -EINVAL. In a thread the thread sleeps.
+/* Wait ns nanoseconds, or until an absolute time; MODUS_FOREVER: until the coroutine is cancelled, or
+ * its deadline has come. Returns 0, MODUS_CANCELED, -ETIMEDOUT (the deadline came first) or -EINVAL.
+ * In a thread the thread sleeps.
  * Safe from: any coroutine, any thread. */
 int modus_co_sleep(int64_t ns);
 int modus_co_sleep_until(int64_t time);

@@ -204,7 +204,8 @@ static int errors(void *argument)
     CHECK(!co);
     CHECK_INT(modus_co_join(modus_co_self(), 0, NULL), -EDEADLK);
     CHECK_INT(modus_co_join(modus_co_self(), -2, NULL), -EINVAL);
-    CHECK_INT(modus_co_sleep(-1), -EINVAL);
+    CHECK_INT(modus_co_sleep(-2), -EINVAL);
+    CHECK_INT(modus_co_sleep_until(-2), -EINVAL);
     CHECK_INT(modus_co_wait_fd(0, 0, 0, NULL), -EINVAL);
     CHECK_INT(modus_co_wait_fd(-1, POLLIN, 0, NULL), -EINVAL);
     CHECK_INT(modus_park_fd(-1, POLLIN, MODUS_FOREVER, NULL), -EINVAL);
@@ -543,6 +544,11 @@ static int want_lock(void *argument)
     return 3;
 }
 
+static int sleep_for_ever(void *argument)
+{
+    return argument ? modus_co_sleep_until(MODUS_FOREVER) : modus_co_sleep(MODUS_FOREVER);
+}
+
 static void *cancel_thread(void *argument)
 {
     usleep(3000);
@@ -563,6 +569,13 @@ static int cancelling(void *argument)
     modus_co_yield(); /* it waits now */
     modus_co_cancel(co);
     CHECK_INT(joined(co), MODUS_CANCELED);
+    for (int i = 0; i < 2; i++) {
+        co = go(sleep_for_ever, i ? &event : NULL);
+        modus_co_yield();
+        CHECK_INT(modus_co_join(co, 0, NULL), -EAGAIN);
+        modus_co_cancel(co);
+        CHECK_INT(joined(co), MODUS_CANCELED);
+    }
     co = go(wait_for_ever, NULL);
     pthread_t thread = start_thread(cancel_thread, co);
     CHECK_INT(modus_co_join(co, MODUS_FOREVER, NULL), 0);
@@ -650,6 +663,7 @@ static int with_deadline(void *argument)
     CHECK_INT(modus_co_join(child, MODUS_FOREVER, NULL), -ETIMEDOUT);
     CHECK(modus_now_ns() - start >= modus_ms(10));
     CHECK_INT(modus_co_sleep(modus_seconds(10)), -ETIMEDOUT);
+    CHECK_INT(modus_co_sleep(MODUS_FOREVER), -ETIMEDOUT);
     CHECK_INT(modus_co_yield(), -ETIMEDOUT);
     CHECK_INT(modus_co_sleep(0), -ETIMEDOUT);
     CHECK(modus_now_ns() - start < modus_seconds(5));
