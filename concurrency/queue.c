@@ -26,8 +26,8 @@ enum { SPIN_USUAL = 768, SPIN_FIRST = 16, VAIN_MAX = 64 }; /* measured with make
 
 static enum modus_queue_kind kind_of(const struct modus_queue_attr *attr)
 {
-    if (attr->order != MODUS_QUEUE_FIFO || attr->capacity == MODUS_QUEUE_UNBOUNDED)
-        return MODUS_QUEUE_STOCK;
+    if (attr->order != MODUS_QUEUE_FIFO || (attr->capacity & (attr->capacity - 1)) != 0)
+        return MODUS_QUEUE_STOCK; /* also the unbounded */
     return attr->scope == MODUS_THREAD ? MODUS_QUEUE_RING_THREAD : MODUS_QUEUE_RING_PROCESS;
 }
 
@@ -41,8 +41,7 @@ static bool valid(const struct modus_queue_attr *attr)
         return false;
     if (attr->capacity == MODUS_QUEUE_UNBOUNDED)
         return attr->scope == MODUS_THREAD;
-    return attr->capacity >= 1 && attr->capacity <= CAPACITY_MAX &&
-           (attr->order != MODUS_QUEUE_FIFO || (attr->capacity & (attr->capacity - 1)) == 0);
+    return attr->capacity >= 1 && attr->capacity <= CAPACITY_MAX;
 }
 
 int modus_queue_init(struct modus_queue *queue, const struct modus_queue_attr *attr)

@@ -18,10 +18,11 @@
  * struct modus_queue is a handle; what is shared lies in storage of its own (malloc or arena). In
  * process scope the handle is made before the fork and its copies in the children are as good.
  *
- * LIFO and PRIORITY queues, and those without a bound, have a lock inside. A put or get of theirs,
- * also one that does not wait, may have to wait for another's for a moment; if that one is stopped
- * (SIGSTOP) in that moment, for as long. FIFO queues with a bound have no lock. One without a bound
- * doubles its memory when that is full, and gives it back when it is empty.
+ * A FIFO queue whose bound is a power of two is a ring without locks: the fastest. All others (LIFO,
+ * PRIORITY, any other bound, or none) have a lock inside. A put or get of theirs, also one that does
+ * not wait, may have to wait for another's for a moment; if that one is stopped (SIGSTOP) in that
+ * moment, for as long. One without a bound doubles its memory when that is full, and gives it back
+ * when it is empty. Full is full to the item, whatever the bound.
  *
  *     attr.order = MODUS_QUEUE_PRIORITY;
  *     modus_queue_put_key(&queue, &job, urgent ? 0 : 10, MODUS_FOREVER);
@@ -40,7 +41,7 @@
  *
  * With REDELIVER a joinable queue keeps an item in its place until task_done, so items in work
  * count against the capacity, and one consumer that works on an item while others go once around
- * the ring holds up the producers (LIFO and PRIORITY have no such round). An item that is given
+ * the ring holds up the producers (what is no ring has no such round). An item that is given
  * again comes with its old key and arrival, in a FIFO before all others. When the queue is closed,
  * whoever gets is told MODUS_CLOSED once nothing is left but what others have in work; should one
  * of those die then, join goes on waiting until somebody gets once more.
@@ -92,7 +93,7 @@ struct modus_queue_attr {
     enum modus_scope scope;
     enum modus_queue_order order;
     struct modus_arena *arena; /* process scope: where the storage goes */
-    unsigned capacity;         /* items, up to 2^24; FIFO: a power of two; or unbounded */
+    unsigned capacity;         /* items, up to 2^24, or unbounded; a power of two makes a FIFO fast */
     unsigned item_size;        /* bytes, up to 65536; up to 56 fit in one cache line */
     bool joinable;
     enum modus_queue_death on_death; /* process scope */

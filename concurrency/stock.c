@@ -252,6 +252,7 @@ static int repair(void *context)
             keep(stock, (int)(state - STOCK_KEPT), i);
     }
     atomic_store(&stock->inside, inside);
+    stock->first = 0;
     modus_stock_line_sort(stock);
     return 0;
 }

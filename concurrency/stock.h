@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The stock under a queue that is no ring: the last item first, the smallest key first, or as many
- * as there is memory for. Slots under a lock, and a line that says whose turn it is.
+ * The stock under a queue that is no ring: the last item first, the smallest key first, as many as
+ * there is memory for, or a number that is no power of two. Slots under a lock, and a line that says
+ * whose turn it is.
  *
  * It stands beside the rings because their order is their positions, which is what makes them fast;
- * an order that a new item may break into needs the lock. Everything else of a queue (sleepers,
+ * an order that a new item may break into needs the lock, and a place that is found by a division
+ * would cost every ring. Everything else of a queue (sleepers,
  * doorbells, closing, joining) is the same, and in queue.c.
  *
  * The slots are the truth. A slot changes by one store of its state, after all else has been

@@ -21,12 +21,13 @@ static void set_count(struct modus_stock *stock, uint32_t n)
     atomic_store(&stock->inside, n);
 }
 
-/* Is a nearer to the top of the heap than b? A LIFO's heap exists only while it is sorted. */
+/* Is a nearer to the top of the heap than b? Only in a PRIORITY queue is it there for longer than a
+ * sort takes. */
 static bool above(const struct modus_stock *stock, uint32_t a, uint32_t b)
 {
     const struct modus_stock_slot *one = stock_slot(stock, a), *other = stock_slot(stock, b);
 
-    if (stock->order == MODUS_QUEUE_LIFO)
+    if (stock->order != MODUS_QUEUE_PRIORITY)
         return one->arrival > other->arrival;
     return one->key != other->key ? one->key < other->key : one->arrival < other->arrival;
 }
@@ -66,13 +67,37 @@ static void insert_by_arrival(struct modus_stock *stock, uint32_t at, uint32_t n
     line[at] = number;
 }
 
+/* The place in the circle that is so many behind the first. */
+static uint32_t *place(struct modus_stock *stock, uint32_t behind)
+{
+    uint32_t at = stock->first + behind;
+
+    return &stock->line[at >= stock->room ? at - stock->room : at];
+}
+
+/* At the end, but for what comes back: that is older than nearly all. */
+static void insert_in_circle(struct modus_stock *stock, uint32_t n, uint32_t number)
+{
+    uint64_t arrival = stock_slot(stock, number)->arrival;
+    uint32_t at = 0;
+
+    if (n == 0 || stock_slot(stock, *place(stock, n - 1))->arrival < arrival) {
+        *place(stock, n) = number;
+        return;
+    }
+    stock->first = stock->first == 0 ? stock->room - 1 : stock->first - 1;
+    for (; at < n && stock_slot(stock, *place(stock, at + 1))->arrival < arrival; at++)
+        *place(stock, at) = *place(stock, at + 1);
+    *place(stock, at) = number;
+}
+
 void modus_stock_line_add(struct modus_stock *stock, uint32_t number)
 {
     uint32_t n = count(stock);
 
     switch ((enum modus_queue_order)stock->order) {
-    case MODUS_QUEUE_FIFO: /* room is a power of two, and nothing comes back */
-        stock->line[(stock->first + n) & (stock->room - 1)] = number;
+    case MODUS_QUEUE_FIFO:
+        insert_in_circle(stock, n, number);
         break;
     case MODUS_QUEUE_LIFO:
         insert_by_arrival(stock, n, number);
@@ -91,7 +116,7 @@ uint32_t modus_stock_line_take(struct modus_stock *stock)
     switch ((enum modus_queue_order)stock->order) {
     case MODUS_QUEUE_FIFO:
         number = stock->line[stock->first];
-        stock->first = (stock->first + 1) & (stock->room - 1);
+        stock->first = stock->first + 1 == stock->room ? 0 : stock->first + 1;
         break;
     case MODUS_QUEUE_LIFO:
         number = stock->line[n];

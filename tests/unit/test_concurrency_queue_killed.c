@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * LIFO and PRIORITY queues between processes that are killed: at every point of their algorithms
+ * Queues between processes that are no ring, and whose users are killed: LIFO and PRIORITY, and FIFO with
+ * a bound that is no power of two. At every point of their algorithms
  * (fault.h), under every policy, and at random.
  *
  * In all of it every item that was put comes out once, but for those that a dead one had in its
@@ -202,17 +203,16 @@ static void play(bool consumer)
 static void sweep(const enum modus_fault_point *points, size_t n, bool consumer)
 {
     for (size_t i = 0; i < n; i++)
-        for (unsigned variant = 0; variant < 16; variant++) {
+        for (unsigned variant = 0; variant < 24; variant++) {
             bool joinable = variant & 1;
 
             if (points[i] == MODUS_FAULT_DONE_NOTED && !joinable)
                 continue;
             if (points[i] == MODUS_FAULT_GET_NOTED && joinable && variant & 2)
                 continue; /* what is kept is noted in its slot */
-            start_scene(variant & 4 ? MODUS_QUEUE_LIFO : MODUS_QUEUE_PRIORITY, joinable,
-                        variant & 2);
+            start_scene((enum modus_queue_order)(variant / 8), joinable, variant & 2);
             scene->point = points[i];
-            scene->passing = variant & 8 ? 7 : 1;
+            scene->passing = variant & 4 ? 7 : 1;
             if (getenv("MODUS_FAULT_TELL"))
                 fprintf(stderr, "%s, variant %u\n", modus_fault_name(points[i]), variant);
             play(consumer);
@@ -295,11 +295,13 @@ static void die(int (*how)(void *))
  * equal keys. Also when everything had to be made anew in between. */
 static void test_old_place(void **state)
 {
-    static const uint32_t numbers[] = {3, 1, 2, 1}, by_key[] = {1, 1, 2, 3, 4},
-                          last_first[] = {4, 1, 2, 1, 3}, later = 4;
+    static const uint32_t numbers[] = {3, 1, 2, 1}, later = 4;
+    static const uint32_t expected[][5] = {[MODUS_QUEUE_FIFO] = {3, 1, 2, 1, 4},
+                                           [MODUS_QUEUE_LIFO] = {4, 1, 2, 1, 3},
+                                           [MODUS_QUEUE_PRIORITY] = {1, 1, 2, 3, 4}};
     (void)state;
 
-    for (int order = MODUS_QUEUE_LIFO; order <= MODUS_QUEUE_PRIORITY; order++)
+    for (int order = MODUS_QUEUE_FIFO; order <= MODUS_QUEUE_PRIORITY; order++)
         for (int anew = 0; anew < 3; anew++) {
             start_scene((enum modus_queue_order)order, true, true);
             put_numbers(numbers, 4);
@@ -313,8 +315,7 @@ static void test_old_place(void **state)
                 die(die_locked);
             assert_int_equal(modus_queue_len(&scene->queue), 5);
             for (int i = 0; i < 5; i++) {
-                assert_int_equal(get_number(),
-                                 order == MODUS_QUEUE_LIFO ? last_first[i] : by_key[i]);
+                assert_int_equal(get_number(), expected[order][i]);
                 assert_int_equal(modus_queue_task_done(&scene->queue), 0);
             }
             end_scene();
@@ -328,7 +329,7 @@ static void test_done_in_order(void **state)
     uint32_t got[5];
     (void)state;
 
-    for (int order = MODUS_QUEUE_LIFO; order <= MODUS_QUEUE_PRIORITY; order++)
+    for (int order = MODUS_QUEUE_FIFO; order <= MODUS_QUEUE_PRIORITY; order++)
         for (int anew = 0; anew < 2; anew++) {
             start_scene((enum modus_queue_order)order, true, true);
             put_numbers(numbers, 5);
@@ -441,8 +442,9 @@ static void start_worker(int i)
 
 static void run_chaos(enum modus_queue_order order, bool redeliver)
 {
+    static const char *const names[] = {"fifo", "lifo", "priority"};
     const char *seconds = getenv("MODUS_CHAOS_SECONDS");
-    int64_t until = modus_now_ns() + (int64_t)((seconds ? atof(seconds) : 2) * 1e9 / 4);
+    int64_t until = modus_now_ns() + (int64_t)((seconds ? atof(seconds) : 2) * 1e9 / 6);
     long kills = 0, consumer_kills = 0;
     struct fate all = {0};
 
@@ -473,9 +475,8 @@ static void run_chaos(enum modus_queue_order order, bool redeliver)
         all.lost += fate.lost;
         all.twice += fate.twice;
     }
-    printf("killed: %s, %s: %ld items, %ld kills, %ld lost, %ld twice\n",
-           order == MODUS_QUEUE_LIFO ? "lifo" : "priority", redeliver ? "redeliver" : "lost",
-           all.puts, kills, all.lost, all.twice);
+    printf("killed: %s, %s: %ld items, %ld kills, %ld lost, %ld twice\n", names[order],
+           redeliver ? "redeliver" : "lost", all.puts, kills, all.lost, all.twice);
     CHECK(kills > 0 && all.puts > 0);
     CHECK(all.lost <= (redeliver ? 0 : consumer_kills));
     CHECK(all.twice <= (redeliver ? consumer_kills : 0));
@@ -488,8 +489,8 @@ static void test_chaos(void **state)
     (void)state;
 
     srandom(seed ? (unsigned)atol(seed) : (unsigned)getpid());
-    for (int i = 0; i < 4; i++)
-        run_chaos(i & 1 ? MODUS_QUEUE_LIFO : MODUS_QUEUE_PRIORITY, i & 2);
+    for (int i = 0; i < 6; i++)
+        run_chaos((enum modus_queue_order)(i / 2), i & 1);
 }
 
 static int open_arena(void **state)

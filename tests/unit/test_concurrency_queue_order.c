@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queues that are no ring: the last item first, the smallest key first, any number of items. Order,
+ * Queues that are no ring: the last item first, the smallest key first, any number of items, or one
+ * that is no power of two. Order,
  * bounds, every code, closing, joining, doorbells, and many users at a time. What deaths do to them
  * is in test_concurrency_queue_killed.c.
  */
@@ -17,6 +18,8 @@ struct kind {
     bool unbounded;
 };
 
+static struct kind thread_fifo = {MODUS_THREAD, MODUS_QUEUE_FIFO, false};
+static struct kind process_fifo = {MODUS_PROCESS, MODUS_QUEUE_FIFO, false};
 static struct kind thread_lifo = {MODUS_THREAD, MODUS_QUEUE_LIFO, false};
 static struct kind thread_priority = {MODUS_THREAD, MODUS_QUEUE_PRIORITY, false};
 static struct kind thread_endless_fifo = {MODUS_THREAD, MODUS_QUEUE_FIFO, true};
@@ -562,10 +565,11 @@ static void test_traffic_of_processes(void **state)
     {                                                                                              \
 #test " (" #kind ")", test, watchdog, NULL, &kind                                          \
     }
-#define IN_PROCESSES(test) IN(process_lifo, test), IN(process_priority, test)
+#define IN_PROCESSES(test)                                                                         \
+    IN(process_fifo, test), IN(process_lifo, test), IN(process_priority, test)
 #define IN_THREADS(test)                                                                           \
-    IN(thread_lifo, test), IN(thread_priority, test), IN(thread_endless_fifo, test),               \
-        IN(thread_endless_priority, test)
+    IN(thread_fifo, test), IN(thread_lifo, test), IN(thread_priority, test),                       \
+        IN(thread_endless_fifo, test), IN(thread_endless_priority, test)
 #define IN_ALL(test) IN_THREADS(test), IN_PROCESSES(test)
 
 int main(void)
