@@ -249,7 +249,7 @@ static int enter(struct modus_arena *arena)
         atomic_store(&open_arenas[i].start, (uintptr_t)arena);
         return 0;
     }
-    return -ENOMEM;
+    return -EUSERS;
 }
 
 /* Unmap it once nobody visits it any more. */

@@ -35,8 +35,8 @@
 struct modus_arena;
 
 /* Open an arena of at least bytes (up to 64 GiB) with a table of that many participants (1 to
- * 32767) and store it in *arena. At most 16 arenas can be open in a process. Returns 0, -EINVAL or
- * -ENOMEM. Does not block.
+ * 32767) and store it in *arena. Returns 0, -EINVAL, -ENOMEM or -EUSERS (16 arenas are open in this
+ * process; a pool of processes has one). Does not block.
  * Safe from: any thread; before the fork of those who shall share it. */
 int modus_arena_open(struct modus_arena **arena, size_t bytes, unsigned participants);
 

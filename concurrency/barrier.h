@@ -71,7 +71,8 @@ void modus_barrier_fini(struct modus_barrier *barrier);
 /* Wait for the others, up to ns nanoseconds (MODUS_FOREVER: without end; 0 breaks it unless the
  * caller is the last). Returns the caller's place, 0 for the first that came, parties - 1 for the
  * last; MODUS_BROKEN, also when the time is over and a party turns out to be dead; -ETIMEDOUT,
- * MODUS_CANCELED (a coroutine) or what the action returned, to the one by whom it broke; -EINVAL; in process scope -EPERM (not joined) or -ECHILD. Blocks.
+ * MODUS_CANCELED (a coroutine) or what the action returned, to the one by whom it broke; -EINVAL; in
+ * process scope -EPERM (not joined) or -ECHILD. Blocks.
  * Safe from: any thread, in process scope any process that has joined; not signal handlers. */
 int modus_barrier_wait(struct modus_barrier *barrier, int64_t ns);
 

@@ -202,7 +202,7 @@ static int join(struct modus_arena *arena)
     if (id == 0 && bury_all(arena, 0) > 0)
         id = hold_free(arena);
     if (id == 0)
-        return -EAGAIN;
+        return -EUSERS;
     struct modus_slot *slot = slot_of(arena, id);
     MODUS_FAULT(MODUS_FAULT_JOIN_HELD);
     atomic_store(&slot->pid, getpid());

@@ -139,7 +139,8 @@ struct modus_pool_attr {
 /* Make a pool. With an initializer, or of processes, it returns when the first (processes: all)
  * workers are ready. Returns 0; -EINVAL, -ENOMEM, -EAGAIN (no room for threads or processes: see
  * RLIMIT_NPROC), what the initializer returned, or MODUS_WORKERDIED, when it failed or died three
- * times in a row; for processes also -EMFILE, -ENFILE or -EPERM (the program is a daemon, process.h).
+ * times in a row; for processes also -EMFILE, -ENFILE, -EUSERS (each has an arena, arena.h) or
+ * -EPERM (the program is a daemon, process.h).
  * Later, each worker that is to be replaced is worth three attempts; a pool with none left is
  * broken. Blocks that long.
  * Safe from: any thread; process kind: see above. */

@@ -37,7 +37,8 @@
  * inside put loses its own item and no other. A consumer killed inside get, or (joinable) before
  * task_done, loses the items in its hands, or they are given to another consumer: on_death. Nobody
  * hangs, and no room is lost, once the death is buried (by itself for processes of process.h, by you
- * for those of a plain fork); who has a dead one's claim in its way buries it itself. At most once delivery with LOST, at least once with REDELIVER.
+ * for those of a plain fork); who has a dead one's claim in its way buries it itself. At most once
+ * delivery with LOST, at least once with REDELIVER.
  *
  * With REDELIVER a joinable queue keeps an item in its place until task_done, so items in work
  * count against the capacity, and one consumer that works on an item while others go once around
@@ -93,8 +94,8 @@ struct modus_queue_attr {
     enum modus_scope scope;
     enum modus_queue_order order;
     struct modus_arena *arena; /* process scope: where the storage goes */
-    unsigned capacity;         /* items, up to 2^24, or unbounded; a power of two makes a FIFO fast */
-    unsigned item_size;        /* bytes, up to 65536; up to 56 fit in one cache line */
+    unsigned capacity;  /* items, up to 2^24, or unbounded; a power of two makes a FIFO fast */
+    unsigned item_size; /* bytes, up to 65536; up to 56 fit in one cache line */
     bool joinable;
     enum modus_queue_death on_death; /* process scope */
     unsigned spin;                   /* pauses of the CPU before a sleep, in all; 0: the usual,
@@ -139,8 +140,8 @@ void modus_queue_fini(struct modus_queue *queue);
 
 /* Put a copy of the item, waiting for room up to ns nanoseconds (MODUS_FOREVER: without end, 0: do
  * not wait). Returns 0; MODUS_FULL (ns 0), -ETIMEDOUT, MODUS_CLOSED, MODUS_CANCELED (interrupted
- * while waiting) or -EINVAL; in process scope -EPERM (not joined) or -ECHILD (only the parent has);
- * unbounded -ENOMEM. In a PRIORITY queue the key is 0. Blocks.
+ * while waiting) or -EINVAL; in process scope -EPERM (not joined) or -ECHILD (only the parent has:
+ * join again, participant.h); unbounded -ENOMEM. In a PRIORITY queue the key is 0. Blocks.
  * Safe from: any thread, in process scope any process; not signal handlers. */
 int modus_queue_put(struct modus_queue *queue, const void *item, int64_t ns);
 

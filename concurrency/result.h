@@ -50,10 +50,11 @@ enum modus_result {
     X(-EDEADLK, "EDEADLK", "the caller would wait for itself")                                     \
     X(-EOVERFLOW, "EOVERFLOW", "more than there is room for, or than was taken")                   \
     X(-ENOMEM, "ENOMEM", "out of memory")                                                          \
-    X(-ECHILD, "ECHILD", "it belongs to the process that forked this one")                         \
+    X(-ECHILD, "ECHILD", "it is of the process that forked this one: join, or make one, here")     \
     X(-ESRCH, "ESRCH", "not started")                                                              \
     X(-EALREADY, "EALREADY", "started already")                                                    \
     X(-EBUSY, "EBUSY", "still in use")                                                             \
+    X(-EUSERS, "EUSERS", "all places are taken, and there are as many as there will be")           \
     X(-EMFILE, "EMFILE", "this process has no descriptor left")                                    \
     X(-ENFILE, "ENFILE", "the system has no descriptor left")                                      \
     X(-EBADF, "EBADF", "the descriptor is not open")                                               \

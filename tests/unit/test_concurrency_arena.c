@@ -408,6 +408,24 @@ static int join_and_stay(void *ready)
         pause();
 }
 
+/* There is memory, but no place in the process's table. */
+static void test_too_many_arenas(void **state)
+{
+    struct modus_arena *arenas[MODUS_ARENAS_MAX], *one_more = NULL;
+    int n = 0, rc;
+    (void)state;
+
+    while ((rc = modus_arena_open(&arenas[n], 4096, 1)) == 0)
+        n++;
+    assert_int_equal(rc, -EUSERS);
+    assert_in_range(n, MODUS_ARENAS_MAX - 2, MODUS_ARENAS_MAX - 1); /* the test's own */
+    assert_int_equal(modus_arena_close(arenas[--n]), 0);
+    assert_int_equal(modus_arena_open(&one_more, 4096, 1), 0);
+    assert_int_equal(modus_arena_close(one_more), 0);
+    while (n > 0)
+        assert_int_equal(modus_arena_close(arenas[--n]), 0);
+}
+
 static void test_table_full(void **state)
 {
     _Atomic int *ready = modus_arena_alloc(arena, sizeof *ready, 0);
@@ -421,7 +439,7 @@ static void test_table_full(void **state)
     for (int i = 0; i < 8; i++)
         pids[i] = start_child(join_and_stay, ready);
     AWAIT(atomic_load(ready) == 8);
-    assert_int_equal(modus_participant_join(arena), -EAGAIN);
+    assert_int_equal(modus_participant_join(arena), -EUSERS);
     for (int i = 0; i < 8; i++)
         assert_true(modus_participant_alive(arena, i + 1));
     kill_child(pids[5]);
@@ -592,6 +610,7 @@ int main(void)
         cmocka_unit_test_setup(test_pages_go_back, watchdog),
         cmocka_unit_test_setup(test_large_and_cheap_to_fork, watchdog),
         cmocka_unit_test_setup(test_child_has_no_identity, watchdog),
+        cmocka_unit_test_setup(test_too_many_arenas, watchdog),
         cmocka_unit_test_setup(test_table_full, watchdog),
         cmocka_unit_test_setup(test_dead_for_all, watchdog),
         cmocka_unit_test_setup(test_dies_in_the_table, watchdog),

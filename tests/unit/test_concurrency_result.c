@@ -14,6 +14,8 @@ static void test_words(void **state)
     assert_string_equal(modus_result_name(12345), "UNKNOWN");
     assert_string_equal(modus_strresult(MODUS_OWNERDEAD),
                         "acquired, but the previous owner died holding it");
+    assert_string_equal(modus_result_name(-EUSERS), "EUSERS");
+    assert_non_null(strstr(modus_strresult(-ECHILD), "join")); /* what the user has to do */
     assert_string_equal(modus_strresult(-12345), "unknown result");
     assert_string_equal(modus_strresult(INT_MIN), "unknown result");
     assert_string_equal(modus_strresult(-ECONNREFUSED), "Connection refused"); /* a task's own */
