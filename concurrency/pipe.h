@@ -69,10 +69,11 @@ struct modus_pipe {
 
 /* A message with all that belongs to it. */
 struct modus_pipe_message {
-    void *data;        /* recv: NULL to have it allocated; the caller frees it */
-    size_t size;       /* recv: the room at data, then the message's bytes */
-    int *fds;          /* send: borrowed; recv: the caller's from then on, close-on-exec */
-    unsigned fd_count; /* recv: the room at fds, then how many came with the message */
+    void *data;          /* recv: NULL to have it allocated; the caller frees it */
+    size_t size;         /* recv: the room at data, then the message's bytes */
+    int *fds;            /* send: borrowed; recv: the caller's from then on, close-on-exec */
+    unsigned fd_count;   /* recv: the room at fds, then how many lie there */
+    unsigned fds_closed; /* recv: how many more came, and found no room */
 };
 
 /* Make a connected pair; attr may be NULL: duplex, no lock. Returns 0, -EINVAL, or -ENOMEM when
@@ -107,8 +108,8 @@ int modus_pipe_recv(struct modus_pipe *end, void *data, size_t *size, int64_t ns
 int modus_pipe_recv_until(struct modus_pipe *end, void *data, size_t *size, int64_t deadline);
 
 /* The same with descriptors, and with memory that is allocated. Received descriptors beyond the
- * room are closed; those for which this process had no number left are -1. message is untouched on
- * failure, but for the size with -EMSGSIZE. */
+ * room are closed, and counted in fds_closed; those for which this process had no number left are -1.
+ * message is untouched on failure, but for the size with -EMSGSIZE. */
 int modus_pipe_send_message(struct modus_pipe *end, const struct modus_pipe_message *message,
                             int64_t ns);
 int modus_pipe_send_message_until(struct modus_pipe *end, const struct modus_pipe_message *message,

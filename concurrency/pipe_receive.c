@@ -242,7 +242,8 @@ static int assemble(struct modus_pipe *end, struct pipe_assembly *assembly,
     } while (!assembly->begun || assembly->got < assembly->total);
     message->data = assembly->data;
     message->size = assembly->total;
-    message->fd_count = header.fds;
+    message->fds_closed = header.fds > message->fd_count ? header.fds - message->fd_count : 0;
+    message->fd_count = header.fds - message->fds_closed;
     return 0;
 }
 

@@ -401,7 +401,8 @@ static int receive_files(void *argument)
         CHECK(message.size == (size_t)(i == 4 ? 150000 : 1));
         check_long(message.data, 4, message.size);
         free(message.data);
-        CHECK_INT(message.fd_count, came[i]);
+        CHECK_INT(message.fd_count, rooms[i]);
+        CHECK_INT(message.fds_closed, came[i] - rooms[i]);
         CHECK_INT(fds_here(), before + rooms[i]);
         for (unsigned k = 0; k < rooms[i]; k++) {
             unsigned number = 0;
