@@ -35,9 +35,11 @@ enum { IS_DEBUG = 1 };
 enum { IS_DEBUG = 0 };
 #endif
 
-/* A program without coroutines is not made to contain them. */
+/* A program without coroutines, or processes, is not made to contain them. */
 extern struct modus_co *modus_co_self(void) __attribute__((weak));
 extern const char *modus_co_name(const struct modus_co *co) __attribute__((weak));
+extern struct modus_process *modus_process_self(void) __attribute__((weak));
+extern const char *modus_process_name(const struct modus_process *process) __attribute__((weak));
 
 _Atomic(struct modus_deadlock_table *) modus_deadlock_table;
 static _Atomic uint64_t private_stamp; /* of the process whose own the table is; or as above */
@@ -167,8 +169,11 @@ static void introduce(struct modus_actor *actor)
     struct modus_co *co = modus_co_self ? modus_co_self() : NULL;
     uint64_t words[MODUS_ACTOR_NAME / 8] = {0};
     const char *name = co ? modus_co_name(co) : modus_thread_name(modus_thread_self());
+    const char *process = modus_process_self ? modus_process_name(modus_process_self()) : NULL;
 
-    memcpy(words, name, strnlen(name, MODUS_ACTOR_NAME - 1));
+    if (process && strcmp(process, "MainProcess") == 0)
+        process = NULL;
+    modus_text_introduce((char *)words, co != NULL, name, process);
     for (size_t i = 0; i < MODUS_ACTOR_NAME / 8; i++)
         atomic_store_explicit(&actor->name[i], words[i], memory_order_relaxed);
     atomic_store(&actor->pid, getpid());

@@ -6,10 +6,11 @@
  * process, and does three things.
  *
  * - Wait-for graph. Who is about to wait without an end for a lock whose holder waits, perhaps through
- *   others, for something that the caller holds, closes a cycle. It is reported: each thread's name
- *   and ids, all that it holds, what it waits for, and the code that acquired each. In the mode
- *   MODUS_DEADLOCK_REFUSE the acquire that would close the cycle returns -EDEADLK besides, and the
- *   program goes on. Waits with a time end by themselves and close no cycle.
+ *   others, for something that the caller holds, closes a cycle. It is reported: the name of each
+ *   thread or coroutine, and that of its process unless it is the program's own, ids, all that it
+ *   holds, what it waits for, and the code that acquired each. In the mode MODUS_DEADLOCK_REFUSE the
+ *   acquire that would close the cycle returns -EDEADLK besides, and the program goes on. Waits with
+ *   a time end by themselves and close no cycle.
  * - Order graph, in debug builds or if asked for. Lock B acquired while A is held, here, and A
  *   while B is held, there, by whatever thread and whenever, will deadlock some day: that is reported
  *   the first time, although nothing hangs. So is a longer way round. It says nothing of locks that
@@ -31,7 +32,8 @@
  * Off, it costs a lock that is not contended nothing; on, an acquire costs a few hundred ns.
  *
  * Addresses of code are printed as function+offset if the dynamic linker knows the function (link
- * with -rdynamic), else as file+offset, for addr2line -e file. They point behind the call.
+ * with -rdynamic), else (and in a dump always) as file+offset, for addr2line -e file. They point
+ * behind the call.
  *
  * Algorithm: wait-for graph as in databases; order graph as in Linux lockdep and Abseil.
  */

@@ -23,7 +23,7 @@ enum {
     MODUS_ACTORS = 256,
     MODUS_HOLDS = 16,
     MODUS_ORDERS = 1024,
-    MODUS_ACTOR_NAME = 32,
+    MODUS_ACTOR_NAME = 96,
 };
 
 /* A lock: its address, and whose address that is. */
@@ -47,8 +47,8 @@ struct modus_spot {
 struct modus_actor {
     _Alignas(64) _Atomic uint64_t key; /* id << 32 | stamp of its process; or see below */
     _Atomic int32_t pid, tid;
-    _Atomic uint64_t born; /* when its process was, in the kernel's ticks */
-    _Atomic uint64_t name[MODUS_ACTOR_NAME / 8];
+    _Atomic uint64_t born;                       /* when its process was, in the kernel's ticks */
+    _Atomic uint64_t name[MODUS_ACTOR_NAME / 8]; /* in words: thread "T" of "P" */
     struct modus_spot wait;
     struct modus_spot holds[MODUS_HOLDS];
 };
@@ -67,7 +67,7 @@ struct modus_order {
     struct modus_node from, to;
     uintptr_t from_site, to_site;
     struct modus_node locks[2]; /* if the nodes are classes */
-    char who[MODUS_ACTOR_NAME];
+    char who[MODUS_ACTOR_NAME]; /* in words, too */
     int pid, tid;
 };
 
@@ -115,7 +115,11 @@ void modus_text_number(struct modus_text *text, uint64_t number);
 void modus_text_node(struct modus_text *text, struct modus_node node);
 void modus_text_site(struct modus_text *text, uintptr_t site);
 void modus_text_actor(struct modus_text *text, const struct modus_actor *actor);
-void modus_text_who(struct modus_text *text, const char *name, int pid, int tid);
+void modus_text_who(struct modus_text *text, const char *who, int pid, int tid);
+
+/* Who that is, in words that modus_text_who takes; process NULL: the program itself. */
+void modus_text_introduce(char words[MODUS_ACTOR_NAME], bool coroutine, const char *name,
+                          const char *process);
 
 /* The cycle of count actors whose numbers are in path, each waiting for the next, the last for the
  * first. */

@@ -3,16 +3,20 @@
  * The deadlock detector's words.
  *
  * They are put together without the C library, because the dump is for signal handlers too, in which
- * neither snprintf nor the dynamic linker may be asked. There, code is an offset into the program, or
- * a bare address.
+ * neither snprintf nor the dynamic linker may be asked. There, code is an offset into the program's
+ * file, or a bare address.
  */
 #include "concurrency/deadlock_priv.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <link.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { NAME_MOST = 36 };
 
 /* --- pieces ---------------------------------------------------------------------------------- */
 
@@ -81,6 +85,7 @@ void modus_text_node(struct modus_text *text, struct modus_node node)
 
 /* The program's own code, found early: a signal handler can't ask for it. */
 static uintptr_t program, program_code, program_end;
+static char program_name[NAME_MAX];
 
 static int note_program(struct dl_phdr_info *info, size_t size, void *unused)
 {
@@ -97,6 +102,7 @@ static int note_program(struct dl_phdr_info *info, size_t size, void *unused)
 __attribute__((constructor)) static void find_program(void)
 {
     dl_iterate_phdr(note_program, NULL);
+    snprintf(program_name, sizeof program_name, "%s", program_invocation_short_name);
 }
 
 static void put_site_safely(struct modus_text *text, uintptr_t site)
@@ -105,7 +111,8 @@ static void put_site_safely(struct modus_text *text, uintptr_t site)
         put_hex(text, site);
         return;
     }
-    modus_text_put(text, "program+");
+    modus_text_put(text, program_name);
+    modus_text_put(text, "+");
     put_hex(text, site - program);
 }
 
@@ -127,10 +134,33 @@ void modus_text_site(struct modus_text *text, uintptr_t site)
     put_hex(text, site - (uintptr_t)(named ? info.dli_saddr : info.dli_fbase));
 }
 
-void modus_text_who(struct modus_text *text, const char *name, int pid, int tid)
+/* So much of it that two and the words between have room. */
+static void put_short_name(struct modus_text *text, const char *name)
 {
-    modus_text_put(text, "thread");
-    put_name(text, name);
+    struct modus_text most = {text->at, text->at + NAME_MOST, text->safe};
+
+    modus_text_put(&most, " \"");
+    modus_text_put(&most, name);
+    text->at = most.at;
+    modus_text_put(text, "\"");
+}
+
+void modus_text_introduce(char words[MODUS_ACTOR_NAME], bool coroutine, const char *name,
+                          const char *process)
+{
+    struct modus_text text = {words, words + MODUS_ACTOR_NAME, true};
+
+    modus_text_put(&text, coroutine ? "coroutine" : "thread");
+    put_short_name(&text, name);
+    if (process) {
+        modus_text_put(&text, " of");
+        put_short_name(&text, process);
+    }
+}
+
+void modus_text_who(struct modus_text *text, const char *who, int pid, int tid)
+{
+    modus_text_put(text, who);
     modus_text_put(text, " (pid ");
     modus_text_number(text, (uint64_t)pid);
     modus_text_put(text, ", tid ");
@@ -138,15 +168,21 @@ void modus_text_who(struct modus_text *text, const char *name, int pid, int tid)
     modus_text_put(text, ")");
 }
 
-void modus_text_actor(struct modus_text *text, const struct modus_actor *actor)
+static void read_name(const struct modus_actor *actor, char name[MODUS_ACTOR_NAME])
 {
     uint64_t words[MODUS_ACTOR_NAME / 8];
-    char name[MODUS_ACTOR_NAME];
 
     for (size_t i = 0; i < MODUS_ACTOR_NAME / 8; i++)
         words[i] = atomic_load_explicit(&actor->name[i], memory_order_relaxed);
-    memcpy(name, words, sizeof name);
-    name[sizeof name - 1] = 0;
+    memcpy(name, words, MODUS_ACTOR_NAME);
+    name[MODUS_ACTOR_NAME - 1] = 0;
+}
+
+void modus_text_actor(struct modus_text *text, const struct modus_actor *actor)
+{
+    char name[MODUS_ACTOR_NAME];
+
+    read_name(actor, name);
     modus_text_who(text, name, atomic_load(&actor->pid), atomic_load(&actor->tid));
 }
 
@@ -187,9 +223,21 @@ static void put_all_of(struct modus_text *text, const struct modus_actor *actor)
 void modus_text_cycle(struct modus_text *text, const struct modus_deadlock_table *table,
                       const uint16_t *path, unsigned count, bool refused)
 {
+    char name[MODUS_ACTOR_NAME];
+    bool coroutines = false;
+
+    for (unsigned i = 0; i < count; i++) {
+        read_name(&table->actors[path[i]], name);
+        coroutines |= strncmp(name, "coroutine", 9) == 0;
+    }
     modus_text_put(text, "deadlock: ");
     modus_text_number(text, count);
-    modus_text_put(text, count == 1 ? " thread waits for itself" : " threads wait for each other");
+    if (count == 1)
+        modus_text_put(text,
+                       coroutines ? " coroutine waits for itself" : " thread waits for itself");
+    else
+        modus_text_put(text, coroutines ? " coroutines and threads wait for each other"
+                                        : " threads wait for each other");
     modus_text_put(text, refused ? "; the first is refused\n" : "\n");
     for (unsigned i = 0; i < count; i++)
         put_all_of(text, &table->actors[path[i]]);

@@ -5,6 +5,7 @@
 
 #include "concurrency/cond.h"
 #include "concurrency/coroutine.h"
+#include "concurrency/process.h"
 #include "concurrency/deadlock.h"
 #include "concurrency/fault.h"
 #include "concurrency/lock.h"
@@ -17,6 +18,8 @@
 static struct modus_arena *arena;
 
 enum { TEXT = 8192 };
+
+#define PROGRAM "test_concurrency_deadlock"
 
 /* What is told, by whatever process; and where threads wait for each other. */
 static struct stage {
@@ -535,6 +538,29 @@ static void test_processes(void **state)
     end_shared(s);
 }
 
+#define LONG_NAME "clerk of the third of the four counters on the right"
+
+/* All of them are "MainThread": it is the process that tells them apart. */
+static void test_names_of_processes(void **state)
+{
+    struct shared *s = new_shared();
+    struct pair pairs[2] = {{&s->a, &s->b, 0, 2}, {&s->b, &s->a, 1, 2}};
+    struct modus_process *child;
+    (void)state;
+
+    watch(MODUS_DEADLOCK_REFUSE, false, arena);
+    assert_int_equal(modus_process_new(&child, &(struct modus_process_attr){.name = LONG_NAME},
+                                       take_both_child, &pairs[0]),
+                     0);
+    assert_int_equal(modus_process_start(child), 0);
+    take_both(&pairs[1]);
+    assert_int_equal(modus_process_join(child, MODUS_FOREVER, NULL), 0);
+    modus_process_put(child);
+    assert_true(told("thread \"MainThread\" of \"clerk of the third of the four co\" (pid "));
+    assert_true(told("thread \"MainThread\" (pid "));
+    end_shared(s);
+}
+
 static int hold_and_wait(void *argument)
 {
     struct shared *s = argument;
@@ -739,7 +765,8 @@ static void test_coroutines(void **state)
     assert_int_equal(modus_co_run(co_main, pairs), 0);
     assert_int_equal(stage->results[0] + stage->results[1], -EDEADLK);
     assert_int_equal(atomic_load(&stage->reports), 1);
-    assert_true(told("\"left\"") && told("\"right\""));
+    assert_true(told("2 coroutines and threads wait for each other"));
+    assert_true(told("coroutine \"left\" (pid") && told("coroutine \"right\" (pid"));
 }
 
 /* --- order ----------------------------------------------------------------------------------- */
@@ -906,6 +933,7 @@ static void test_dump(void **state)
     assert_int_equal(count_of("waits for lock"), 1);
     assert_int_equal(count_of("\"B\" since 0."), 2);
     assert_true(told("the detector is off"));
+    assert_true(told(" at " PROGRAM "+0x")); /* of which addr2line knows */
 }
 
 static int open_arena(void **state)
@@ -939,6 +967,7 @@ int main(void)
         TEST(test_condition),
         TEST(test_report_uses_locks),
         TEST(test_processes),
+        TEST(test_names_of_processes),
         TEST(test_killed),
         TEST(test_arena_is_closed),
         TEST(test_many_killed),
