@@ -95,7 +95,9 @@ typedef int modus_task_function(struct modus_call *call);
  * room for them. */
 int modus_call_answer(struct modus_call *call, const void *answer, size_t size);
 
-/* Say what went wrong, up to 127 bytes as by printf; returns code, for the return. */
+enum { MODUS_CALL_TEXT = 128 };
+
+/* Say what went wrong, up to MODUS_CALL_TEXT - 1 bytes as by printf; returns code, for the return. */
 int modus_call_fail(struct modus_call *call, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -173,6 +175,12 @@ int modus_pool_apply(struct modus_pool *pool, const struct modus_task *task, voi
  * many, -EINVAL (NULL) or -ECHILD. Does not block. */
 long modus_pool_cancel_owner(struct modus_pool *pool, const void *owner);
 
+/* What failed in a map. */
+struct modus_map_failure {
+    size_t index;               /* of the item; of the first that could not be queued */
+    char text[MODUS_CALL_TEXT]; /* as of modus_future_text */
+};
+
 /* Items of equal size in, answers of equal size out. */
 struct modus_map {
     modus_task_function *run;
@@ -187,6 +195,9 @@ struct modus_map {
     unsigned priority; /* of the chunks, and so is */
     const void *owner;
     bool slow;
+    /* NULL, or filled in by what fails first; imap: by each failure that next tells of. Borrowed as
+     * out is. */
+    struct modus_map_failure *failure;
 };
 
 /* Run a function on each item. Waits until every chunk has ended; an item that fails ends its chunk.

@@ -28,6 +28,9 @@ void modus_chunk_await(struct modus_future *future);
 
 bool modus_map_valid(const struct modus_map *map);
 
+/* Tell of item number index, if that is wanted. */
+void modus_map_note_failure(const struct modus_map *map, size_t index, const char *text);
+
 static inline bool modus_shares_memory(const struct modus_pool *pool)
 {
     return pool->attr.kind == MODUS_POOL_THREAD;

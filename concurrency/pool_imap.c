@@ -228,14 +228,15 @@ static int give(struct modus_imap *imap, void *answer, size_t *index)
 {
     struct piece *piece = imap->current;
     struct modus_chunk *chunk = piece->chunk;
-    size_t item = imap->item++;
+    size_t item = imap->item++, number = piece->number * imap->map.chunk + item;
     int rc = 0;
 
     if (index)
-        *index = piece->number * imap->map.chunk + item;
-    if (item >= atomic_load_explicit(&chunk->answered, memory_order_acquire))
+        *index = number;
+    if (item >= atomic_load_explicit(&chunk->answered, memory_order_acquire)) {
         rc = modus_future_code(piece->future);
-    else if (answer && chunk->out)
+        modus_map_note_failure(&imap->map, number, modus_future_text(piece->future));
+    } else if (answer && chunk->out)
         memcpy(answer, chunk->out + item * chunk->out_size, chunk->out_size);
     if (imap->item == chunk->n) {
         release(imap, piece);

@@ -11,6 +11,7 @@
 #include "concurrency/pool_chunk_priv.h"
 #include "concurrency/self.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,14 @@ bool modus_map_valid(const struct modus_map *map)
     return map->run &&
            (map->n == 0 || ((map->in || map->in_size == 0) && map->in_size <= most / map->n &&
                             map->out_size <= most / map->n));
+}
+
+void modus_map_note_failure(const struct modus_map *map, size_t index, const char *text)
+{
+    if (!map->failure)
+        return;
+    map->failure->index = index;
+    snprintf(map->failure->text, sizeof map->failure->text, "%s", text);
 }
 
 /* Wait to the end, come what may: others write to memory of the caller's. One whose wait is refused
@@ -159,11 +168,14 @@ static void free_memory(struct mapping *mapping)
         pool->ops->release(pool, mapping->chunks, mapping->count * sizeof *mapping->chunks);
 }
 
-/* What failed first; kept in the future. */
-static void fail(struct modus_future *future, int code, int signal, const char *text)
+/* What failed first, an item; kept in the future. */
+static void fail(struct modus_future *future, size_t index, int code, int signal, const char *text)
 {
-    if (atomic_exchange(&mapping_of(future)->failed, true))
+    struct mapping *mapping = mapping_of(future);
+
+    if (atomic_exchange(&mapping->failed, true))
         return;
+    modus_map_note_failure(&mapping->map, index, text);
     future->code = code;
     future->signal = signal;
     future->text = *text ? strdup(text) : NULL;
@@ -184,12 +196,26 @@ static void count_ended(struct modus_future *future, size_t n)
     modus_future_put(future);
 }
 
+/* The item at which the chunk failed: its worker may have died behind the last one. */
+static size_t where(const struct mapping *mapping, const struct modus_future *future)
+{
+    size_t i = 0;
+
+    while (mapping->futures[i] != future)
+        i++;
+    const struct modus_chunk *chunk = &mapping->chunks[i];
+    size_t answered = atomic_load(&chunk->answered);
+    return i * mapping->map.chunk + (answered < chunk->n ? answered : chunk->n - 1);
+}
+
 static void chunk_ended(struct modus_future *chunk, void *context)
 {
+    struct mapping *mapping = mapping_of(context);
     int code = modus_future_code(chunk);
 
-    if (code < 0)
-        fail(context, code, modus_future_signal(chunk), modus_future_text(chunk));
+    if (code < 0 && !atomic_load(&mapping->failed))
+        fail(context, where(mapping, chunk), code, modus_future_signal(chunk),
+             modus_future_text(chunk));
     count_ended(context, 1);
 }
 
@@ -256,7 +282,7 @@ static void follow(struct modus_future *future, int rc)
         }
     if (n == count)
         return;
-    fail(future, rc, 0, "not every chunk could be queued");
+    fail(future, n * mapping->map.chunk, rc, 0, "not every chunk could be queued");
     count_ended(future, count - n);
 }
 

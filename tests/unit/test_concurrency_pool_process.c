@@ -317,8 +317,19 @@ static void test_map(void **state)
         for (int i = 0; i < N; i++)
             assert_int_equal(out[i], i * i);
     }
+    struct modus_map_failure failure = {0};
     map.run = fail_on_odd;
+    map.failure = &failure;
+    map.chunk = N;
     assert_int_equal(modus_pool_map(pool, &map), -EPERM);
+    assert_int_equal(failure.index, 1);
+    assert_string_equal(failure.text, "1 is odd");
+    map.run = die; /* of signal 0 nobody dies */
+    in[1] = in[2] = 0;
+    in[3] = SIGKILL;
+    assert_int_equal(modus_pool_map(pool, &map), MODUS_WORKERDIED);
+    assert_int_equal(failure.index, 3);
+    assert_non_null(strstr(failure.text, "signal 9"));
     map = (struct modus_map){.run = add_one, .n = 100};
     assert_int_equal(modus_pool_map(pool, &map), 0);
     assert_int_equal(atomic_load(&board->tally), 100);

@@ -650,8 +650,10 @@ static void test_map_failure(void **state)
                             .out = out,
                             .out_size = sizeof *out,
                             .chunk = 1};
+    struct modus_map_failure failure = {.index = 9};
     (void)state;
 
+    map.failure = &failure;
     assert_int_equal(modus_pool_map_start(pool, &future, &map), 0);
     AWAIT(atomic_load(&inside_gate) == 3);
     assert_int_equal(modus_future_wait(future, modus_ms(2)), -ETIMEDOUT);
@@ -663,6 +665,17 @@ static void test_map_failure(void **state)
     modus_future_put(future);
     assert_int_equal(out[2], 2);
     assert_int_equal(out[3], 9);
+    assert_int_equal(failure.index, 3);
+    assert_string_equal(failure.text, "three");
+    in[3] = 5;
+    failure.index = 9;
+    assert_int_equal(modus_pool_map(pool, &map), 0); /* untouched */
+    assert_int_equal(failure.index, 9);
+    map.run = fail_on_odd;
+    map.chunk = 4;
+    assert_int_equal(modus_pool_map(pool, &map), -EPERM);
+    assert_int_equal(failure.index, 1); /* the first of its chunk */
+    assert_string_equal(failure.text, "1 is odd");
     end_pool(pool);
 }
 
@@ -736,16 +749,21 @@ static void test_imap_failures(void **state)
     struct modus_imap *imap;
     struct modus_map map = {
         .run = fail_on_odd, .in = in, .n = 5, .in_size = sizeof *in, .out_size = sizeof(long)};
+    struct modus_map_failure failure;
     static const int one_each[] = {0, 0, -EPERM, 0, -EPERM};
     static const int in_fours[] = {0, 0, -EPERM, -EPERM, -EPERM};
     (void)state;
 
+    map.failure = &failure;
     for (int form = 0; form < 2; form++) {
         map.chunk = form ? 4 : 0;
+        failure = (struct modus_map_failure){0};
         assert_int_equal(modus_imap_new(&imap, pool, &map, true), 0);
         for (int i = 0; i < 5; i++)
             assert_int_equal(modus_imap_next(imap, MODUS_FOREVER, &value, NULL),
                              (form ? in_fours : one_each)[i]);
+        assert_int_equal(failure.index, 4);
+        assert_string_equal(failure.text, "5 is odd");
         assert_int_equal(modus_imap_next(imap, MODUS_FOREVER, &value, NULL), MODUS_EMPTY);
         modus_imap_free(imap);
     }
