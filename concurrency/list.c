@@ -382,6 +382,17 @@ long modus_list_pop(struct modus_list *list, long index, void *memory, size_t ro
     return rc < 0 ? rc : size;
 }
 
+int modus_list_remove(struct modus_list *list, long index)
+{
+    struct found found;
+    int rc = begin_at(list, index, &found);
+
+    if (rc < 0)
+        return rc;
+    erase(list, &found);
+    return end(list, 0);
+}
+
 static int update_at(struct modus_list *list, size_t room, const struct found *found,
                      modus_update *update, void *context)
 {

@@ -78,8 +78,12 @@ int modus_list_set_if(struct modus_list *list, long index, struct modus_bytes va
 long modus_list_get(struct modus_list *list, long index, void *memory, size_t room,
                     uint64_t *version);
 
-/* Get it and remove it, if it is not longer than room; else as modus_list_get. */
+/* Get it and remove it, if it is not longer than room; else as modus_list_get: so without room it
+ * only says how long it is. */
 long modus_list_pop(struct modus_list *list, long index, void *memory, size_t room);
+
+/* Remove the value at index. Returns 0. */
+int modus_list_remove(struct modus_list *list, long index);
 
 /* Read, change and write in one step, as modus_dict_update. */
 int modus_list_update(struct modus_list *list, long index, size_t room, modus_update *update,

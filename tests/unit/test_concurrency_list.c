@@ -90,6 +90,9 @@ static void test_calls(void **state)
         assert_int_equal(modus_list_pop(list, 1, got, sizeof got), 12);
         assert_string_equal(got, "before");
         assert_int_equal(modus_list_len(list), 4);
+        assert_int_equal(modus_list_remove(list, 4), -ENOENT);
+        assert_int_equal(insert(list, 2, 9), 0);
+        assert_int_equal(modus_list_remove(list, 2), 0);
         assert_int_equal(modus_list_set(list, 1, modus_str("")), 0);
         assert_int_equal(modus_list_pop(list, 1, NULL, 0), 0);
         assert_int_equal(pop(list, 0), 0);
@@ -100,6 +103,9 @@ static void test_calls(void **state)
         assert_int_equal(modus_list_clear(list), 0);
         assert_int_equal(modus_list_used(list), 0);
         assert_int_equal(modus_list_clear(list), 0);
+        assert_int_equal(append(list, 7), 0);
+        assert_int_equal(modus_list_remove(list, -1), 0);
+        assert_int_equal(modus_list_remove(list, -1), -ENOENT);
         assert_int_equal(append(list, 7), 0);
         unmake(list);
     }
@@ -124,6 +130,7 @@ static void test_errors(void **state)
     assert_int_equal(modus_list_set(&none, 0, a), -EINVAL);
     assert_int_equal(modus_list_get(&none, 0, NULL, 0, NULL), -EINVAL);
     assert_int_equal(modus_list_pop(&none, 0, NULL, 0), -EINVAL);
+    assert_int_equal(modus_list_remove(&none, 0), -EINVAL);
     assert_int_equal(modus_list_len(&none), -EINVAL);
     assert_int_equal(modus_list_clear(&none), -EINVAL);
     assert_int_equal(modus_list_snapshot(&none, &snapshot), -EINVAL);
