@@ -19,6 +19,8 @@
  * does it, at the price of two system calls. Sanitizers are told of each switch.
  *
  * Not for a CPU with user shadow stacks enabled (glibc 2.36 never enables them).
+ *
+ * For implementers: coroutine*.c and generator.c.
  */
 #ifndef CONCURRENCY_CONTEXT_H
 #define CONCURRENCY_CONTEXT_H

@@ -12,6 +12,8 @@
  * The hooks are always compiled in: what is tested is what is shipped. Without a plan a hook is a
  * load and a branch that is never taken; the fast paths between threads have none. Only
  * modus_fault_plan arms them, never the environment.
+ *
+ * For implementers, and their tests.
  */
 #ifndef CONCURRENCY_FAULT_H
 #define CONCURRENCY_FAULT_H

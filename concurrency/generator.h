@@ -11,9 +11,10 @@
  *         return 0;
  *     }
  *
+ *     void *value;
  *     modus_generator_new(&generator, 0, count, &limit);
- *     while (modus_generator_next(generator, (void **)&i) == 0)
- *         printf("%d\n", *i);
+ *     while (modus_generator_next(generator, &value) == 0)
+ *         printf("%d\n", *(int *)value);
  *     modus_generator_free(generator);
  *
  * States: suspended <-> running -> over. It runs only within a next, on a stack of its own, on the

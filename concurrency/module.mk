@@ -4,8 +4,9 @@ TOOLBOX_OBJ := $(patsubst %.c,$(BUILD)/pic/%.o,$(wildcard concurrency/*.c))
 TOOLBOX_A   := $(BUILD)/libmodus-concurrency.a
 TOOLBOX_SO  := $(BUILD)/libmodus-concurrency.so.0
 TOOLBOX_PC  := $(BUILD)/modus-concurrency.pc
-# Not those that say that they are for implementers, but for the one that others embed.
-TOOLBOX_HEADERS := $(filter-out %_priv.h,$(shell grep -L 'For implementers' concurrency/*.h)) concurrency/store.h
+# Not those that say that they are for implementers, but for the two that others embed.
+TOOLBOX_HEADERS := $(filter-out %_priv.h,$(shell grep -L 'For implementers' concurrency/*.h)) \
+                   concurrency/store.h concurrency/timers.h
 
 LIBDIR     = $(DESTDIR)$(PREFIX)/lib
 INCLUDEDIR = $(DESTDIR)$(PREFIX)/include/modus/concurrency

@@ -10,6 +10,7 @@
  *     if (word == modus_self_tid())
  *         return -EDEADLK;
  *
+ * For implementers.
  * Safe from: any thread, signal handlers, a forked child.
  */
 #ifndef CONCURRENCY_SELF_H

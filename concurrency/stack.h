@@ -16,6 +16,8 @@
  *
  * A stack that was put keeps its pages for the same thread's next get; beyond 256 of them they are
  * given back to the system.
+ *
+ * For implementers: coroutine*.c and generator.c.
  */
 #ifndef CONCURRENCY_STACK_H
 #define CONCURRENCY_STACK_H

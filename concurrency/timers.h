@@ -13,6 +13,8 @@
  *
  * Algorithm: a 4-ary heap in an array; each timer knows its place, so that removing costs what
  * adding does.
+ *
+ * For implementers: timer.c, which embeds it, and coroutine_loop.c.
  */
 #ifndef CONCURRENCY_TIMERS_H
 #define CONCURRENCY_TIMERS_H
