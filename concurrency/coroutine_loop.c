@@ -224,7 +224,7 @@ static int co_park(enum modus_scope scope, _Atomic uint32_t *word, uint32_t expe
 {
     struct modus_co *co = modus_co_here->running;
 
-    if (scope == MODUS_PROCESS && !modus_park_hears()) /* it may wait, too: for a lock */
+    if (scope == MODUS_PROCESS && !modus_park_hears())
         watch = NULL;
     co->kind = how & MODUS_PARK_DEAF    ? MODUS_CO_LOCK
                : scope == MODUS_PROCESS ? MODUS_CO_SHARED

@@ -27,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SWEEP = 8, REAPER_STACK = 128 * 1024, LISTEN_MS = 20 };
+enum { SWEEP = 8, REAPER_STACK = 128 * 1024 };
 
 /* Of this process; all under the lock. */
 static struct modus_lock list_lock = MODUS_LOCK_INIT;
@@ -288,14 +288,15 @@ static bool listen_to(struct modus_process *process)
     return false;
 }
 
-/* The caller may have any lock but a plain one, and a fork that has the list's may wait for it: then
- * it is tried again at its next sleep, as it is when there is no thread to be had. */
+/* The caller may have any lock but a plain one, and a fork that has the list's may wait for that: so
+ * the list's is only tried. If it is in vain, or there is no thread to be had, the next sleep tries
+ * again. */
 static bool listen_to_all(void)
 {
     int saved = errno;
     bool all = true;
 
-    if (modus_lock_acquire(&list_lock, modus_ms(LISTEN_MS)) < 0)
+    if (modus_lock_try(&list_lock) < 0)
         return false;
     listening = true;
     for (struct modus_process *at = list; at && all; at = at->next)
