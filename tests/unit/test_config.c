@@ -745,8 +745,9 @@ static void opening(void **state)
         L
         "route / { static { root = a } } route /b { text {} } route /c { static { root = b } } }");
     fake_opened = fake_closed = fake_open_fails = 0;
-    assert_int_equal(config_open_handlers(c, &env, why, sizeof why), 0);
-    assert_int_equal(config_open_handlers(c, &env, why, sizeof why), 0); /* once is enough */
+    assert_int_equal(config_open_handlers(c, &c->listeners[0], &env, why, sizeof why), 0);
+    assert_int_equal(config_open_handlers(c, &c->listeners[0], &env, why, sizeof why),
+                     0); /* once is enough */
     assert_int_equal(fake_opened, 2);
     config_free(c);
     assert_int_equal(fake_closed, 2);
@@ -754,7 +755,7 @@ static void opening(void **state)
     c = good(L "route / {\nstatic { root = a } } route /c { static { root = b } } }");
     fake_opened = fake_closed = 0;
     fake_open_fails = 1;
-    assert_int_equal(config_open_handlers(c, &env, why, sizeof why), -1);
+    assert_int_equal(config_open_handlers(c, &c->listeners[0], &env, why, sizeof why), -1);
     assert_string_equal(why, "t.conf:2: static: \"/etc/modus/a\" is no folder?at all");
     config_free(c);
     assert_int_equal(fake_opened, 1);
