@@ -13,6 +13,7 @@
 #include "net/socket.h"
 #include "net/thread.h"
 #include "net/tls.h"
+#include "server/backlog.h"
 #include "server/log.h"
 
 enum { SAY_MS = 1000, SAY_MOST = 4 };
@@ -228,6 +229,14 @@ const char *listener_name(const struct listener *l)
 {
     const struct config_address *a = &l->conf->addresses[0];
     return !a->is_unix && a->port == 0 ? l->names[0] : a->text;
+}
+
+bool listener_has_socket(const struct listener *l, int fd)
+{
+    for (size_t i = 0; i < l->fd_count; i++)
+        if (backlog_inode(l->fds[i]) == backlog_inode(fd))
+            return true;
+    return false;
 }
 
 void listener_refuse_new(struct listener *l)

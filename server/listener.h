@@ -51,6 +51,8 @@ int listener_open(struct listener *l, const struct config *config, const int *ha
                   size_t why_size);
 /* Others have its sockets now: close our descriptors, and leave the sockets as they are. */
 void listener_hand_over(struct listener *l);
+/* Is one of its descriptors for the same socket as fd? */
+bool listener_has_socket(const struct listener *l, int fd);
 /* Let no new connection come, while those that the kernel has can still be accepted. */
 void listener_refuse_new(struct listener *l);
 /* Do connections wait to be accepted? */

@@ -237,6 +237,15 @@ static void hurry_old(struct master *m, const struct generation *newest)
     }
 }
 
+/* An address of a listener that is no more may be another's now: that socket goes on. */
+static void leave_taken(const struct reload *r, struct generation *g)
+{
+    for (size_t i = 0; i < g->listener.fd_count; i++)
+        for (size_t j = 0; j < r->config->listener_count; j++)
+            g->listener.borrowed[i] |=
+                listener_has_socket(&r->serving[j]->listener, g->listener.fds[i]);
+}
+
 static void retire_old(struct master *m, const struct reload *r)
 {
     struct generation *g = m->generations;
@@ -244,8 +253,10 @@ static void retire_old(struct master *m, const struct reload *r)
         struct generation *next = g->next;
         if (g->state == GENERATION_SERVING && has_successor(r, g))
             generation_retire(g);
-        else if (g->state == GENERATION_SERVING && !is_served_by(r, g))
+        else if (g->state == GENERATION_SERVING && !is_served_by(r, g)) {
+            leave_taken(r, g);
             generation_stop(g);
+        }
         g = next;
     }
 }
@@ -260,6 +271,8 @@ static void commit(struct master *m)
         reload_fail(m, why);
         return;
     }
+    if (m->drop_user)
+        log_give(c->error_log, m->uid, m->gid);
     r->ended = true;
     m->config = c;
     order_listings(m, r);

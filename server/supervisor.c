@@ -244,9 +244,8 @@ static void stop(struct master *m)
     log_info("stopping: requests in progress may take up to %lld %s; a second signal (Ctrl-C, "
              "TERM) ends them at once",
              whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
-    if (m->reload)
-        reload_fail(m, "the server stops");
     m->stopping = true;
+    reload_fail(m, "the server stops");
     uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
     for (struct generation *g = m->generations; g; g = g->next)
         generation_stop(g);

@@ -252,6 +252,31 @@ def test_address_is_added_and_removed(serve, model: Model) -> None:
     customer.leave()
 
 
+def test_address_goes_to_another_listener(serve, model: Model) -> None:
+    """The socket stays, whoever serves it."""
+    def on(name: str, address: str, *also: str) -> Listener:
+        return replace(listener(model, name, body(name)), address=address, also=list(also))
+
+    first, second = on("first", "unix:first.sock"), on("second", "127.0.0.1:0")
+    both, other = replace(first, also=["unix:shared.sock"]), replace(second, also=["unix:shared.sock"])
+    server = serve(model, both, second)
+    shared = server.endpoints["first"][1]
+    inode = (server.folder / "shared.sock").stat().st_ino
+    customer = Customer(shared)
+    assert shared.ask("/body").text == "first"
+    server.reload([first, other, watch(model)])
+    eventually(lambda: shared.ask("/body").text == "second")
+    server.reload([both, second, watch(model)])
+    eventually(lambda: shared.ask("/body").text == "first")
+    customer.leave()
+    server.reload([second, watch(model), on("third", "unix:shared.sock")])
+    eventually(lambda: shared.ask("/body").text == "third")
+    eventually(lambda: len(server.status()["listeners"]) == 3)
+    assert (server.folder / "shared.sock").stat().st_ino == inode
+    assert not (server.folder / "first.sock").exists()
+    assert shared.ask("/body").text == "third"
+
+
 def test_unix_socket_stays(serve, model: Model) -> None:
     unix = replace(listener(model), address="unix:web.sock")
     server = serve(model, unix)
