@@ -12,6 +12,7 @@
 
 struct fd_wait {
     uv_poll_t poll;
+    struct modus_co *co;
     _Atomic uint32_t done;
     int ready;
 };
@@ -24,7 +25,7 @@ static void on_fd(uv_poll_t *poll, int status, int events)
                       ? POLLIN | POLLOUT
                       : (events & UV_READABLE ? POLLIN : 0) | (events & UV_WRITABLE ? POLLOUT : 0);
     atomic_store(&wait->done, 1);
-    modus_unpark(MODUS_THREAD, &wait->done, 1);
+    modus_co_loop_end_wait(wait->co, 0);
 }
 
 static void free_wait(uv_handle_t *handle)
@@ -64,6 +65,7 @@ int modus_co_park_fd(int fd, int events, int64_t deadline, int *ready)
     if (rc < 0)
         return rc;
     int wanted = (events & POLLIN ? UV_READABLE : 0) | (events & POLLOUT ? UV_WRITABLE : 0);
+    wait->co = loop->running;
     loop->fds++;
     rc = uv_poll_start(&wait->poll, wanted, on_fd) == 0 ? 0 : -EPERM;
     while (rc == 0 && !atomic_load(&wait->done))

@@ -35,22 +35,35 @@ _Thread_local struct modus_co_loop *modus_co_here;
 
 /* --- ready ----------------------------------------------------------------------------------- */
 
+/* A signal handler that makes one ready may come between any two instructions. Between these two it
+ * leaves the list alone; the compiler must not move a look at the list out of them. */
+static inline void begin_change(struct modus_co_loop *loop)
+{
+    loop->busy = 1;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void end_change(struct modus_co_loop *loop)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    loop->busy = 0;
+}
+
 static void append(struct modus_co_loop *loop, struct modus_co *co)
 {
     co->next = NULL;
-    loop->busy = 1;
+    begin_change(loop);
     *(loop->first ? &loop->last->next : &loop->first) = co;
     loop->last = co;
-    loop->busy = 0;
+    end_change(loop);
 }
 
 static struct modus_co *take_first(struct modus_co_loop *loop)
 {
+    begin_change(loop);
     struct modus_co *co = loop->first;
-
-    loop->busy = 1;
     loop->first = co->next;
-    loop->busy = 0;
+    end_change(loop);
     return co;
 }
 
@@ -62,6 +75,8 @@ static void make_ready(struct modus_co *co)
 
     if (loop == modus_co_here && !loop->busy) {
         append(loop, co);
+        if (loop->idle)
+            uv_async_send(&loop->bell);
         return;
     }
     atomic_fetch_add(&loop->callers, 1); /* once it is in the inbox it may be the last to end */
@@ -89,8 +104,7 @@ static void on_unpark(struct modus_lot_entry *entry)
     make_ready(co_of_entry(entry));
 }
 
-/* In its own loop: end its wait, unless somebody is about to. */
-static void end_wait(struct modus_co *co, int result)
+void modus_co_loop_end_wait(struct modus_co *co, int result)
 {
     if (modus_lot_leave(&co->entry)) {
         co->waited = result;
@@ -119,7 +133,7 @@ static void take_inbox(struct modus_co_loop *loop)
         struct modus_co *next = co->next_cancelled;
 
         if (co->entry.word && !co->deaf)
-            end_wait(co, MODUS_CANCELED);
+            modus_co_loop_end_wait(co, MODUS_CANCELED);
         modus_co_put(co);
         co = next;
     }
@@ -181,7 +195,7 @@ static void suspend_shared(struct modus_co *co, _Atomic uint32_t *word, uint32_t
         look = modus_now_ns() + (slept_for ? RECHECK_NS : WITHOUT_PROXY_NS);
     bool early = look != MODUS_FOREVER && (until == MODUS_FOREVER || look < until);
     if (early && modus_timers_add(&co->loop->timers, &co->timer, look) < 0)
-        end_wait(co, 0); /* out of memory */
+        modus_co_loop_end_wait(co, 0); /* out of memory */
     suspend(co);
     if (robust)
         modus_proxy_cover(word);
@@ -334,7 +348,21 @@ static void end_due(struct modus_co_loop *loop)
     struct modus_timers_entry *timer;
 
     while ((timer = modus_timers_due(&loop->timers, now)) != NULL)
-        end_wait(co_of_timer(timer), -ETIMEDOUT);
+        modus_co_loop_end_wait(co_of_timer(timer), -ETIMEDOUT);
+}
+
+/* From here on whoever becomes ready ends the wait that may follow, although the list has been looked
+ * at: only a signal handler can make it so, or a guest's host. */
+static inline void begin_idling(struct modus_co_loop *loop)
+{
+    loop->idle = 1;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void end_idling(struct modus_co_loop *loop)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    loop->idle = 0;
 }
 
 /* Wait in libuv until there is something to do; not at all if there is. */
@@ -350,7 +378,9 @@ static void wait_for_more(struct modus_co_loop *loop)
     } else {
         uv_timer_stop(&loop->timer);
     }
+    begin_idling(loop);
     uv_run(&loop->uv, loop->first ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    end_idling(loop);
 }
 
 void modus_co_loop_run(struct modus_co_loop *loop)
@@ -370,11 +400,13 @@ void modus_co_loop_run(struct modus_co_loop *loop)
  * the kernel what to watch, or to close what was watched; then it says that it would not wait. */
 int64_t modus_co_loop_turn(struct modus_co_loop *loop, bool readable)
 {
+    end_idling(loop);
     if (readable || uv_backend_timeout(&loop->uv) == 0)
         uv_run(&loop->uv, UV_RUN_NOWAIT);
     take_inbox(loop);
     end_due(loop);
     run_ready(loop, UINT_MAX, loop->last); /* who becomes ready meanwhile has the next turn */
+    begin_idling(loop);
     return loop->first || uv_backend_timeout(&loop->uv) == 0 ? 0 : modus_timers_next(&loop->timers);
 }
 

@@ -56,6 +56,7 @@ struct modus_co_loop {
     uint32_t tid;                  /* of its thread */
     struct modus_co *first, *last; /* ready */
     volatile sig_atomic_t busy;    /* their list is being changed */
+    volatile sig_atomic_t idle;    /* the thread may sleep without a look at it */
     struct modus_co *running;
     struct modus_co *all;
     uint64_t live;
@@ -87,6 +88,9 @@ void modus_co_loop_close(struct modus_co_loop *loop);
 
 /* A new coroutine: into the list of all, and ready. */
 void modus_co_loop_add(struct modus_co_loop *loop, struct modus_co *co);
+
+/* In its own loop: end its wait, unless somebody is about to. */
+void modus_co_loop_end_wait(struct modus_co *co, int result);
 
 /* Off to the loop, ready to go on at once; or over. */
 void modus_co_switch_ready(struct modus_co *co);
