@@ -205,6 +205,7 @@ int modus_thread_start(struct modus_thread *thread)
     if (rc < 0) {
         list_remove(thread);
         atomic_store(&thread->state, NEW);
+        modus_unpark(MODUS_THREAD, &thread->state, INT_MAX);
         modus_thread_put(thread);
         return rc;
     }
@@ -216,15 +217,21 @@ int modus_thread_start(struct modus_thread *thread)
 
 /* --- joining --------------------------------------------------------------------------------- */
 
-/* Sleep until the state is past the one given. Returns 0 or -ETIMEDOUT. */
-static int wait_past(struct modus_thread *thread, uint32_t state, int64_t deadline)
+/* Sleep until it has ended. Returns 0, -ESRCH (not started, or the start has failed), or what a park
+ * returns. */
+static int await_end(struct modus_thread *thread, int64_t deadline)
 {
-    uint32_t now;
     int rc = 0;
 
-    while ((now = atomic_load(&thread->state)) <= state && rc == 0)
-        rc = modus_park(MODUS_THREAD, &thread->state, now, deadline, NULL);
-    return now > state ? 0 : rc;
+    for (;;) {
+        uint32_t state = atomic_load(&thread->state);
+
+        if (state == NEW)
+            return -ESRCH;
+        if (state > RUNNING || rc < 0)
+            return state > RUNNING ? 0 : rc;
+        rc = modus_park(MODUS_THREAD, &thread->state, state, deadline, NULL);
+    }
 }
 
 static void reap(struct modus_thread *thread)
@@ -246,11 +253,9 @@ int modus_thread_join_until(struct modus_thread *thread, int64_t deadline, void 
         return -EINVAL;
     if (thread->stamp != modus_self_stamp())
         return -ECHILD;
-    if (atomic_load(&thread->state) == NEW)
-        return -ESRCH;
     if (thread == self)
         return -EDEADLK;
-    int rc = wait_past(thread, RUNNING, deadline);
+    int rc = await_end(thread, deadline);
     if (rc < 0)
         return rc;
     reap(thread);

@@ -63,9 +63,9 @@ int modus_thread_start(struct modus_thread *thread);
 /* Wait up to ns nanoseconds (MODUS_FOREVER: without end, 0: only look) until it has ended and
  * nothing of it is left; *result, unless NULL, becomes what run returned. By any number of threads,
  * any number of times. Returns 0, -EAGAIN (ns 0 and still running), -ETIMEDOUT, -ESRCH (not
- * started), -EDEADLK (the caller is that thread), -ECHILD, -EINVAL, or MODUS_CANCELED (the calling
- * coroutine is). Blocks; once run has returned, until the destructors of the thread's own variables
- * have, even if ns is 0.
+ * started, or the start fails meanwhile), -EDEADLK (the caller is that thread), -ECHILD, -EINVAL, or
+ * MODUS_CANCELED (the calling coroutine is). Blocks; once run has returned, until the destructors of
+ * the thread's own variables have, even if ns is 0.
  * Safe from: any thread. */
 int modus_thread_join(struct modus_thread *thread, int64_t ns, void **result);
 int modus_thread_join_until(struct modus_thread *thread, int64_t deadline, void **result);

@@ -462,6 +462,80 @@ static void test_no_signals(void **state)
     assert_int_equal(sigismember(&after, SIGTERM), sigismember(&before, SIGTERM));
 }
 
+/* A start that fails while others join. It is held up in the middle by a fork, which has its lock: of
+ * the handlers that a fork calls first, this program's own is the last (forks.h). */
+struct failing {
+    struct modus_thread *thread;
+    _Atomic int starter, joiners[2];
+    _Atomic int started, joined[2]; /* 1: not yet */
+};
+
+static struct failing *failing; /* NULL: forks are nothing special */
+
+static void *start_failing(void *argument)
+{
+    struct failing *f = argument;
+
+    atomic_store(&f->starter, gettid());
+    f->started = modus_thread_start(f->thread);
+    return NULL;
+}
+
+static void *join_failing(void *argument)
+{
+    static _Atomic int number;
+    int i = atomic_fetch_add(&number, 1);
+    struct failing *f = argument;
+
+    atomic_store(&f->joiners[i], gettid());
+    f->joined[i] = modus_thread_join(f->thread, i ? modus_seconds(60) : MODUS_FOREVER, NULL);
+    return NULL;
+}
+
+static void hold_up(void)
+{
+    struct failing *f = failing;
+    pthread_t thread;
+
+    if (!f)
+        return;
+    for (int i = 0; i < 3; i++) {
+        _Atomic int *tid = i == 0 ? &f->starter : &f->joiners[i - 1];
+
+        thread = start_thread(i == 0 ? start_failing : join_failing, f);
+        pthread_detach(thread);
+        AWAIT(atomic_load(tid));
+        AWAIT_ASLEEP(atomic_load(tid));
+    }
+}
+
+__attribute__((constructor(999))) static void watch_forks(void)
+{
+    pthread_atfork(hold_up, NULL, NULL);
+}
+
+static void test_join_of_failed_start(void **state)
+{
+    struct modus_thread_attr too_large = {.stack = (size_t)1 << 46};
+    struct failing f = {
+        .thread = make(&too_large, pass_gate, &gate), .started = 1, .joined = {1, 1}};
+    (void)state;
+
+    failing = &f;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(7);
+    failing = NULL;
+    assert_int_equal(reap(pid), 7);
+    AWAIT(atomic_load(&f.started) != 1);
+    assert_int_equal(f.started, -EAGAIN);
+    for (int i = 0; i < 2; i++) {
+        AWAIT(atomic_load(&f.joined[i]) != 1);
+        assert_int_equal(f.joined[i], -ESRCH);
+    }
+    modus_thread_put(f.thread);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, open_gate)
 
 int main(void)
@@ -473,6 +547,7 @@ int main(void)
         TEST(test_many_joiners),
         TEST(test_join_waits_for_destructors),
         TEST(test_cancelled_join_waits_too),
+        TEST(test_join_of_failed_start),
         TEST(test_exit),
         TEST(test_no_signals),
         TEST(test_nothing_is_left),
