@@ -12,11 +12,13 @@
 #include "concurrency/coroutine.h"
 #include "concurrency/lock.h"
 #include "concurrency/park.h"
+#include "concurrency/self.h"
 #include "concurrency/sem.h"
 #include "concurrency/thread.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { QUEUED, RUNNING, DONE, LEFT };
 
@@ -63,12 +65,16 @@ static bool finish(struct job *job)
 
 static void *help(void *argument)
 {
+    uint64_t stamp = modus_self_stamp();
+
     for (;;) {
         modus_sem_acquire(&waiting, MODUS_FOREVER);
         struct job *job = take_job();
         if (!job)
             continue; /* its coroutine has taken it back */
         job->result = job->run(job->argument);
+        if (modus_self_stamp() != stamp)
+            _exit(job->result); /* a forked child: the job is its parent's */
         if (finish(job)) {
             modus_unpark(MODUS_THREAD, &job->state, 1);
         } else {

@@ -24,6 +24,9 @@
  * order. One that waits for another that is offloaded may wait for ever.
  *
  * Called from a thread, which may block, it runs the function there and then.
+ *
+ * A child forked by the function has no helpers: if it returns from a function that ran on
+ * one, it ends (_exit) with that result.
  */
 #ifndef CONCURRENCY_OFFLOAD_H
 #define CONCURRENCY_OFFLOAD_H

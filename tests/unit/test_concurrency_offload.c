@@ -252,15 +252,39 @@ static void test_fork(void **state)
     assert_int_equal(modus_co_run(fork_with_helpers, NULL), 0);
 }
 
+/* The child returns from the function, and the parent's helper sees it end. */
+static int fork_and_return(void *argument)
+{
+    pid_t pid = fork();
+
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* it has no watchdog: helpers have no signals */
+        return *(int *)argument;
+    }
+    return reap(pid);
+}
+
+static int offload_fork(void *argument)
+{
+    int result = -1;
+
+    CHECK_INT(modus_offload(fork_and_return, argument, MODUS_FOREVER, &result), 0);
+    return result;
+}
+
+static void test_fork_inside(void **state)
+{
+    (void)state;
+    assert_int_equal(modus_co_run(offload_fork, &number), 17);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, watchdog)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_lag),
-        TEST(test_many),
-        TEST(test_going),
-        TEST(test_fork),
+        TEST(test_lag), TEST(test_many), TEST(test_going), TEST(test_fork), TEST(test_fork_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
