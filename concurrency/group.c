@@ -41,12 +41,16 @@ static void cancel_members(struct modus_group *group)
         modus_co_cancel(member->co);
 }
 
+static void end_by(struct modus_group *group, int error)
+{
+    fail(group, error);
+    cancel_members(group);
+}
+
 void modus_group_cancel(struct modus_group *group)
 {
-    if (!group->owner)
-        return;
-    fail(group, MODUS_CANCELED);
-    cancel_members(group);
+    if (group->owner)
+        end_by(group, MODUS_CANCELED);
 }
 
 /* --- members --------------------------------------------------------------------------------- */
@@ -107,6 +111,8 @@ int modus_group_start(struct modus_group *group, const struct modus_co_attr *att
         return -EINVAL;
     if (!group->owner || !modus_co_self() || group->owner->loop != modus_co_here)
         return -EPERM;
+    if (!group->cancelled && group->deadline != MODUS_FOREVER && modus_now_ns() >= group->deadline)
+        end_by(group, -ETIMEDOUT);
     if (group->cancelled)
         return MODUS_CANCELED;
     struct modus_group_member *member = malloc(sizeof *member);
@@ -145,10 +151,9 @@ int modus_group_wait(struct modus_group *group)
     if (!group->owner || group->owner != modus_co_self())
         return -EPERM;
     while (rc == 0 && (live = atomic_load(&group->live)) != 0)
-        rc = modus_park(MODUS_THREAD, &group->live, live, MODUS_FOREVER, NULL);
+        rc = modus_park(MODUS_THREAD, &group->live, live, group->deadline, NULL);
     if (rc < 0) {
-        fail(group, rc);
-        cancel_members(group);
+        end_by(group, rc);
         await_all(group);
     }
     return group->error;

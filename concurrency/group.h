@@ -62,8 +62,9 @@ int modus_group_start(struct modus_group *group, const struct modus_co_attr *att
                       int (*run)(void *argument), void *argument, int *result);
 
 /* Wait until all members have ended. Returns 0, or the first error: a member's, MODUS_CANCELED or
- * -ETIMEDOUT when the caller was cancelled or came to its deadline, or MODUS_CANCELED after
- * modus_group_cancel. May be called again. -EPERM when the caller is not the owner. Waits.
+ * -ETIMEDOUT when the caller was cancelled or came to its deadline, -ETIMEDOUT when the group came to
+ * its own, or MODUS_CANCELED after modus_group_cancel. May be called again. -EPERM when the caller is
+ * not the owner. Waits.
  * Safe from: the owner. */
 int modus_group_wait(struct modus_group *group);
 

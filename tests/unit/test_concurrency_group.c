@@ -273,6 +273,48 @@ static void test_group_deadline(void **state)
     run(group_deadline);
 }
 
+/* What does not look at the clock: it waits under a shield, and sees that it is cancelled. */
+static int stubborn(void *argument)
+{
+    (void)argument;
+    MODUS_CO_SHIELD(shield);
+    while (!modus_co_cancelled())
+        CHECK_INT(modus_co_sleep(modus_ms(1)), 0);
+    ended++;
+    return 0;
+}
+
+/* The deadline cancels the group: whoever waits for it, and who comes too late. */
+static int after_deadline(void *argument)
+{
+    int64_t start = modus_now_ns();
+    struct modus_group_attr attr = {.keep_going = true, .deadline = start + modus_ms(5)};
+    (void)argument;
+
+    MODUS_GROUP(waited, &attr);
+    CHECK_INT(modus_group_start(&waited, NULL, stubborn, NULL, NULL), 0);
+    CHECK_INT(modus_group_wait(&waited), -ETIMEDOUT);
+    CHECK_INT(ended, 1);
+
+    attr.deadline = modus_now_ns() + modus_ms(5);
+    MODUS_GROUP(late, &attr);
+    CHECK_INT(modus_group_start(&late, NULL, stubborn, NULL, NULL), 0);
+    CHECK_INT(modus_co_sleep(modus_ms(6)), 0);
+    CHECK_INT(modus_group_start(&late, NULL, stubborn, NULL, NULL), MODUS_CANCELED);
+    CHECK_INT(modus_group_live(&late), 1);
+    while (modus_group_live(&late) > 0)
+        CHECK_INT(modus_co_yield(), 0);
+    CHECK_INT(modus_group_wait(&late), -ETIMEDOUT);
+    CHECK_INT(ended, 2);
+    return 0;
+}
+
+static void test_after_deadline(void **state)
+{
+    (void)state;
+    run(after_deadline);
+}
+
 /* A coroutine bounds what it does, and takes the bound back. */
 static int own_deadline(void *argument)
 {
@@ -436,6 +478,7 @@ int main(void)
         TEST(test_cancelled_from_above),
         TEST(test_cancelled_from_within),
         TEST(test_group_deadline),
+        TEST(test_after_deadline),
         TEST(test_own_deadline),
         TEST(test_errors),
         TEST(test_fork),
