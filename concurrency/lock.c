@@ -351,7 +351,7 @@ static _Atomic uint32_t *futex_of(struct modus_lock *lock)
 
 /* Sleep until the mutex may be free. What the word says is the kernel's interface (robust futexes),
  * not glibc's choice: the owner's tid, FUTEX_WAITERS, FUTEX_OWNER_DIED. */
-static int await_owner(struct modus_lock *lock, int64_t deadline)
+static int await_owner(struct modus_lock *lock, int64_t deadline, unsigned how)
 {
     _Atomic uint32_t *futex = futex_of(lock);
     struct modus_watch watch;
@@ -365,7 +365,7 @@ static int await_owner(struct modus_lock *lock, int64_t deadline)
         return 0;
     if (modus_park_instead)
         return modus_park_instead(MODUS_PROCESS, futex, word | FUTEX_WAITERS, deadline, &watch,
-                                  MODUS_PARK_DEAF | MODUS_PARK_ROBUST);
+                                  how | MODUS_PARK_ROBUST);
     modus_proxy_cover(futex);
     return modus_park(MODUS_PROCESS, futex, word | FUTEX_WAITERS, deadline, &watch);
 }
@@ -385,12 +385,12 @@ static int process_try(struct modus_lock *lock, bool slept)
     return process_result(lock, tried);
 }
 
-static int process_wait(struct modus_lock *lock, int64_t deadline)
+static int process_wait(struct modus_lock *lock, int64_t deadline, unsigned how)
 {
     int parked, rc;
 
     do {
-        parked = await_owner(lock, deadline);
+        parked = await_owner(lock, deadline, how);
         rc = process_try(lock, true);
     } while (rc == -EAGAIN && parked == 0);
     return rc == -EAGAIN ? parked : rc;
@@ -403,19 +403,19 @@ static __attribute__((noinline)) int process_acquire_forever(struct modus_lock *
 
     if (__builtin_expect(rc != 0 || !modus_self_known() || modus_lock_poisoned(lock), 0)) {
         rc = process_result(lock, rc);
-        return rc == -EAGAIN ? process_wait(lock, MODUS_FOREVER) : rc;
+        return rc == -EAGAIN ? process_wait(lock, MODUS_FOREVER, MODUS_PARK_DEAF) : rc;
     }
     atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
     return 0;
 }
 
-static int process_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
+static int process_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline, unsigned how)
 {
     int rc = process_try(lock, false);
 
     if (rc != -EAGAIN || ns == 0)
         return rc;
-    return process_wait(lock, ns == MODUS_FOREVER ? ns : deadline);
+    return process_wait(lock, ns == MODUS_FOREVER ? ns : deadline, how);
 }
 
 static __attribute__((noinline)) int process_release(struct modus_lock *lock)
@@ -480,31 +480,31 @@ int modus_lock_set_repair(struct modus_lock *lock, int (*repair)(void *context),
     return 0;
 }
 
-/* ns decides between trying, waiting without end and waiting until deadline. */
-static int acquire(struct modus_lock *lock, int64_t ns, int64_t deadline)
+/* ns decides between trying, waiting without end and waiting until deadline; how is for park. */
+static int acquire(struct modus_lock *lock, int64_t ns, int64_t deadline, unsigned how)
 {
     if (lock->scope == MODUS_THREAD)
         return thread_acquire(lock, ns, deadline);
     if (lock->scope == MODUS_PROCESS)
-        return process_acquire(lock, ns, deadline);
+        return process_acquire(lock, ns, deadline, how);
     return -EINVAL;
 }
 
 /* acquire while somebody watches. */
-static int watched_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline, const void *site,
-                           bool refusable)
+static int watched_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline, unsigned how,
+                           const void *site, bool refusable)
 {
     const struct modus_lock_watcher *watcher = modus_lock_watched();
     const struct modus_claim claim = {lock, lock->scope,         MODUS_HELD_ALONE,
                                       site, ns == MODUS_FOREVER, refusable};
-    int rc = acquire(lock, 0, 0);
+    int rc = acquire(lock, 0, 0, how);
 
     if (!watcher)
-        return rc == -EAGAIN ? acquire(lock, ns, deadline) : rc;
+        return rc == -EAGAIN ? acquire(lock, ns, deadline, how) : rc;
     if (ns != 0 && (rc >= 0 || rc == -EAGAIN))
         watcher->wants(&claim);
     if (ns != 0 && rc == -EAGAIN && (rc = watcher->waits(&claim)) == 0) {
-        rc = acquire(lock, ns, deadline);
+        rc = acquire(lock, ns, deadline, how);
         watcher->waited();
     }
     if (rc >= 0)
@@ -520,13 +520,13 @@ static __attribute__((noinline)) int acquire_for(struct modus_lock *lock, int64_
     if (ns < MODUS_FOREVER)
         return -EINVAL;
     if (lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed) && ns <= 0)
-        return process_acquire(lock, ns, 0);
+        return process_acquire(lock, ns, 0, MODUS_PARK_DEAF);
     if (__builtin_expect(modus_lock_watched() != NULL, 0))
-        return watched_acquire(lock, ns, modus_deadline(ns), site, true);
+        return watched_acquire(lock, ns, modus_deadline(ns), MODUS_PARK_DEAF, site, true);
     if (ns <= 0)
-        return acquire(lock, ns, 0);
-    rc = acquire(lock, 0, 0); /* usually free: no clock needed */
-    return rc == -EAGAIN ? acquire(lock, ns, modus_deadline(ns)) : rc;
+        return acquire(lock, ns, 0, MODUS_PARK_DEAF);
+    rc = acquire(lock, 0, 0, MODUS_PARK_DEAF); /* usually free: no clock needed */
+    return rc == -EAGAIN ? acquire(lock, ns, modus_deadline(ns), MODUS_PARK_DEAF) : rc;
 }
 
 int modus_lock_acquire_from(struct modus_lock *lock, int64_t ns, const void *site)
@@ -553,8 +553,8 @@ int modus_lock_acquire_until_from(struct modus_lock *lock, int64_t deadline, con
     if (deadline < MODUS_FOREVER)
         return -EINVAL;
     if (__builtin_expect(modus_lock_watched() != NULL, 0))
-        return watched_acquire(lock, ns, deadline, site, true);
-    return acquire(lock, ns, deadline);
+        return watched_acquire(lock, ns, deadline, MODUS_PARK_DEAF, site, true);
+    return acquire(lock, ns, deadline, MODUS_PARK_DEAF);
 }
 
 int modus_lock_acquire_until(struct modus_lock *lock, int64_t deadline)
@@ -565,8 +565,16 @@ int modus_lock_acquire_until(struct modus_lock *lock, int64_t deadline)
 int modus_lock_regain(struct modus_lock *lock, const void *site)
 {
     if (__builtin_expect(modus_lock_watched() != NULL, 0))
-        return watched_acquire(lock, MODUS_FOREVER, 0, site, false);
+        return watched_acquire(lock, MODUS_FOREVER, 0, MODUS_PARK_DEAF, site, false);
     return modus_lock_acquire_from(lock, MODUS_FOREVER, site);
+}
+
+int modus_lock_acquire_alert(struct modus_lock *lock, int64_t ns, int64_t deadline,
+                             const void *site)
+{
+    if (lock->scope != MODUS_PROCESS)
+        return -EINVAL;
+    return watched_acquire(lock, ns, deadline, 0, site, true);
 }
 
 int modus_lock_try(struct modus_lock *lock)

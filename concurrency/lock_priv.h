@@ -20,6 +20,12 @@ int modus_lock_acquire_until_from(struct modus_lock *lock, int64_t deadline, con
  * own the lock when they return. */
 int modus_lock_regain(struct modus_lock *lock, const void *site);
 
+/* Acquire a lock between processes on behalf of an object whose wait, unlike that for a lock, ends
+ * when the calling coroutine is cancelled (MODUS_CANCELED) or comes to its deadline (-ETIMEDOUT). ns:
+ * 0, MODUS_FOREVER, or else until deadline. */
+int modus_lock_acquire_alert(struct modus_lock *lock, int64_t ns, int64_t deadline,
+                             const void *site);
+
 /* --- watching -------------------------------------------------------------------------------- */
 
 /* How something is held; and, in a wait, for whose holding of it to end. */

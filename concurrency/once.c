@@ -8,6 +8,7 @@
  * owner dies.
  */
 #include "concurrency/once.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/park.h"
 #include "concurrency/self.h"
 
@@ -91,8 +92,7 @@ static int thread_run(struct modus_once *once, int (*init)(void *context), void 
 static int process_run(struct modus_once *once, int (*init)(void *context), void *context,
                        int64_t ns, int64_t deadline)
 {
-    int rc = ns <= 0 ? modus_lock_acquire(&once->lock, ns)
-                     : modus_lock_acquire_until(&once->lock, deadline);
+    int rc = modus_lock_acquire_alert(&once->lock, ns, deadline, __builtin_return_address(0));
 
     if (rc < 0)
         return rc;

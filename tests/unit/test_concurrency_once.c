@@ -287,6 +287,62 @@ static void test_once_coroutines(void **state)
     end_opening(o);
 }
 
+/* What a coroutine gets that waits for a run in another thread or process. */
+struct await_opening {
+    struct opening *opening;
+    int expected;
+};
+
+static int co_await (void *argument)
+{
+    struct await_opening *a = argument;
+
+    CHECK_INT(modus_once_run(&a->opening->once, never, NULL, MODUS_FOREVER), a->expected);
+    return 0;
+}
+
+static int co_wait_in_vain(void *argument)
+{
+    struct await_opening canceled = {argument, MODUS_CANCELED}, late = {argument, -ETIMEDOUT};
+    struct modus_co_attr attr = {.deadline = modus_now_ns() + modus_ms(20)};
+    struct modus_co *cos[2];
+
+    CHECK_INT(modus_co_start(&cos[0], NULL, co_await, &canceled), 0);
+    CHECK_INT(modus_co_start(&cos[1], &attr, co_await, &late), 0);
+    CHECK_INT(modus_co_yield(), 0);
+    modus_co_cancel(cos[0]);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(modus_co_join(cos[i], MODUS_FOREVER, NULL), 0);
+        modus_co_put(cos[i]);
+    }
+    return 0;
+}
+
+static void test_once_coroutines_need_not_wait(void **state)
+{
+    (void)state;
+    EACH_SCOPE(scope)
+    {
+        struct opening *o = new_opening((enum modus_scope)scope);
+        pthread_t thread = 0;
+        pid_t child = 0;
+
+        if (scope == MODUS_PROCESS)
+            child = start_child(run_slowly_child, o);
+        else
+            thread = start_thread(run_slowly, o);
+        AWAIT(atomic_load(&o->inside));
+        assert_int_equal(modus_co_run(co_wait_in_vain, o), 0);
+        atomic_store(&o->go, true);
+        if (scope == MODUS_PROCESS)
+            assert_int_equal(reap(child), 0);
+        else
+            join_thread(thread);
+        assert_int_equal(modus_once_run(&o->once, never, o, 0), 0);
+        end_opening(o);
+    }
+}
+
 /* --- local ----------------------------------------------------------------------------------- */
 
 static struct modus_local name, second;
@@ -536,6 +592,7 @@ int main(void)
         TEST(test_once_fork),
         TEST(test_once_runner_killed),
         TEST(test_once_coroutines),
+        TEST(test_once_coroutines_need_not_wait),
         LOCAL_TEST(test_local_errors),
         LOCAL_TEST(test_local_ends_with_thread),
         LOCAL_TEST(test_local_ends_with_variable),
