@@ -2,8 +2,6 @@
 /*
  * The calls of coroutines: making, ending, joining, cancelling, sleeping. Who runs when, and what a
  * wait is, is in coroutine_loop.c.
- *
- * Ids begin above all that the kernel gives to threads, so that a lock can tell who owns it.
  */
 #include "concurrency/coroutine_priv.h"
 #include "concurrency/lot.h"
@@ -19,9 +17,8 @@
 #include <unistd.h>
 
 enum { ENDED = 1, BY_COROUTINES = 2, BY_THREADS = 4 }; /* ended; awaited by */
-enum { FIRST_ID = 0x400000, LAST_ID = 0x3fffffff, COLOURS = 16 };
+enum { COLOURS = 16 };
 
-static _Atomic uint32_t ids;
 static _Atomic unsigned numbers;
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -68,14 +65,16 @@ static int make(struct modus_co **co, struct modus_co_loop *loop, const struct m
     if (!made)
         return -ENOMEM;
     int rc = modus_stack_get(&made->stack, attr->stack);
+    if (rc == 0 && (rc = modus_co_id_get(&loop->ids, &made->id)) < 0)
+        modus_stack_put(&made->stack);
     if (rc < 0) {
         free(made);
         return rc;
     }
+    made->ids = loop->ids;
     made->loop = loop;
     made->run = run;
     made->argument = argument;
-    made->id = FIRST_ID + atomic_fetch_add(&ids, 1) % (LAST_ID - FIRST_ID);
     made->deadline = attr->deadline  ? attr->deadline
                      : loop->running ? loop->running->deadline
                                      : MODUS_FOREVER;

@@ -290,6 +290,7 @@ static void end(struct modus_co_loop *loop, struct modus_co *co)
     if (co->after)
         co->after->before = co->before;
     loop->live--;
+    modus_co_id_put(co->ids, loop->ids);
     modus_context_drop(&co->context);
     modus_stack_put(&co->stack);
     modus_co_put(co);
@@ -451,6 +452,7 @@ void modus_co_loop_close(struct modus_co_loop *loop)
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
     modus_timers_fini(&loop->timers);
+    modus_co_id_end(loop->ids);
     take_inbox(loop); /* references of those that were cancelled at the end */
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The coroutine and its loop from inside: for coroutine.c (calls), coroutine_loop.c (the scheduler),
- * coroutine_fd.c (descriptors) and coroutine_look.c (what somebody who debugs wants to see).
+ * coroutine_fd.c (descriptors), coroutine_id.c (ids) and coroutine_look.c (what somebody who debugs
+ * wants to see).
  */
 #ifndef CONCURRENCY_COROUTINE_PRIV_H
 #define CONCURRENCY_COROUTINE_PRIV_H
@@ -21,6 +22,7 @@
 #include "concurrency/timers.h"
 
 struct modus_co_loop;
+struct modus_co_ids;
 
 struct modus_co {
     struct modus_context context;
@@ -31,6 +33,7 @@ struct modus_co {
     int64_t deadline;
     int waited; /* what the wait returns */
     uint32_t id;
+    struct modus_co_ids *ids; /* of which it is */
     _Atomic uint32_t references;
     _Atomic uint32_t ended; /* what joiners wait for; see coroutine.c */
     _Atomic uint32_t never; /* what a sleeper waits for */
@@ -60,8 +63,9 @@ struct modus_co_loop {
     struct modus_co *running;
     struct modus_co *all;
     uint64_t live;
-    unsigned fds; /* descriptors that are waited for */
-    int64_t now;  /* when the turn began */
+    struct modus_co_ids *ids; /* that are taken from now; NULL: none yet */
+    unsigned fds;             /* descriptors that are waited for */
+    int64_t now;              /* when the turn began */
     struct modus_timers timers;
     _Atomic uint32_t callers;             /* threads in a call that uses the loop */
     _Atomic(struct modus_co *) inbox;     /* made ready by other threads, the last first */
@@ -98,6 +102,19 @@ _Noreturn void modus_co_switch_over(struct modus_co *co);
 
 /* The loop shall look at the coroutine, which has been cancelled; it holds a reference for that. */
 void modus_co_loop_cancel(struct modus_co *co);
+
+/* --- ids ------------------------------------------------------------------------------------- */
+
+/* The next id of a loop's, *ids, which becomes that of which the id is. Returns 0 or -ENOMEM. */
+int modus_co_id_get(struct modus_co_ids **ids, uint32_t *id);
+
+/* One of them is over; now: the loop's. */
+void modus_co_id_put(struct modus_co_ids *of, const struct modus_co_ids *now);
+
+/* The loop is over; NULL is legal. */
+void modus_co_id_end(struct modus_co_ids *now);
+
+extern _Atomic uint32_t modus_co_next_block; /* of ids; tests go back in it */
 
 /* --- waiting --------------------------------------------------------------------------------- */
 

@@ -23,7 +23,7 @@ import time
 import gdb
 import gdb.unwinder
 
-FIRST_ID = 0x400000  # coroutine.c
+FIRST_ID = 0x400000  # coroutine_id.c
 STATES = ("ready", "running", "waiting")  # enum modus_co_state
 SAVED = ("r15", "r14", "r13", "r12", "rbx", "rbp", "rip")  # at context.sp: context.c
 WORD = 8

@@ -2,6 +2,7 @@
 /* What somebody who debugs sees of coroutines: who waits for what, and whose stack was too small. */
 #include "test_concurrency_co.h"
 
+#include "concurrency/coroutine_priv.h"
 #include "concurrency/event.h"
 #include "concurrency/generator.h"
 #include "concurrency/lock.h"
@@ -300,6 +301,78 @@ static void test_stacks_of_several(void **state)
         join_thread(threads[i]);
 }
 
+/* --- ids -------------------------------------------------------------------------------------- */
+
+enum { EACH = 700, TURNS = 3, LOOPS = 2, ALL = LOOPS * TURNS * EACH };
+
+static uint32_t ids[ALL];
+static _Atomic unsigned known;
+static _Atomic int loops_here;
+
+static int note_id(void *argument)
+{
+    struct modus_co *co = modus_co_self();
+
+    ids[atomic_fetch_add(&known, 1)] = co->id;
+    return modus_event_wait(argument, MODUS_FOREVER);
+}
+
+/* Each turn begins with ids that are taken: as after a thousand million starts. */
+static int come_round(void *argument)
+{
+    struct modus_event end;
+    (void)argument;
+
+    CHECK_INT(modus_event_init(&end, MODUS_THREAD), 0);
+    for (int turn = 0; turn < TURNS; turn++) {
+        atomic_store(&modus_co_next_block, 0);
+        for (int i = 0; i < EACH; i++)
+            CHECK_INT(modus_co_start(NULL, NULL, note_id, &end), 0);
+        CHECK_INT(modus_co_yield(), 0);
+    }
+    atomic_fetch_add(&loops_here, 1);
+    while (atomic_load(&loops_here) < LOOPS)
+        CHECK_INT(modus_co_sleep(modus_ms(1)), 0);
+    modus_event_set(&end);
+    return 0;
+}
+
+static void *run_round(void *argument)
+{
+    CHECK_INT(modus_co_run(come_round, argument), 0);
+    return NULL;
+}
+
+static int by_value(const void *one, const void *other)
+{
+    uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
+
+    return (a > b) - (a < b);
+}
+
+static int own_id(void *argument)
+{
+    (void)argument;
+    return (int)modus_co_self()->id;
+}
+
+/* No two that live have the same id, although ids are used again. */
+static void test_ids(void **state)
+{
+    (void)state;
+    pthread_t thread = start_thread(run_round, NULL);
+    run_round(NULL);
+    join_thread(thread);
+    assert_int_equal(atomic_load(&known), ALL);
+    qsort(ids, ALL, sizeof *ids, by_value);
+    for (int i = 1; i < ALL; i++)
+        assert_true(ids[i - 1] < ids[i]);
+    for (int i = 0; i < 2; i++) { /* of those that were, none is lost */
+        atomic_store(&modus_co_next_block, 0);
+        assert_int_equal(modus_co_run(own_id, NULL), ids[0] & ~255u);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, watchdog)
 
 int main(void)
@@ -308,6 +381,7 @@ int main(void)
         TEST(test_looking),
         TEST(test_overflows),
         TEST(test_stacks_of_several),
+        TEST(test_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -264,7 +264,7 @@ static void test_commands(void **state)
 {
     (void)state;
     NEED_GDB();
-    ask_at_stop("-ex 'coroutine all' -ex 'python print(\"--\")' -ex 'coroutine 2' -ex 'bt 1'"
+    ask_at_stop("-ex 'coroutine all' -ex 'python print(\"--\")' -ex 'coroutine 1' -ex 'bt 1'"
                 " -ex 'coroutine reader frame function on_fd'"
                 " -ex 'coroutine nobody bt' -ex coroutine");
     expect("^Coroutine [0-9]+, main: running\n#0  stop_here");
@@ -275,7 +275,7 @@ static void test_commands(void **state)
     expect("^#[0-9]+ .*on_other \\(");
     expect("^#[0-9]+ .*in_thread \\(");
     expect("^Coroutine [0-9]+, late: has not begun\n(Coroutine|--)");
-    expect("^Coroutine 2, ");
+    expect("^Coroutine 1, ");
     expect("^#0  stop_here \\(\\).*\nCoroutine [0-9]+, reader: waits.*\n#[0-9]+ .*on_fd \\(");
     expect("^coroutine NUMBER\\|NAME\\|all \\[COMMAND\\]; info coroutines lists them$");
 }
