@@ -62,8 +62,11 @@ static int make(struct modus_co **co, struct modus_co_loop *loop, const struct m
 {
     struct modus_co *made = calloc(1, sizeof *made);
 
-    if (!made)
+    /* A wait must not fail: there is a timer's room for each. */
+    if (!made || modus_timers_reserve(&loop->timers, (uint32_t)loop->live + 1) < 0) {
+        free(made);
         return -ENOMEM;
+    }
     int rc = modus_stack_get(&made->stack, attr->stack);
     if (rc == 0 && (rc = modus_co_id_get(&loop->ids, &made->id)) < 0)
         modus_stack_put(&made->stack);

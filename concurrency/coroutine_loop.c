@@ -194,8 +194,8 @@ static void suspend_shared(struct modus_co *co, _Atomic uint32_t *word, uint32_t
     if (!slept_for || !watch || !watch->epoch)
         look = modus_now_ns() + (slept_for ? RECHECK_NS : WITHOUT_PROXY_NS);
     bool early = look != MODUS_FOREVER && (until == MODUS_FOREVER || look < until);
-    if (early && modus_timers_add(&co->loop->timers, &co->timer, look) < 0)
-        modus_co_loop_end_wait(co, 0); /* out of memory */
+    if (early)
+        modus_timers_add(&co->loop->timers, &co->timer, look);
     suspend(co);
     if (robust)
         modus_proxy_cover(word);
@@ -218,8 +218,8 @@ static int park(struct modus_co *co, enum modus_scope scope, _Atomic uint32_t *w
     co->deaf = deaf;
     co->entry.wake = on_unpark;
     co->since = co->loop->now;
-    if (until != MODUS_FOREVER && modus_timers_add(&co->loop->timers, &co->timer, until) < 0)
-        return -ETIMEDOUT; /* out of memory: better than a wait without an end */
+    if (until != MODUS_FOREVER)
+        modus_timers_add(&co->loop->timers, &co->timer, until);
     co->state = MODUS_CO_WAITING;
     if (modus_lot_enter(&co->entry, word, expected)) {
         if (scope == MODUS_THREAD)

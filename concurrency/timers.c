@@ -55,6 +55,22 @@ static void place(struct modus_timers *t, uint32_t i, struct modus_timers_entry 
         sink(t, i, timer);
 }
 
+int modus_timers_reserve(struct modus_timers *timers, uint32_t count)
+{
+    uint32_t room = timers->room ? timers->room : FIRST_ROOM;
+
+    if (count <= timers->room)
+        return 0;
+    while (room < count)
+        room *= 2;
+    struct modus_timers_entry **heap = realloc(timers->heap, room * sizeof *heap);
+    if (!heap)
+        return -ENOMEM;
+    timers->heap = heap;
+    timers->room = room;
+    return 0;
+}
+
 int modus_timers_add(struct modus_timers *timers, struct modus_timers_entry *timer, int64_t at)
 {
     timer->at = at;
@@ -62,15 +78,8 @@ int modus_timers_add(struct modus_timers *timers, struct modus_timers_entry *tim
         place(timers, timer->place - 1, timer);
         return 0;
     }
-    if (timers->count == timers->room) {
-        uint32_t room = timers->room ? timers->room * 2 : FIRST_ROOM;
-        struct modus_timers_entry **heap = realloc(timers->heap, room * sizeof *heap);
-
-        if (!heap)
-            return -ENOMEM;
-        timers->heap = heap;
-        timers->room = room;
-    }
+    if (modus_timers_reserve(timers, timers->count + 1) < 0)
+        return -ENOMEM;
     rise(timers, timers->count++, timer);
     return 0;
 }

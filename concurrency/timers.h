@@ -35,9 +35,12 @@ struct modus_timers {
     uint32_t count, room;
 };
 
-/* Put the timer in, or give one that is in another time. Returns 0 or -ENOMEM; one that is in
- * always finds room. */
+/* Put the timer in, or give one that is in another time. Returns 0 or -ENOMEM; one that is in,
+ * or for which room was reserved, always finds it. */
 int modus_timers_add(struct modus_timers *timers, struct modus_timers_entry *timer, int64_t at);
+
+/* See that so many timers find room. Returns 0 or -ENOMEM. */
+int modus_timers_reserve(struct modus_timers *timers, uint32_t count);
 
 /* Take the timer out, if it is in. */
 void modus_timers_remove(struct modus_timers *timers, struct modus_timers_entry *timer);
