@@ -126,9 +126,9 @@ void modus_co_shield_end(struct modus_co_shield *shield);
 
 /* Wait until the descriptor is ready: events of poll(2), POLLIN and POLLOUT. *ready, unless NULL,
  * becomes those that it is ready for. Several may wait for the same one. It does not block from then
- * on (O_NONBLOCK, also for others who share it: libuv does so). Returns 0, -ETIMEDOUT,
- * MODUS_CANCELED, -EINVAL (no such event, or no open descriptor), -ENOMEM, or -EPERM when the caller
- * is no coroutine or the descriptor can't be waited for. Waits. Safe from: a coroutine. */
+ * on (O_NONBLOCK, also for others who share it). Returns 0, -ETIMEDOUT, MODUS_CANCELED, -EINVAL (no
+ * such event, or no open descriptor), -ENOMEM, or -EPERM when the caller is no coroutine or the
+ * descriptor can't be waited for. Waits. Safe from: a coroutine. */
 int modus_co_wait_fd(int fd, int events, int64_t ns, int *ready);
 
 /* In a forked child: forget that there are coroutines, so that the calling one is a plain thread, on

@@ -28,7 +28,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { TURN = 256, LOOP_FDS = 4, FIRST_LOOP_FDS = 6 };
+enum { TURN = 256, LOOP_FDS = 5, FIRST_LOOP_FDS = 7 };
 enum { RECHECK_NS = 1000000000, WITHOUT_PROXY_NS = 10000000 };
 
 _Thread_local struct modus_co_loop *modus_co_here;
@@ -392,7 +392,7 @@ void modus_co_loop_run(struct modus_co_loop *loop)
             return;
         take_inbox(loop);
         end_due(loop);
-        if (!loop->first || loop->fds)
+        if (!loop->first || loop->fds.waiting)
             wait_for_more(loop);
     }
 }
@@ -435,8 +435,12 @@ int modus_co_loop_open(struct modus_co_loop *loop)
         return -ENOMEM;
     atomic_store(&had_one, true);
     uv_timer_init(&loop->uv, &loop->timer);
-    if (uv_async_init(&loop->uv, &loop->bell, on_bell) == 0)
-        return 0;
+    if (modus_co_fds_open(&loop->fds, &loop->uv) == 0) {
+        if (uv_async_init(&loop->uv, &loop->bell, on_bell) == 0)
+            return 0;
+        modus_co_fds_stop(&loop->fds);
+        modus_co_fds_close(&loop->fds);
+    }
     uv_close((uv_handle_t *)&loop->timer, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
@@ -449,8 +453,10 @@ void modus_co_loop_close(struct modus_co_loop *loop)
         sched_yield();
     uv_close((uv_handle_t *)&loop->timer, NULL);
     uv_close((uv_handle_t *)&loop->bell, NULL);
+    modus_co_fds_stop(&loop->fds);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
+    modus_co_fds_close(&loop->fds);
     modus_timers_fini(&loop->timers);
     modus_co_id_end(loop->ids);
     take_inbox(loop); /* references of those that were cancelled at the end */

@@ -54,6 +54,17 @@ struct modus_co {
     char name[MODUS_CO_NAME];
 };
 
+struct modus_co_fd_wait;
+
+/* The descriptors that a loop's coroutines wait for. */
+struct modus_co_fds {
+    int set;
+    unsigned waiting, room;
+    uint32_t number;                 /* of the last wait */
+    struct modus_co_fd_wait **waits; /* by descriptor */
+    uv_poll_t poll;
+};
+
 struct modus_co_loop {
     struct modus_context context;
     uint32_t tid;                  /* of its thread */
@@ -64,8 +75,8 @@ struct modus_co_loop {
     struct modus_co *all;
     uint64_t live;
     struct modus_co_ids *ids; /* that are taken from now; NULL: none yet */
-    unsigned fds;             /* descriptors that are waited for */
-    int64_t now;              /* when the turn began */
+    struct modus_co_fds fds;
+    int64_t now; /* when the turn began */
     struct modus_timers timers;
     _Atomic uint32_t callers;             /* threads in a call that uses the loop */
     _Atomic(struct modus_co *) inbox;     /* made ready by other threads, the last first */
@@ -121,6 +132,11 @@ extern _Atomic uint32_t modus_co_next_block; /* of ids; tests go back in it */
 /* modus_park for the running coroutine; kind and object are for whoever looks at it. */
 int modus_co_park_as(enum modus_co_wait kind, const void *object, _Atomic uint32_t *word,
                      uint32_t expected, int64_t deadline);
+
+/* Begin and end what follows. stop comes first: what uv has of it is gone when it has run. */
+int modus_co_fds_open(struct modus_co_fds *fds, uv_loop_t *uv);
+void modus_co_fds_stop(struct modus_co_fds *fds);
+void modus_co_fds_close(struct modus_co_fds *fds);
 
 /* modus_park_fd for the running coroutine. */
 int modus_co_park_fd(int fd, int events, int64_t deadline, int *ready);

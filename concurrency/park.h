@@ -76,7 +76,7 @@ int modus_unpark(enum modus_scope scope, _Atomic uint32_t *word, int n);
  * hung up, until deadline. *ready, unless NULL, becomes what poll told. Returns 0, -ETIMEDOUT,
  * -EINVAL (no open descriptor) or -ENOMEM; in a coroutine also MODUS_CANCELED, or -EPERM for
  * descriptors that can't be waited for there. Blocks; a coroutine lets others go on, and there the
- * descriptor is made one that does not block (O_NONBLOCK: libuv does so). Signals do not surface.
+ * descriptor is made one that does not block (O_NONBLOCK). Signals do not surface.
  * Safe from: any thread and process, a forked child; not from signal handlers. */
 int modus_park_fd(int fd, int events, int64_t deadline, int *ready);
 

@@ -6,6 +6,9 @@
  */
 #include "test_concurrency_co.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
+
 static int until_failure = -1; /* allocations that still work; -1: all do */
 static bool one_failed, all_fail;
 
@@ -118,6 +121,55 @@ static void test_from_then_on(void **state)
     all_fail = false;
 }
 
+/* libuv, too, has none: it would end the process. */
+static int starve_all(void *argument)
+{
+    struct rlimit most;
+    unsigned long pages;
+    int fd = fcntl(ends[0], F_DUPFD, 3000); /* a number that no table has room for yet */
+    (void)argument;
+
+    CHECK(fd >= 3000);
+    CHECK_INT(modus_co_sleep(modus_ms(1)), 0); /* so that the loop has all that it needs */
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    CHECK_INT(getrlimit(RLIMIT_AS, &most), 0);
+    rlim_t before = most.rlim_cur;
+    most.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE);
+    CHECK_INT(setrlimit(RLIMIT_AS, &most), 0);
+    for (size_t size = 1 << 20; size >= 2048; size /= 2)
+        while (malloc(size))
+            continue;
+    int rc = modus_co_wait_fd(fd, POLLIN, modus_ms(1), NULL);
+    most.rlim_cur = before;
+    CHECK_INT(setrlimit(RLIMIT_AS, &most), 0);
+    CHECK_INT(rc, -ENOMEM);
+    return 0;
+}
+
+static int run_starved(void *argument)
+{
+    struct rlimit fds;
+
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &fds), 0);
+    fds.rlim_cur = fds.rlim_max < 4000 ? fds.rlim_max : 4000;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &fds), 0);
+    return modus_co_run(starve_all, argument);
+}
+
+static void test_descriptor(void **state)
+{
+    (void)state;
+#if SLOW /* a sanitizer's own memory is limited, too */
+    skip();
+#endif
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(reap(start_child(run_starved, NULL)), 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, watchdog)
 
 int main(void)
@@ -125,6 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_each),
         TEST(test_from_then_on),
+        TEST(test_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

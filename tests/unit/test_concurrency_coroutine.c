@@ -776,6 +776,46 @@ static void test_same_descriptor(void **state)
     assert_int_equal(modus_co_run(same_descriptor, NULL), 0);
 }
 
+static int wait_a_little(void *fd)
+{
+    return modus_co_wait_fd(*(int *)fd, POLLIN, modus_ms(5), NULL);
+}
+
+/* A descriptor is closed while one waits for it, and its file lives on under another number: what
+ * happens to that is nothing to who waits for the next file with the old number. */
+static int closed_descriptor(void *argument)
+{
+    int first[2], second[2];
+    (void)argument;
+
+    CHECK_INT(pipe(first), 0);
+    CHECK_INT(pipe(second), 0);
+    int number = first[0], other = dup(number);
+    struct modus_co *waiter = go(wait_a_little, &number);
+    CHECK_INT(modus_co_yield(), 0);
+    close(number);
+    CHECK_INT(joined(waiter), -ETIMEDOUT);
+
+    CHECK_INT(dup2(second[0], number), number);
+    CHECK_INT(write(first[1], "x", 1), 1);
+    CHECK_INT(joined(go(wait_a_little, &number)), -ETIMEDOUT);
+    CHECK_INT(dup2(other, number), number); /* the first file again */
+    CHECK_INT(joined(go(wait_a_little, &number)), 0);
+    CHECK_INT(joined(go(wait_a_little, &other)), 0);
+    CHECK_INT(joined(go(wait_a_little, &second[0])), -ETIMEDOUT);
+    int fds[] = {number, other, first[1], second[0], second[1]};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        close(fds[i]);
+    CHECK_INT(joined(go(wait_a_little, &number)), -EINVAL);
+    return 0;
+}
+
+static void test_closed_descriptor(void **state)
+{
+    (void)state;
+    assert_int_equal(modus_co_run(closed_descriptor, NULL), 0);
+}
+
 static void test_descriptors(void **state)
 {
     int ends[2];
@@ -1087,6 +1127,7 @@ int main(void)
         TEST(test_deadline),
         TEST(test_descriptors),
         TEST(test_same_descriptor),
+        TEST(test_closed_descriptor),
         TEST(test_two_loops),
         TEST(test_ten_thousand),
         TEST(test_lag),
