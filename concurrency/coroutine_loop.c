@@ -406,7 +406,8 @@ int64_t modus_co_loop_turn(struct modus_co_loop *loop, bool readable)
         uv_run(&loop->uv, UV_RUN_NOWAIT);
     take_inbox(loop);
     end_due(loop);
-    run_ready(loop, UINT_MAX, loop->last); /* who becomes ready meanwhile has the next turn */
+    if (loop->first)
+        run_ready(loop, UINT_MAX, loop->last); /* who becomes ready meanwhile has the next turn */
     begin_idling(loop);
     return loop->first || uv_backend_timeout(&loop->uv) == 0 ? 0 : modus_timers_next(&loop->timers);
 }

@@ -227,7 +227,73 @@ static void test_between_coroutines(void **state)
     assert_int_equal(modus_co_run(wake_at_each, NULL), 0);
 }
 
+static unsigned runs;
+
+static int run_five_times(void *argument)
+{
+    (void)argument;
+    for (;;) {
+        CHECK_INT(modus_event_wait(&event, MODUS_FOREVER), 0);
+        if (over)
+            return 0;
+        modus_event_clear(&event);
+        for (int i = 0; i < 5; i++) {
+            runs++;
+            modus_co_yield();
+        }
+    }
+}
+
+static int be_another(void *argument)
+{
+    (void)argument;
+    while (!over) {
+        CHECK_INT(modus_event_wait(&other, MODUS_FOREVER), 0);
+        modus_event_clear(&other);
+    }
+    return 0;
+}
+
+/* In a guest's turn each runs once, whenever it became ready; and none is lost. */
+static void test_in_a_turn(void **state)
+{
+    unsigned at;
+    (void)state;
+
+    handle_steps();
+    assert_int_equal(modus_co_guest_open(), 0);
+    assert_int_equal(modus_co_start(NULL, NULL, run_five_times, NULL), 0);
+    assert_int_equal(modus_co_start(NULL, NULL, be_another, NULL), 0);
+    assert_int_equal(modus_co_guest_turn(false), MODUS_FOREVER);
+    for (at = 1; at < EACH_UP_TO; at++) {
+        modus_event_set(&other); /* so that the last in the list was another one */
+        modus_co_guest_turn(true);
+        runs = 0;
+        begin_steps(at);
+        modus_co_guest_turn(false);
+        if (stepping)
+            break;
+        assert_true(runs <= 1);
+        for (int i = 0; i < 20; i++)
+            modus_co_guest_turn(true);
+        assert_int_equal(runs, 5);
+    }
+    stepping = false;
+    assert_true(at > 20 && at < EACH_UP_TO);
+    over = true;
+    modus_event_set(&event);
+    modus_event_set(&other);
+    modus_co_guest_turn(false);
+    assert_int_equal(modus_co_guest_close(), 0);
+}
+
 #else
+
+static void test_in_a_turn(void **state)
+{
+    (void)state;
+    skip();
+}
 
 static void test_before_sleep(void **state)
 {
@@ -252,6 +318,7 @@ int main(void)
         TEST(test_guest),
         TEST(test_before_sleep),
         TEST(test_between_coroutines),
+        TEST(test_in_a_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
