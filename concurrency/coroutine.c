@@ -309,7 +309,10 @@ int modus_co_sleep_until(int64_t time)
             continue;
         return 0;
     }
-    int rc = modus_co_park_as(MODUS_CO_SLEEP, NULL, &co->never, 0, time);
+    int rc;
+    do
+        rc = modus_co_park_as(MODUS_CO_SLEEP, NULL, &co->never, 0, time);
+    while (rc == 0); /* for no reason: see modus_lot_wake */
     bool slept = co->shields > 0 || co->deadline == MODUS_FOREVER || end <= co->deadline;
     return rc == -ETIMEDOUT && slept ? 0 : rc;
 }

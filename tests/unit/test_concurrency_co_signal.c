@@ -7,6 +7,7 @@
  */
 #include "test_concurrency_co.h"
 
+#include "concurrency/coroutine_priv.h"
 #include "concurrency/event.h"
 #include "concurrency/park.h"
 
@@ -114,6 +115,37 @@ static void test_guest(void **state)
     assert_int_equal(modus_co_join(co, 0, NULL), 0);
     modus_co_put(co);
     assert_int_equal(modus_co_guest_close(), 0);
+}
+
+/* --- wakes for no reason ----------------------------------------------------------------------- */
+
+static int sleep_on(void *end)
+{
+    int64_t time = *(int64_t *)end;
+
+    CHECK_INT(modus_co_sleep_until(time), 0);
+    CHECK(modus_now_ns() >= time);
+    return 0;
+}
+
+/* As a handler does to all that wait for anything, when it meets the lot at work (lot.h). */
+static int wake_a_sleeper(void *argument)
+{
+    int64_t end = modus_now_ns() + modus_ms(50);
+    struct modus_co *co = go(sleep_on, &end);
+    (void)argument;
+
+    for (int i = 0; i < 3; i++) {
+        modus_co_yield();
+        CHECK(modus_now_ns() > end || modus_lot_wake(&co->never, 1) == 1);
+    }
+    return joined(co);
+}
+
+static void test_sleeper(void **state)
+{
+    (void)state;
+    assert_int_equal(modus_co_run(wake_a_sleeper, NULL), 0);
 }
 
 /* --- at each instruction ----------------------------------------------------------------------- */
@@ -316,6 +348,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_idle),
         TEST(test_guest),
+        TEST(test_sleeper),
         TEST(test_before_sleep),
         TEST(test_between_coroutines),
         TEST(test_in_a_turn),
