@@ -138,11 +138,12 @@ static int repair(void *context)
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
-/* See who is dead, and from now on be woken by any death. */
+/* See who is dead, and from now on be woken by any death: in the parties' arena, which need not be the
+ * one that the barrier lies in. */
 static void look(struct modus_barrier *barrier, struct modus_watch *watch)
 {
     if (barrier->table)
-        modus_watch_look(watch, barrier);
+        modus_watch_look(watch, barrier->arena);
     look_for_deaths(barrier);
 }
 

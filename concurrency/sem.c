@@ -246,7 +246,7 @@ static int wait_until(struct modus_sem *sem, int64_t deadline)
 
     for (;;) {
         if (sem->scope == MODUS_PROCESS)
-            modus_watch_look(&watch, sem);
+            modus_watch_look(&watch, sem->account ? (void *)sem->account : sem);
         rc = try_take(sem, MARK);
         if (rc != -EAGAIN)
             return rc;

@@ -554,7 +554,7 @@ static int count_run(void *context)
     return atomic_load(&h->fail);
 }
 
-static struct hall *build(enum modus_scope scope, unsigned parties)
+static struct hall *build_for(enum modus_scope scope, unsigned parties, struct modus_arena *whose)
 {
     struct hall *h = shared(sizeof *h);
 
@@ -562,10 +562,15 @@ static struct hall *build(enum modus_scope scope, unsigned parties)
                                                                            .parties = parties,
                                                                            .action = count_run,
                                                                            .context = h,
-                                                                           .arena = arena}),
+                                                                           .arena = whose}),
               0);
     h->ns = MODUS_FOREVER;
     return h;
+}
+
+static struct hall *build(enum modus_scope scope, unsigned parties)
+{
+    return build_for(scope, parties, arena);
 }
 
 static void raze(struct hall *h)
@@ -580,7 +585,7 @@ static int come_once(void *argument)
     struct hall *h = p->hall;
 
     if (h->barrier.table)
-        CHECK(modus_participant_join(arena) > 0);
+        CHECK(modus_participant_join(h->barrier.arena) > 0);
     atomic_store(&h->tids[p->number], (int)modus_self_tid());
     atomic_store(&h->results[p->number], modus_barrier_wait(&h->barrier, h->ns) + 1000);
     AWAIT(!atomic_load(&h->stay));
@@ -773,6 +778,27 @@ static void test_barrier_death(void **state)
     raze(h);
 }
 
+/* The parties are another arena's participants than the one that the barrier lies in. */
+static void test_barrier_of_another_arena(void **state)
+{
+    struct modus_arena *other;
+    struct party parties[4];
+    pid_t children[4];
+    (void)state;
+
+    assert_int_equal(modus_arena_open(&other, 1 << 20, 8), 0);
+    struct hall *h = build_for(MODUS_PROCESS, 4, other);
+    gather_three(h, parties, NULL, children);
+    kill_child(children[1]);
+    assert_int_equal(modus_participant_bury(other, children[1]), 1);
+    assert_int_equal(reap(children[0]), 0);
+    assert_int_equal(reap(children[2]), 0);
+    assert_int_equal(atomic_load(&h->results[0]) - 1000, MODUS_BROKEN);
+    assert_int_equal(atomic_load(&h->results[2]) - 1000, MODUS_BROKEN);
+    raze(h);
+    assert_int_equal(modus_arena_close(other), 0);
+}
+
 static int die_in_action(void *context)
 {
     (void)context;
@@ -962,6 +988,7 @@ int main(void)
         TEST(test_barrier_breaks),
         TEST(test_barrier_time),
         TEST(test_barrier_death),
+        TEST(test_barrier_of_another_arena),
         TEST(test_barrier_death_in_action),
         TEST(test_barrier_abort_after_reset),
         TEST(test_barrier_death_after_reset),
