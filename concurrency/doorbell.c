@@ -18,16 +18,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { QUIET, RINGING, RUNG };
 
 int modus_doorbell_init(struct modus_doorbell *bell)
 {
+    struct stat made;
+
     memset(bell, 0, sizeof *bell);
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
         return -ENOMEM;
+    if (fstat(fd, &made) == 0) {
+        bell->device = made.st_dev;
+        bell->inode = made.st_ino;
+    }
     bell->fd = fd;
     bell->started = 1;
     return 0;
@@ -40,6 +47,14 @@ void modus_doorbell_fini(struct modus_doorbell *bell)
     memset(bell, 0, sizeof *bell);
 }
 
+/* Is it still the bell's descriptor in this process, and not a file's that has got the number? */
+static bool is_open(const struct modus_doorbell *bell)
+{
+    struct stat now;
+
+    return fstat(bell->fd, &now) == 0 && now.st_dev == bell->device && now.st_ino == bell->inode;
+}
+
 /* state is RINGING. */
 static void write_bell(struct modus_doorbell *bell)
 {
@@ -49,7 +64,7 @@ static void write_bell(struct modus_doorbell *bell)
     MODUS_FAULT(MODUS_FAULT_BELL_CLAIMED);
     /* A counter at its limit (EAGAIN) is readable already. In a process that has closed the
      * descriptor it is not: others must be able to ring after it. */
-    bool rung = eventfd_write(bell->fd, 1) == 0 || errno == EAGAIN;
+    bool rung = is_open(bell) && (eventfd_write(bell->fd, 1) == 0 || errno == EAGAIN);
     errno = saved;
     atomic_compare_exchange_strong(&bell->state, &ringing, rung ? RUNG : QUIET);
 }

@@ -40,7 +40,8 @@
 struct modus_doorbell {
     _Atomic uint32_t state;
     uint32_t started;
-    int fd; /* valid only when started */
+    int fd;                 /* valid only when started */
+    uint64_t device, inode; /* what it is the number of */
 };
 
 /* Make a quiet doorbell with its own descriptor (close-on-exec, non-blocking). Returns 0, or
@@ -51,7 +52,8 @@ int modus_doorbell_init(struct modus_doorbell *bell);
 /* Close the descriptor of this process. Disarm it everywhere first. Does nothing to a doorbell that
  * is not started.
  * Safe from: the one thread that owns it. In process scope one process calls this; the others may
- * close their descriptor, modus_doorbell_fd. */
+ * close their descriptor, modus_doorbell_fd, and can't ring from then on. What they open under its
+ * number is left alone, unless it is another eventfd, which the system can't tell from the bell's. */
 void modus_doorbell_fini(struct modus_doorbell *bell);
 
 /* Make the loop look again. No system call when it has been called already. Does not block; errno

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -168,6 +169,7 @@ int check_sched_yield(void);
 #define eventfd_read             check_eventfd_read
 #define close                    check_close
 #define sched_yield              check_sched_yield
+#define fstat(fd, status)        (*(status) = (struct stat){0}, 0) /* nobody closes a bell too early */
 
 /* arena.c's mapping, from the checker's memory. */
 #define memfd_create(...)    0

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 
 static struct modus_arena *arena;
 
@@ -390,6 +391,17 @@ static int ring_without_descriptor(void *bell)
     return 0;
 }
 
+/* The number is a file's by now. */
+static int ring_into_file(void *bell)
+{
+    int fd = modus_doorbell_fd(bell), file = memfd_create("other", 0);
+
+    CHECK_INT(dup2(file, fd), fd);
+    modus_doorbell_ring(bell);
+    CHECK_INT(lseek(file, 0, SEEK_END), 0);
+    return 0;
+}
+
 static int ring(void *bell)
 {
     modus_doorbell_ring(bell);
@@ -405,6 +417,8 @@ static void test_ringer_has_no_descriptor(void **state)
     assert_int_equal(modus_doorbell_init(bell), 0);
     int loop = loop_new(bell);
     assert_int_equal(reap(start_child(ring_without_descriptor, bell)), 0);
+    assert_false(called(loop, 0));
+    assert_int_equal(reap(start_child(ring_into_file, bell)), 0);
     assert_false(called(loop, 0));
     assert_int_equal(reap(start_child(ring, bell)), 0);
     assert_true(called(loop, 0));
