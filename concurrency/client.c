@@ -11,16 +11,16 @@
 #include "concurrency/private_fd.h"
 #include "concurrency/self.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define PATIENCE ((int64_t)30 * 1000000000)
+
+enum { PAUSE_FIRST = 1000000, PAUSE_MAX = 50000000 }; /* ns */
 
 struct modus_client {
     uint64_t stamp; /* of its process */
@@ -196,31 +196,48 @@ static int64_t patience_of(const struct modus_client *client)
     return client->patience == MODUS_FOREVER ? PATIENCE : client->patience;
 }
 
-/* A server that does not accept lets connect wait; the kernel does so up to the send timeout. */
-static int connect_to(struct modus_client *client, const struct sockaddr_un *path)
+/* Sleep for a while. Returns 0, or why the caller can't go on. */
+static int pause_for(int64_t ns, int64_t deadline)
 {
-    int64_t us = patience_of(client) / 1000;
-    struct timeval time = {.tv_sec = us / 1000000, .tv_usec = us % 1000000 + 1};
+    _Atomic uint32_t nobody_changes_it = 0;
+    int64_t end = modus_deadline(ns);
+
+    if (modus_now_ns() >= deadline)
+        return MODUS_CLOSED;
+    end = end < deadline ? end : deadline;
+    int rc = modus_park(MODUS_THREAD, &nobody_changes_it, 0, end, NULL);
+    if (rc == -ETIMEDOUT) /* a coroutine's own deadline may have been earlier */
+        rc = modus_now_ns() < end ? MODUS_CLOSED : 0;
+    return rc;
+}
+
+/* A server that does not accept leaves no room in the line before it. Nothing tells when there is some
+ * again, so look, ever less often. To let connect wait would be to wait for as long as the kernel likes:
+ * its send timeout begins anew with every signal, and holds up a coroutine's thread. */
+static int connect_to(struct modus_client *client, const struct sockaddr_un *path, int64_t deadline)
+{
     struct ucred server;
     socklen_t size = sizeof server;
-    int rc;
 
-    setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
-    do
-        rc = connect(client->fd, (const struct sockaddr *)path, sizeof *path);
-    while (rc < 0 && errno == EINTR);
-    if (rc < 0)
-        return errno == EACCES || errno == EPERM ? -EACCES : MODUS_CLOSED;
+    for (int64_t ns = PAUSE_FIRST;
+         connect(client->fd, (const struct sockaddr *)path, sizeof *path) < 0;
+         ns = 2 * ns < PAUSE_MAX ? 2 * ns : PAUSE_MAX) {
+        if (errno == EACCES || errno == EPERM)
+            return -EACCES;
+        int rc = errno == EAGAIN ? pause_for(ns, deadline) : errno == EINTR ? 0 : MODUS_CLOSED;
+        if (rc < 0)
+            return rc;
+    }
     if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &server, &size) < 0 ||
         (server.uid != geteuid() && server.uid != 0))
         return -EACCES;
-    return fcntl(client->fd, F_SETFL, O_NONBLOCK) < 0 ? -ENOMEM : 0;
+    return 0;
 }
 
-static int greet(struct modus_client *client)
+static int greet(struct modus_client *client, int64_t deadline)
 {
     struct modus_remote_call call = {.request = {.verb = MODUS_WIRE_HELLO}};
-    int rc = exchange(client, &call, modus_deadline(patience_of(client)));
+    int rc = exchange(client, &call, deadline);
 
     if (rc == 0)
         rc = call.reply.result;
@@ -242,16 +259,17 @@ int modus_client_open(struct modus_client **out, const struct modus_client_attr 
     client->patience = attr->patience ? attr->patience : PATIENCE;
     modus_lock_init(&client->lock, MODUS_THREAD);
     modus_private_fd_begin();
-    client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int rc = client->fd < 0 ? -ENOMEM : 0;
     if (modus_private_fd_end(client->fd) < 0) {
         client->fd = -1;
         rc = -ENOMEM;
     }
+    int64_t deadline = modus_deadline(patience_of(client));
     if (rc == 0)
-        rc = connect_to(client, &path);
+        rc = connect_to(client, &path, deadline);
     if (rc == 0)
-        rc = greet(client);
+        rc = greet(client, deadline);
     if (rc < 0) {
         modus_client_close(client);
         return rc;

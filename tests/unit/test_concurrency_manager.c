@@ -2,6 +2,7 @@
 /* The manager's server and its clients: every verb, and waiting for each other. */
 #include "test_concurrency_manager.h"
 
+#include <poll.h>
 #include <sys/file.h>
 
 /* --- opening --------------------------------------------------------------------------------- */
@@ -57,6 +58,85 @@ static void test_open(void **state)
 }
 
 /* Anybody who may read a directory may lock it. */
+/* A server that does not accept, and nobody more fits into the line before it. Returns who does. */
+static int fill_line(int *listener)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    memcpy(to.sun_path, path, sizeof path);
+    *listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_INT(bind(*listener, (struct sockaddr *)&to, sizeof to), 0);
+    CHECK_INT(listen(*listener, 0), 0);
+    CHECK_INT(connect(client, (struct sockaddr *)&to, sizeof to), 0);
+    return client;
+}
+
+static int open_in_storm(void *argument)
+{
+    const struct modus_client_attr attr = {.path = path, .patience = modus_ms(100)};
+    struct modus_client *client;
+
+    (void)argument;
+    start_storm(10000);
+    return modus_client_open(&client, &attr) == MODUS_CLOSED ? 0 : 1;
+}
+
+/* A client's patience ends before it is connected, too: whatever number it is, and though signals
+ * come all the time. */
+static void test_server_does_not_accept(void **state)
+{
+    const struct modus_client_attr attr = {.path = path, .patience = modus_seconds(1) - 1};
+    struct modus_client *client;
+    int listener, first = fill_line(&listener);
+    (void)state;
+
+    int64_t since = modus_now_ns();
+    assert_int_equal(modus_client_open(&client, &attr), MODUS_CLOSED);
+    assert_true(modus_now_ns() - since >= attr.patience);
+    assert_int_equal(reap(start_child(open_in_storm, NULL)), 0);
+    close(first);
+    close(listener);
+    unlink(path);
+}
+
+static int open_in_coroutine(void *argument)
+{
+    const struct modus_client_attr attr = {.path = path};
+    struct modus_client *client;
+
+    (void)argument;
+    return modus_client_open(&client, &attr);
+}
+
+/* Of one thread: a coroutine before a line that is full, and one that makes room in it. */
+static int main_make_room(void *argument)
+{
+    int listener, first = fill_line(&listener), result = 0;
+    struct modus_co *co;
+
+    (void)argument;
+    CHECK_INT(modus_co_start(&co, NULL, open_in_coroutine, NULL), 0);
+    CHECK_INT(modus_co_sleep(modus_ms(5)), 0);
+    for (int i = 0; i < 2; i++) { /* the second one is the coroutine's */
+        CHECK_INT(modus_park_fd(listener, POLLIN, MODUS_FOREVER, NULL), 0);
+        close(accept(listener, NULL, NULL));
+    }
+    CHECK_INT(modus_co_join(co, MODUS_FOREVER, &result), 0);
+    CHECK_INT(result, MODUS_CLOSED);
+    modus_co_put(co);
+    close(first);
+    close(listener);
+    unlink(path);
+    return 0;
+}
+
+static void test_room_before_server(void **state)
+{
+    (void)state;
+    assert_int_equal(modus_co_run(main_make_room, NULL), 0);
+}
+
 static void test_directory_is_locked(void **state)
 {
     struct modus_manager *second;
@@ -668,6 +748,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_open),
+        TEST(test_server_does_not_accept),
+        TEST(test_room_before_server),
         TEST(test_directory_is_locked),
         TEST(test_path_is_anothers),
         TEST(test_client_errors),
