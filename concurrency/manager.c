@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The server: one thread, one poll, all connections. A turn reads what has come, does at most one
+ * The server: one thread, one epoll, all connections. (A poll of more descriptors than the process may
+ * have by now, because its limit was lowered, is refused; an epoll is not.) A turn reads what has come, does at most one
  * request of each connection after the other until none is left, answers those whose time is over,
  * and buries the dead. It never waits for a client: what a client does not read stays in its
  * buffer, and no other request of it is looked at before that is empty. So a client costs at most
@@ -14,10 +15,10 @@
 #include "concurrency/self.h"
 
 #include <limits.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -49,8 +50,10 @@ struct modus_manager {
     struct modus_manager_objects objects;
     struct modus_conn **conns;
     unsigned count, max;
-    struct pollfd *polled; /* wake, listener, conns */
-    int64_t pause_until;   /* no accept before that: there were no descriptors */
+    int epoll;
+    bool accepts;              /* the epoll looks at the listener */
+    struct epoll_event *found; /* wake, listener, conns */
+    int64_t pause_until;       /* no accept before that: there were no descriptors */
 };
 
 /* --- connections ----------------------------------------------------------------------------- */
@@ -293,8 +296,19 @@ static void expire(struct modus_manager *manager)
     }
 }
 
-static void free_conn(struct modus_conn *conn)
+/* Ask the epoll about a descriptor, from now on (EPOLL_CTL_ADD), in another way (_MOD) or no more
+ * (_DEL). An event carries mark. */
+static int ask(struct modus_manager *manager, int how, int fd, uint32_t events, void *mark)
 {
+    struct epoll_event event = {.events = events, .data.ptr = mark};
+
+    return epoll_ctl(manager->epoll, how, fd, &event) < 0 ? -ENOMEM : 0;
+}
+
+static void free_conn(struct modus_manager *manager, struct modus_conn *conn)
+{
+    ask(manager, EPOLL_CTL_DEL, conn->fd, 0,
+        NULL); /* a child without our fork handlers may have it */
     modus_private_fd_close(conn->fd);
     free(conn->in);
     free(conn->out);
@@ -320,7 +334,7 @@ static bool bury(struct modus_manager *manager)
         if (object)
             changed(manager, object);
         modus_objects_forget(&manager->objects, conn, changed, manager);
-        free_conn(conn);
+        free_conn(manager, conn);
         manager->pause_until = 0;
         i = 0;
         any = true;
@@ -350,21 +364,23 @@ static bool accept_one(struct modus_manager *manager)
         return error == EINTR || error == ECONNABORTED;
     }
     struct modus_conn *conn = is_ours(fd) ? calloc(1, sizeof *conn) : NULL;
-    if (!conn) {
+    if (!conn || ask(manager, EPOLL_CTL_ADD, fd, EPOLLIN, conn) < 0) {
+        free(conn);
         modus_private_fd_close(fd);
         return true;
     }
     conn->fd = fd;
+    conn->asked = EPOLLIN;
     manager->conns[manager->count++] = conn;
     return true;
 }
 
-/* What poll is asked about a connection: who waits, or has not read its answer, is not read. */
-static short events_of(const struct modus_conn *conn)
+/* What the epoll is asked about a connection: who waits, or has not read its answer, is not read. */
+static uint32_t events_of(const struct modus_conn *conn)
 {
     if (conn->out_used > 0)
-        return POLLOUT | POLLRDHUP;
-    return conn->waits_for ? POLLRDHUP : POLLIN;
+        return EPOLLOUT | EPOLLRDHUP;
+    return conn->waits_for ? EPOLLRDHUP : EPOLLIN;
 }
 
 static int timeout_of(const struct modus_manager *manager)
@@ -383,47 +399,54 @@ static int timeout_of(const struct modus_manager *manager)
     return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
-/* Wait until somebody wants something. Returns how many entries of polled are valid. */
-static unsigned wait_for_events(struct modus_manager *manager)
+/* Wait until somebody wants something. Returns how many entries of found are valid. */
+static int wait_for_events(struct modus_manager *manager)
 {
     if (manager->pause_until && manager->pause_until <= modus_now_ns())
         manager->pause_until = 0;
-    bool full = manager->count == manager->max || manager->pause_until;
-    unsigned n = 2;
+    bool accepts = manager->count < manager->max && !manager->pause_until;
+    if (accepts != manager->accepts && ask(manager, EPOLL_CTL_MOD, manager->listener,
+                                           accepts ? EPOLLIN : 0, &manager->listener) == 0)
+        manager->accepts = accepts;
+    for (unsigned i = 0; i < manager->count; i++) {
+        struct modus_conn *conn = manager->conns[i];
+        uint32_t events = events_of(conn);
 
-    manager->polled[0] = (struct pollfd){.fd = manager->wake, .events = POLLIN};
-    manager->polled[1] = (struct pollfd){.fd = full ? -1 : manager->listener, .events = POLLIN};
-    for (unsigned i = 0; i < manager->count; i++, n++)
-        manager->polled[n] =
-            (struct pollfd){.fd = manager->conns[i]->fd, .events = events_of(manager->conns[i])};
-    return poll(manager->polled, n, timeout_of(manager)) < 0 ? 0 : n;
+        if (events != conn->asked && ask(manager, EPOLL_CTL_MOD, conn->fd, events, conn) == 0)
+            conn->asked = events;
+    }
+    int n = epoll_wait(manager->epoll, manager->found, (int)manager->max + 2, timeout_of(manager));
+    return n < 0 ? 0 : n;
 }
 
-static void take_events(struct modus_conn *conn, short events)
+static void take_events(struct modus_conn *conn, uint32_t events)
 {
-    if (conn->out_used > 0 && (events & POLLOUT))
+    if (conn->out_used > 0 && (events & EPOLLOUT))
         flush(conn);
-    else if (!conn->waits_for && conn->out_used == 0 && events)
+    else if (!conn->waits_for && conn->out_used == 0)
         receive(conn);
-    else if (events & (POLLRDHUP | POLLHUP | POLLERR))
+    else if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn->dead = true;
 }
 
 /* Returns false when it is to stop. */
 static bool take_turn(struct modus_manager *manager)
 {
-    unsigned n = wait_for_events(manager);
+    int n = wait_for_events(manager);
+    bool knocks = false;
 
-    if (n == 0)
-        return true;
-    if (manager->polled[0].revents)
-        return false;
-    for (unsigned i = 2; i < n; i++)
-        if (manager->polled[i].revents)
-            take_events(manager->conns[i - 2], manager->polled[i].revents);
-    if (manager->polled[1].revents)
-        while (manager->count < manager->max && accept_one(manager))
-            ;
+    for (int i = 0; i < n; i++) {
+        void *mark = manager->found[i].data.ptr;
+
+        if (mark == &manager->wake)
+            return false;
+        if (mark == &manager->listener)
+            knocks = true;
+        else
+            take_events(mark, manager->found[i].events);
+    }
+    while (knocks && manager->count < manager->max)
+        knocks = accept_one(manager);
     expire(manager);
     for (bool more = true; more;) {
         more = false;
@@ -432,6 +455,28 @@ static bool take_turn(struct modus_manager *manager)
         more |= bury(manager);
     }
     return true;
+}
+
+static int begin_service(struct modus_manager *manager)
+{
+    manager->conns = calloc(manager->max, sizeof *manager->conns);
+    manager->found = calloc(manager->max + 2, sizeof *manager->found);
+    manager->objects.table = calloc(manager->objects.max, sizeof *manager->objects.table);
+    modus_private_fd_begin();
+    int rc = modus_private_fd_end(manager->listener);
+    if (rc < 0)
+        manager->listener = -1;
+    modus_private_fd_begin();
+    manager->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (modus_private_fd_end(manager->epoll) < 0)
+        manager->epoll = -1;
+    if (rc < 0 || !manager->conns || !manager->found || !manager->objects.table ||
+        manager->epoll < 0 ||
+        ask(manager, EPOLL_CTL_ADD, manager->wake, EPOLLIN, &manager->wake) < 0 ||
+        ask(manager, EPOLL_CTL_ADD, manager->listener, EPOLLIN, &manager->listener) < 0)
+        return -ENOMEM;
+    manager->accepts = true;
+    return 0;
 }
 
 /* Unless it is another server's by now. */
@@ -447,15 +492,17 @@ static void remove_path(const struct modus_manager *manager)
 static void end_service(struct modus_manager *manager)
 {
     while (manager->count > 0)
-        free_conn(manager->conns[--manager->count]);
+        free_conn(manager, manager->conns[--manager->count]);
     modus_objects_fini(&manager->objects);
     remove_path(manager);
     modus_private_fd_close(manager->listener);
     manager->listener = -1;
+    modus_private_fd_close(manager->epoll);
+    manager->epoll = -1;
     free(manager->conns);
-    free(manager->polled);
+    free(manager->found);
     manager->conns = NULL;
-    manager->polled = NULL;
+    manager->found = NULL;
     atomic_store(&manager->shared->state, SERVED);
 }
 
@@ -466,15 +513,7 @@ int modus_manager_serve(struct modus_manager *manager)
     if (!atomic_compare_exchange_strong(&manager->shared->state, &state, SERVING))
         return -EALREADY;
     manager->server = modus_self_stamp();
-    manager->conns = calloc(manager->max, sizeof *manager->conns);
-    manager->polled = calloc(manager->max + 2, sizeof *manager->polled);
-    manager->objects.table = calloc(manager->objects.max, sizeof *manager->objects.table);
-    modus_private_fd_begin();
-    int rc = modus_private_fd_end(manager->listener);
-    if (rc < 0)
-        manager->listener = -1;
-    if (!manager->conns || !manager->polled || !manager->objects.table)
-        rc = -ENOMEM;
+    int rc = begin_service(manager);
     while (rc == 0 && take_turn(manager))
         ;
     end_service(manager);

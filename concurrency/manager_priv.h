@@ -52,7 +52,8 @@ struct modus_object {
 /* A connection and its request. */
 struct modus_conn {
     int fd;
-    bool dead;    /* to be closed at the end of the turn */
+    uint32_t asked; /* what the epoll has been asked about it */
+    bool dead;      /* to be closed at the end of the turn */
     bool leaving; /* dead, once its reply is out */
     unsigned char *in, *out;
     size_t in_size, in_used;

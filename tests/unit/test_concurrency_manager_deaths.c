@@ -2,6 +2,8 @@
 /* The manager when its clients, or its server, die, when they are late, and among strangers. */
 #include "test_concurrency_manager.h"
 
+#include <sys/resource.h>
+
 /* --- the killed ------------------------------------------------------------------------------ */
 
 struct end {
@@ -204,6 +206,34 @@ static void test_patience(void **state)
     assert_int_equal(modus_remote_len(&dict), 0);
     modus_client_close(client);
     modus_client_close(other);
+    stop_server(true);
+}
+
+/* A server that may have fewer descriptors than it has goes on, and sleeps when there is nothing to
+ * do. */
+static void test_fewer_descriptors(void **state)
+{
+    struct rlimit limit, low;
+    struct modus_client *clients[6];
+    (void)state;
+
+    start_server(true);
+    for (int i = 0; i < 6; i++)
+        clients[i] = connected();
+    struct modus_remote first = opened(clients[0], MODUS_REMOTE_VALUE, "v");
+    assert_int_equal(prlimit(server, RLIMIT_NOFILE, NULL, &limit), 0);
+    low = (struct rlimit){5, limit.rlim_max};
+    assert_int_equal(prlimit(server, RLIMIT_NOFILE, &low, NULL), 0);
+    for (int i = 1; i <= 6; i++) {
+        struct modus_remote remote = {clients[i - 1], first.id};
+        int64_t n = 1;
+
+        assert_int_equal(modus_remote_value_add(&remote, &n), 0);
+        assert_int_equal(n, i);
+    }
+    await_idle(server, 100);
+    for (int i = 0; i < 6; i++)
+        modus_client_close(clients[i]);
     stop_server(true);
 }
 
@@ -533,10 +563,19 @@ static void test_chaos(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_client_killed), TEST(test_client_forks), TEST(test_server_killed),
-        TEST(test_patience),      TEST(test_garbage),      TEST(test_announces_too_much),
-        TEST(test_does_not_read), TEST(test_sends_ahead),  TEST(test_in_hands_at_the_end),
-        TEST(test_too_many),      TEST(test_other_user),   TEST(test_chaos),
+        TEST(test_client_killed),
+        TEST(test_client_forks),
+        TEST(test_server_killed),
+        TEST(test_patience),
+        TEST(test_fewer_descriptors),
+        TEST(test_garbage),
+        TEST(test_announces_too_much),
+        TEST(test_does_not_read),
+        TEST(test_sends_ahead),
+        TEST(test_in_hands_at_the_end),
+        TEST(test_too_many),
+        TEST(test_other_user),
+        TEST(test_chaos),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
