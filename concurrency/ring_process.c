@@ -22,15 +22,17 @@
  * Accounts of a joinable queue: there is no counter of unfinished items, because between any
  * counter and the slot there is room for a death. All is done when no slot holds an item and
  * nobody's own count of items got is above 0; a get raises its count before it frees the slot, so
- * whoever reads the slots first and the counts second misses nothing.
+ * whoever reads the slots first and the counts second misses nothing. With redelivery the items that
+ * somebody has got are in their slots, and his own word is for him alone: how many they are, and in
+ * the low half where to begin the search for the oldest. Half a position will do, since what one keeps
+ * is never further apart than twice round the ring.
  */
 #include "concurrency/fault.h"
 #include "concurrency/participant.h"
 #include "concurrency/ring.h"
 #include "concurrency/stock.h"
 
-#define SEQUENCE_BITS (64 - SEQUENCE_SHIFT)
-#define SEQUENCES     (((uint64_t)1 << SEQUENCE_BITS) - 1)
+#define KEPT_ONE ((uint64_t)1 << 32) /* in held, with redelivery; see above */
 
 static uint64_t round_of(const struct modus_queue *queue)
 {
@@ -262,9 +264,9 @@ static bool finish_get(struct modus_queue *queue, int me, uint64_t at)
     if (queue->joinable && queue->redeliver) {
         uint64_t kept = atomic_load(held);
 
-        if (kept >> SEQUENCE_BITS == 0 || ring_ahead(kept << SEQUENCE_SHIFT, at) > 0)
-            kept = (kept & ~SEQUENCES) | (at & SEQUENCES);
-        atomic_store(held, kept + ((uint64_t)1 << SEQUENCE_BITS));
+        if (kept < KEPT_ONE || (int32_t)((uint32_t)kept - (uint32_t)at) > 0)
+            kept = (kept & ~(KEPT_ONE - 1)) | (uint32_t)at;
+        atomic_store(held, kept + KEPT_ONE);
         MODUS_FAULT(MODUS_FAULT_GET_NOTED);
         return true;
     }
@@ -322,19 +324,19 @@ static int done_counted(struct modus_queue *queue, int me)
 static int done_kept(struct modus_queue *queue, int me)
 {
     _Atomic uint64_t *held = &queue->ring->held[me - 1];
-    uint64_t kept = atomic_load(held), at = kept & SEQUENCES;
+    uint64_t kept = atomic_load(held);
+    uint32_t low = (uint32_t)kept;
 
-    if (kept >> SEQUENCE_BITS == 0)
+    if (kept < KEPT_ONE)
         return -EOVERFLOW;
-    for (uint64_t i = 0; i < round_of(queue); i++, at++) {
-        struct modus_ring_slot *slot = ring_slot(queue, at);
-        uint64_t mine = ring_state(at, READING, me);
+    for (uint64_t i = 0; i < round_of(queue); i++, low++) {
+        struct modus_ring_slot *slot = ring_slot(queue, low);
+        uint64_t state = atomic_load(&slot->state), at = state >> SEQUENCE_SHIFT;
 
-        if (atomic_load(&slot->state) != mine)
+        if (state != ring_state(at, READING, me) || (uint32_t)at != low)
             continue;
-        kept = (kept & ~SEQUENCES) | ((at + 1) & SEQUENCES);
-        atomic_store(held, kept - ((uint64_t)1 << SEQUENCE_BITS));
-        return change(slot, mine, ring_state(at + round_of(queue), EMPTY, 0)) ? 0 : -ECHILD;
+        atomic_store(held, (kept & ~(KEPT_ONE - 1)) - KEPT_ONE + (uint32_t)(low + 1));
+        return change(slot, state, ring_state(at + round_of(queue), EMPTY, 0)) ? 0 : -ECHILD;
     }
     atomic_store(held, 0);
     return -ECHILD; /* the items went to others: we were taken for dead */

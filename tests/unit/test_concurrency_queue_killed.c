@@ -493,6 +493,38 @@ static void test_chaos(void **state)
         run_chaos((enum modus_queue_order)(i / 2), i & 1);
 }
 
+/* One consumer has as many items in its hands as a ring can hold, a million of them. */
+static void test_keeps_very_many(void **state)
+{
+    const unsigned many = 1 << 20;
+    char *items = calloc(1, many);
+    struct modus_arena *large;
+    struct modus_queue queue;
+    (void)state;
+
+    assert_non_null(items);
+    assert_int_equal(modus_arena_open(&large, (size_t)256 << 20, 2), 0);
+    assert_true(modus_participant_join(large) > 0);
+    assert_int_equal(
+        modus_queue_init(&queue, &(struct modus_queue_attr){.scope = MODUS_PROCESS,
+                                                            .arena = large,
+                                                            .capacity = many,
+                                                            .item_size = 1,
+                                                            .joinable = true,
+                                                            .on_death = MODUS_QUEUE_REDELIVER}),
+        0);
+    assert_int_equal(modus_queue_put_n(&queue, items, many, 0), many);
+    assert_int_equal(modus_queue_get_n(&queue, items, many, 0), many);
+    assert_int_equal(modus_queue_join(&queue, 0), -EAGAIN);
+    for (unsigned i = 0; i < many; i++)
+        assert_int_equal(modus_queue_task_done(&queue), 0);
+    assert_int_equal(modus_queue_task_done(&queue), -EOVERFLOW);
+    assert_int_equal(modus_queue_join(&queue, 0), 0);
+    modus_queue_fini(&queue);
+    assert_int_equal(modus_arena_close(large), 0);
+    free(items);
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -516,6 +548,7 @@ int main(void)
         cmocka_unit_test_setup(test_closing, watchdog),
         cmocka_unit_test_setup(test_producer_dies, watchdog),
         cmocka_unit_test_setup(test_consumer_dies, watchdog),
+        cmocka_unit_test_setup(test_keeps_very_many, watchdog),
         cmocka_unit_test_setup(test_chaos, watchdog),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
