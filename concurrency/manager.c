@@ -114,11 +114,16 @@ static void flush(struct modus_conn *conn)
 static int parse(const struct modus_manager *manager, struct modus_conn *conn,
                  struct modus_wire_request *request)
 {
+    size_t known = offsetof(struct modus_wire_request, verb); /* of whatever version */
+
+    if (conn->in_used < known)
+        return 0;
+    memcpy(request, conn->in, known);
+    if (request->version != MODUS_WIRE_VERSION)
+        return 1;
     if (conn->in_used < sizeof *request)
         return 0;
     memcpy(request, conn->in, sizeof *request);
-    if (request->version != MODUS_WIRE_VERSION)
-        return 1;
     if (request->size > manager->objects.limits.message_bytes ||
         request->key_size > request->size || request->verb >= MODUS_WIRE_VERB_COUNT ||
         request->ns < MODUS_FOREVER)
@@ -149,6 +154,8 @@ static void consume(struct modus_conn *conn, const struct modus_wire_request *re
 {
     size_t size = sizeof *request + request->size;
 
+    if (size > conn->in_used)
+        size = conn->in_used; /* another version's is shorter */
     conn->in_used -= size;
     memmove(conn->in, conn->in + size, conn->in_used);
     if (conn->in_used == 0)

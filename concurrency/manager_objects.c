@@ -14,9 +14,9 @@
 
 /* --- the table ------------------------------------------------------------------------------- */
 
-struct modus_object *modus_objects_find(struct modus_manager_objects *objects, uint32_t id)
+struct modus_object *modus_objects_find(struct modus_manager_objects *objects, uint64_t id)
 {
-    uint32_t i = id & 0xffff;
+    uint64_t i = id & 0xffff;
 
     if (i == 0 || i > objects->max || !objects->table || !objects->table[i - 1])
         return NULL;
@@ -97,7 +97,7 @@ static int open_object(struct modus_manager_objects *objects, struct modus_turn 
     else if (object->kind != (enum modus_remote_kind)kind)
         rc = -EEXIST;
     if (rc == 0)
-        turn->reply.number = object->id;
+        turn->reply.number = (int64_t)object->id;
     return rc;
 }
 
@@ -117,7 +117,7 @@ static void clear_queue(struct modus_manager_queue *queue)
 
 void modus_object_free(struct modus_manager_objects *objects, struct modus_object *object)
 {
-    uint32_t i = object->id & 0xffff;
+    uint64_t i = object->id & 0xffff;
 
     if (objects->table[i - 1] == object)
         objects->table[i - 1] = NULL;

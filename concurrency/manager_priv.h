@@ -34,7 +34,7 @@ struct modus_manager_queue {
 
 struct modus_object {
     enum modus_remote_kind kind;
-    uint32_t id;
+    uint64_t id;
     char name[MODUS_WIRE_NAME_MAX + 1];
     union {
         struct modus_dict dict;
@@ -54,7 +54,7 @@ struct modus_conn {
     int fd;
     uint32_t asked; /* what the epoll has been asked about it */
     bool dead;      /* to be closed at the end of the turn */
-    bool leaving; /* dead, once its reply is out */
+    bool leaving;   /* dead, once its reply is out */
     unsigned char *in, *out;
     size_t in_size, in_used;
     size_t out_size, out_used, out_sent;
@@ -62,7 +62,7 @@ struct modus_conn {
     struct modus_conn *next;        /* in the object's list */
     int64_t deadline;
     struct modus_manager_item *item; /* sent, not acknowledged */
-    uint32_t item_from;              /* object */
+    uint64_t item_from;              /* object */
 };
 
 struct modus_manager_limits {
@@ -70,9 +70,9 @@ struct modus_manager_limits {
 };
 
 struct modus_manager_objects {
-    struct modus_object **table; /* by the low half of the id, from 1 */
+    struct modus_object **table; /* by the low 16 bits of the id, from 1 */
     unsigned max;
-    uint32_t generation;
+    uint64_t generation; /* the rest of the id: none is ever used again */
     struct modus_manager_limits limits;
 };
 
@@ -92,7 +92,7 @@ enum { MODUS_TURN_WAIT = 2 }; /* not a result: not yet */
 int modus_objects_do(struct modus_manager_objects *objects, struct modus_turn *turn);
 
 /* The object that a request is about, or NULL. */
-struct modus_object *modus_objects_find(struct modus_manager_objects *objects, uint32_t id);
+struct modus_object *modus_objects_find(struct modus_manager_objects *objects, uint64_t id);
 
 /* conn has the item that was sent to it, if any was. Returns the queue whose waiters may go on, or
  * NULL. */

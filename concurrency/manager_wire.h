@@ -19,7 +19,7 @@
 
 #include "concurrency/bytes.h"
 
-enum { MODUS_WIRE_VERSION = 1, MODUS_WIRE_NAME_MAX = 255 };
+enum { MODUS_WIRE_VERSION = 2, MODUS_WIRE_NAME_MAX = 255 };
 
 /* Verb, and what key, value, a and b are. */
 #define MODUS_WIRE_VERBS(X)                                                                        \
@@ -55,11 +55,12 @@ enum modus_wire_verb {
 };
 
 struct modus_wire_request {
-    uint32_t size; /* bytes after the header */
-    uint16_t version;
+    uint32_t size;    /* bytes after the header */
+    uint16_t version; /* here in every version */
     uint16_t verb;
-    uint32_t object;
     uint32_t key_size;
+    uint32_t zero;
+    uint64_t object;
     int64_t a, b;
     int64_t ns;
 };

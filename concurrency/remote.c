@@ -68,7 +68,7 @@ int modus_remote_open(struct modus_remote *remote, struct modus_client *client,
     int rc = modus_client_call(client, &call);
 
     if (rc == 0)
-        *remote = (struct modus_remote){client, (uint32_t)call.reply.number};
+        *remote = (struct modus_remote){client, (uint64_t)call.reply.number};
     return rc;
 }
 

@@ -67,7 +67,7 @@ enum modus_remote_kind {
 /* A handle, to be copied freely. All fields are private. */
 struct modus_remote {
     struct modus_client *client; /* borrowed */
-    uint32_t id;
+    uint64_t id;
 };
 
 /* Find or make the object of that name (1 to 255 bytes). capacity: of a queue that is made, items;

@@ -2,6 +2,8 @@
 /* The manager's server and its clients: every verb, and waiting for each other. */
 #include "test_concurrency_manager.h"
 
+#include "concurrency/manager_priv.h"
+
 #include <poll.h>
 #include <sys/file.h>
 
@@ -226,6 +228,37 @@ static void test_client_errors(void **state)
     assert_false(modus_client_alive(client));
     assert_int_equal(modus_remote_len(&other), MODUS_CLOSED);
     modus_client_close(client);
+}
+
+/* Without server and client: make an object and drop it. Returns its id. */
+static uint64_t make_and_drop(struct modus_manager_objects *objects)
+{
+    struct modus_turn turn = {
+        .request = {.verb = MODUS_WIRE_OPEN, .a = MODUS_REMOTE_VALUE},
+        .key = modus_str("other"),
+    };
+
+    CHECK_INT(modus_objects_do(objects, &turn), 0);
+    uint64_t id = (uint64_t)turn.reply.number;
+    CHECK(modus_objects_find(objects, id) != NULL);
+    turn = (struct modus_turn){.request = {.verb = MODUS_WIRE_DROP, .object = id}};
+    CHECK_INT(modus_objects_do(objects, &turn), 0);
+    modus_object_free(objects, turn.changed);
+    return id;
+}
+
+/* An old handle is never another object's, however many there have been. */
+static void test_ids(void **state)
+{
+    struct modus_manager_objects objects = {.max = 4, .table = calloc(4, sizeof *objects.table)};
+    (void)state;
+
+    uint64_t old = make_and_drop(&objects);
+    for (int i = 0; i < 1 << 17; i++) {
+        assert_true(make_and_drop(&objects) != old);
+        assert_null(modus_objects_find(&objects, old));
+    }
+    modus_objects_fini(&objects);
 }
 
 /* --- verbs ----------------------------------------------------------------------------------- */
@@ -753,6 +786,7 @@ int main(void)
         TEST(test_directory_is_locked),
         TEST(test_path_is_anothers),
         TEST(test_client_errors),
+        TEST(test_ids),
         TEST(test_verbs),
         TEST(test_sizes),
         TEST(test_turn_of_the_large),

@@ -291,6 +291,9 @@ static void test_garbage(void **state)
     wrong.version = 77;
     assert_int_equal(send_raw(&wrong, sizeof wrong, &reply), sizeof reply);
     assert_int_equal(reply.result, -EPROTO);
+    wrong.version = 1; /* whose header is shorter */
+    assert_int_equal(send_raw(&wrong, 40, &reply), sizeof reply);
+    assert_int_equal(reply.result, -EPROTO);
     assert_int_equal(send_raw(&bad, sizeof bad, &reply), sizeof reply); /* no name */
     assert_int_equal(reply.result, -EINVAL);
     for (int round = 0; round < 2000; round++) {
@@ -304,7 +307,7 @@ static void test_garbage(void **state)
                 .size = (uint32_t)(size > sizeof made ? size - sizeof made : 0),
                 .version = MODUS_WIRE_VERSION,
                 .verb = (uint16_t)(rand_r(&seed) % MODUS_WIRE_VERB_COUNT),
-                .object = (uint32_t)(rand_r(&seed) % 8 ? dict.id : (unsigned)rand_r(&seed)),
+                .object = rand_r(&seed) % 8 ? dict.id : (uint64_t)rand_r(&seed),
                 .a = rand_r(&seed) % 6 - 2,
                 .b = rand_r(&seed) % 4 ? rand_r(&seed) % 9 : (int64_t)rand_r(&seed) << 32,
             };
