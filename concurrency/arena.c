@@ -17,6 +17,7 @@
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
 #include "concurrency/participant.h"
+#include "concurrency/robust.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -380,6 +381,9 @@ int modus_arena_close(struct modus_arena *arena)
 {
     if (!arena)
         return 0;
+    /* What is before the links is the toolbox's own: see join. */
+    if (modus_robust_between(arena->links, (char *)arena + arena->bytes))
+        return -EBUSY;
     modus_participant_leave(arena);
     if (modus_participants_here(arena))
         return -EBUSY;

@@ -42,7 +42,8 @@ int modus_arena_open(struct modus_arena **arena, size_t bytes, unsigned particip
 
 /* Unmap the arena in this process; what other processes see stays. The calling thread leaves the
  * table of participants. Returns 0, or -EBUSY when another thread of this process has joined and
- * not left. NULL is legal.
+ * not left, or the calling thread holds a lock in it (what other threads hold is not seen: they must
+ * not use it any more). NULL is legal.
  * Safe from: one thread a process. */
 int modus_arena_close(struct modus_arena *arena);
 

@@ -16,7 +16,7 @@ PYTEST   := /usr/bin/python3 -m pytest -q -p no:cacheprovider
 CHECK_HOOKED := $(addprefix $(BUILD)/tests/check/hooked/,$(addsuffix .o,lock rlock rwlock cond event sem gate \
                 barrier doorbell queue ring ring_thread ring_process stock stock_line participant arena result))
 CHECK_SRC    := $(wildcard tests/check/*.c)
-CHECK_OBJ    := $(CHECK_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/concurrency/,context.o fault.o self.o)
+CHECK_OBJ    := $(CHECK_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/concurrency/,context.o fault.o robust.o self.o)
 CHECK        := $(BUILD)/tests/check/check
 CHECK_FLAGS  := -include tests/check/hooks.h -fno-strict-aliasing -Wno-shadow
 MUTANT_NAMES := $(notdir $(basename $(wildcard tests/check/mutants/*.sed)))

@@ -599,6 +599,36 @@ static int close_arena(void **state)
     return modus_arena_close(arena);
 }
 
+/* Who holds a lock there can't close it: the kernel would look for the lock at the thread's end, and
+ * the next one that it acquires would write into it. */
+static void test_close_while_held(void **state)
+{
+    struct modus_arena *here, *other;
+    struct modus_lock *first, *second, *elsewhere;
+    (void)state;
+
+    assert_int_equal(modus_arena_open(&here, 1 << 20, 4), 0);
+    assert_int_equal(modus_arena_open(&other, 1 << 20, 4), 0);
+    first = modus_arena_alloc(here, sizeof *first, 0);
+    second = modus_arena_alloc(here, sizeof *second, 0);
+    elsewhere = modus_arena_alloc(other, sizeof *elsewhere, 0);
+    assert_int_equal(modus_lock_init(first, MODUS_PROCESS), 0);
+    assert_int_equal(modus_lock_init(second, MODUS_PROCESS), 0);
+    assert_int_equal(modus_lock_init(elsewhere, MODUS_PROCESS), 0);
+    assert_true(modus_participant_join(here) > 0);
+    assert_int_equal(modus_lock_acquire(first, MODUS_FOREVER), 0);
+    assert_int_equal(modus_lock_acquire(elsewhere, MODUS_FOREVER), 0);
+    assert_int_equal(modus_lock_acquire(second, MODUS_FOREVER), 0);
+    assert_int_equal(modus_arena_close(here), -EBUSY);
+    assert_int_equal(modus_lock_release(second), 0);
+    assert_int_equal(modus_arena_close(here), -EBUSY);
+    assert_true(modus_participant_self(here) > 0);
+    assert_int_equal(modus_lock_release(first), 0);
+    assert_int_equal(modus_arena_close(here), 0);
+    assert_int_equal(modus_lock_release(elsewhere), 0);
+    assert_int_equal(modus_arena_close(other), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -620,6 +650,7 @@ int main(void)
         cmocka_unit_test_setup(test_join_and_leave, watchdog),
         cmocka_unit_test_setup(test_thread_ends, watchdog),
         cmocka_unit_test_setup(test_close_while_joined, watchdog),
+        cmocka_unit_test_setup(test_close_while_held, watchdog),
         cmocka_unit_test_setup(test_look_while_another_closes, watchdog),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
