@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define PAGE         ((size_t)4096)
@@ -330,9 +331,24 @@ static size_t pages(size_t bytes)
     return (bytes + PAGE - 1) & ~(PAGE - 1);
 }
 
-/* Map bytes of shared memory that nobody can truncate. */
+/* May the process make a file that large? If not, the try alone would end it (SIGXFSZ). */
+static bool may_be_a_file(size_t bytes)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+           bytes <= limit.rlim_cur;
+}
+
+/* Map bytes of shared memory that nobody can truncate: preferably of a file, whose name says in
+ * /proc/pid/maps and to the tools that read it what it is. */
 static void *map_shared(size_t bytes)
 {
+    if (!may_be_a_file(bytes)) {
+        void *nameless = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        return nameless == MAP_FAILED ? NULL : nameless;
+    }
     int fd = memfd_create("modus-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     void *memory = MAP_FAILED;
 

@@ -13,6 +13,7 @@
 #include "concurrency/value.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 static struct modus_arena *arena;
 
@@ -629,6 +630,30 @@ static void test_close_while_held(void **state)
     assert_int_equal(modus_arena_close(other), 0);
 }
 
+static int open_with_small_files(void *argument)
+{
+    struct rlimit limit = {1 << 20, 1 << 20};
+    struct modus_arena *here;
+    (void)argument;
+
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    CHECK_INT(modus_arena_open(&here, 4 << 20, 4), 0);
+    char *large = modus_arena_alloc(here, 2 << 20, 0);
+    CHECK(large != NULL);
+    large[(2 << 20) - 1] = 1;
+    CHECK_INT(modus_arena_free(here, large, 2 << 20), 0);
+    large = modus_arena_alloc(here, 2 << 20, 0);
+    CHECK(large != NULL && large[(2 << 20) - 1] == 0);
+    return -modus_arena_close(here);
+}
+
+/* A process that may only write small files may have a large arena. */
+static void test_small_files(void **state)
+{
+    (void)state;
+    assert_int_equal(reap(start_child(open_with_small_files, NULL)), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -651,6 +676,7 @@ int main(void)
         cmocka_unit_test_setup(test_thread_ends, watchdog),
         cmocka_unit_test_setup(test_close_while_joined, watchdog),
         cmocka_unit_test_setup(test_close_while_held, watchdog),
+        cmocka_unit_test_setup(test_small_files, watchdog),
         cmocka_unit_test_setup(test_look_while_another_closes, watchdog),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
