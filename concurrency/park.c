@@ -13,11 +13,13 @@
 #include "concurrency/park.h"
 #include "concurrency/lot.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -187,6 +189,43 @@ static struct timespec left_until(int64_t deadline)
     return timespec_of(deadline > now ? deadline - now : 0);
 }
 
+/* A process that may have no descriptor at all (RLIMIT_NOFILE 0) is refused a poll of those that it has
+ * (EINVAL), but not a select. As ppoll of one, without its sets' limit of 1024 descriptors. */
+static int select_one(struct pollfd *look, struct timespec *left)
+{
+    enum { WORD = 8 * sizeof(unsigned long), SETS = 3 };
+    size_t words = (size_t)look->fd / WORD + 1, at = words - 1;
+    if (fcntl(look->fd, F_GETFD) < 0) { /* a select may overlook that */
+        look->revents = POLLNVAL;
+        return 1;
+    }
+    unsigned long bit = 1ul << (look->fd % WORD), *sets = calloc(SETS * words, sizeof *sets);
+    unsigned long *in = sets, *out = sets + words, *special = out + words;
+
+    if (!sets)
+        return -1;
+    in[at] = look->events & (POLLIN | POLLRDHUP) ? bit : 0;
+    out[at] = look->events & POLLOUT ? bit : 0;
+    special[at] = look->events & POLLPRI ? bit : 0;
+    int n = (int)syscall(SYS_pselect6, look->fd + 1, in, out, special, left, NULL);
+    if (n > 0)
+        look->revents =
+            (short)(((in[at] & bit ? POLLIN | POLLRDHUP : 0) | (out[at] & bit ? POLLOUT : 0) |
+                     (special[at] & bit ? POLLPRI : 0)) &
+                    look->events);
+    int saved = errno;
+    free(sets);
+    errno = saved;
+    return n;
+}
+
+static int poll_one(struct pollfd *look, struct timespec *left)
+{
+    int n = ppoll(look, 1, left, NULL);
+
+    return n < 0 && errno == EINVAL ? select_one(look, left) : n;
+}
+
 static int poll_fd(int fd, int events, int64_t deadline, int *ready)
 {
     struct pollfd look = {.fd = fd, .events = (short)events};
@@ -197,7 +236,7 @@ static int poll_fd(int fd, int events, int64_t deadline, int *ready)
     do {
         struct timespec left = left_until(deadline);
 
-        n = ppoll(&look, 1, deadline == MODUS_FOREVER ? NULL : &left, NULL);
+        n = poll_one(&look, deadline == MODUS_FOREVER ? NULL : &left);
     } while (n < 0 && errno == EINTR);
     if (n <= 0)
         return n == 0 ? -ETIMEDOUT : -ENOMEM;

@@ -503,6 +503,37 @@ static void test_no_number_left(void **state)
     close_pair(ends);
 }
 
+static int wait_with_no_limit_left(void *argument)
+{
+    struct modus_pipe ends[2];
+    struct rlimit limit;
+    char byte = 0;
+    size_t size = 1;
+    (void)argument;
+
+    CHECK_INT(modus_pipe_pair(ends, NULL), 0);
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = 0;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    int64_t since = modus_now_ns();
+    CHECK_INT(modus_pipe_recv(&ends[1], &byte, &size, modus_ms(10)), -ETIMEDOUT);
+    CHECK(modus_now_ns() - since >= modus_ms(10));
+    CHECK_INT(modus_pipe_send(&ends[0], "x", 1, MODUS_FOREVER), 0);
+    CHECK_INT(modus_park_fd(modus_pipe_fd(&ends[1]), POLLIN | POLLOUT, MODUS_FOREVER, NULL), 0);
+    CHECK_INT(modus_pipe_recv(&ends[1], &byte, &size, MODUS_FOREVER), 0);
+    CHECK_INT(modus_park_fd(1000, POLLIN, MODUS_FOREVER, NULL), -EINVAL);
+    modus_pipe_close(&ends[0]);
+    CHECK_INT(modus_pipe_recv(&ends[1], &byte, &size, MODUS_FOREVER), MODUS_CLOSED);
+    return 0;
+}
+
+/* A process that may not have any more, not even those that it has. */
+static void test_no_limit_left(void **state)
+{
+    (void)state;
+    assert_int_equal(reap(start_child(wait_with_no_limit_left, NULL)), 0);
+}
+
 static void test_pollable(void **state)
 {
     struct modus_pipe ends[2];
@@ -539,6 +570,7 @@ int main(void)
         TEST(test_descriptors),
         TEST(test_descriptors_do_not_leak),
         TEST(test_no_number_left),
+        TEST(test_no_limit_left),
         TEST(test_pollable),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
