@@ -28,7 +28,10 @@
  *     modus_queue_put_key(&queue, &job, urgent ? 0 : 10, MODUS_FOREVER);
  *
  * Waking is chained: a put, or a batch of puts, wakes one sleeping consumer; that one, having got
- * its item, wakes the next if there is more. A loop arms a doorbell instead of sleeping.
+ * its item, wakes the next if there is more. A loop arms a doorbell instead of sleeping. The price,
+ * between processes: a consumer that is stopped (SIGSTOP) on its way from the wake to its get keeps
+ * puts from waking others, until it goes on, or a producer finds no room: that one wakes another all
+ * the same. A watch over the one on its way would cost every put.
  *
  * Joinable: every item got is to be answered by modus_queue_task_done, and modus_queue_join waits
  * until all that was put has been. Closing now counts what it drops as done.
