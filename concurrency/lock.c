@@ -284,6 +284,25 @@ static inline bool process_mine(const struct modus_lock *lock)
            atomic_load_explicit(&lock->owner, memory_order_relaxed) == self_owner();
 }
 
+/* The mutex is taken; the thread is known. */
+static inline void own(struct modus_lock *lock)
+{
+    atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    modus_self_robust++;
+}
+
+/* Would the kernel forget one, if it was taken too? Who is not known may see a parent's count. */
+static __attribute__((noinline)) bool really_full(const struct modus_lock *lock)
+{
+    modus_self_tid();
+    return modus_self_robust >= MODUS_LOCKS_MAX && !process_mine(lock);
+}
+
+static inline bool is_full(const struct modus_lock *lock)
+{
+    return __builtin_expect(modus_self_robust >= MODUS_LOCKS_MAX, 0) && really_full(lock);
+}
+
 static int process_init(struct modus_lock *lock)
 {
     pthread_mutexattr_t attr;
@@ -332,7 +351,7 @@ static __attribute__((noinline)) int process_result(struct modus_lock *lock, int
         if (lost)
             return refuse(lock, rc);
         modus_self_tid(); /* from now on known */
-        atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+        own(lock);
         return rc == 0 ? 0 : inherit(lock);
     case EBUSY:
     case EDEADLK: /* the thread has it; of its coroutines it may be another */
@@ -396,8 +415,7 @@ static int process_wait(struct modus_lock *lock, int64_t deadline, unsigned how)
     return rc == -EAGAIN ? parked : rc;
 }
 
-/* The common case, short. */
-static __attribute__((noinline)) int process_acquire_forever(struct modus_lock *lock)
+static inline int process_own(struct modus_lock *lock)
 {
     int rc = pthread_mutex_trylock(&lock->robust);
 
@@ -405,8 +423,19 @@ static __attribute__((noinline)) int process_acquire_forever(struct modus_lock *
         rc = process_result(lock, rc);
         return rc == -EAGAIN ? process_wait(lock, MODUS_FOREVER, MODUS_PARK_DEAF) : rc;
     }
-    atomic_store_explicit(&lock->owner, self_owner(), memory_order_relaxed);
+    own(lock);
     return 0;
+}
+
+/* The common case, short; and the same for who is not to be refused. */
+static __attribute__((noinline)) int process_acquire_forever(struct modus_lock *lock)
+{
+    return is_full(lock) ? -EOVERFLOW : process_own(lock);
+}
+
+static __attribute__((noinline)) int process_regain(struct modus_lock *lock)
+{
+    return process_own(lock);
 }
 
 static int process_acquire(struct modus_lock *lock, int64_t ns, int64_t deadline, unsigned how)
@@ -427,6 +456,7 @@ static __attribute__((noinline)) int process_release(struct modus_lock *lock)
         pthread_mutex_consistent(&lock->robust);
     }
     atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
+    modus_self_robust--;
     return -pthread_mutex_unlock(&lock->robust);
 }
 
@@ -519,6 +549,8 @@ static __attribute__((noinline)) int acquire_for(struct modus_lock *lock, int64_
 
     if (ns < MODUS_FOREVER)
         return -EINVAL;
+    if (lock->scope == MODUS_PROCESS && is_full(lock))
+        return -EOVERFLOW;
     if (lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed) && ns <= 0)
         return process_acquire(lock, ns, 0, MODUS_PARK_DEAF);
     if (__builtin_expect(modus_lock_watched() != NULL, 0))
@@ -552,6 +584,8 @@ int modus_lock_acquire_until_from(struct modus_lock *lock, int64_t deadline, con
 
     if (deadline < MODUS_FOREVER)
         return -EINVAL;
+    if (lock->scope == MODUS_PROCESS && is_full(lock))
+        return -EOVERFLOW;
     if (__builtin_expect(modus_lock_watched() != NULL, 0))
         return watched_acquire(lock, ns, deadline, MODUS_PARK_DEAF, site, true);
     return acquire(lock, ns, deadline, MODUS_PARK_DEAF);
@@ -562,11 +596,23 @@ int modus_lock_acquire_until(struct modus_lock *lock, int64_t deadline)
     return modus_lock_acquire_until_from(lock, deadline, __builtin_return_address(0));
 }
 
+int modus_lock_regain_until(struct modus_lock *lock, int64_t deadline, const void *site)
+{
+    int64_t ns = deadline == MODUS_FOREVER ? MODUS_FOREVER : 1;
+
+    if (acquire_fast(lock))
+        return 0;
+    if (ns == MODUS_FOREVER &&
+        lock->scope == atomic_load_explicit(&unwatched_process, memory_order_relaxed))
+        return process_regain(lock);
+    if (__builtin_expect(modus_lock_watched() != NULL, 0))
+        return watched_acquire(lock, ns, deadline, MODUS_PARK_DEAF, site, false);
+    return acquire(lock, ns, deadline, MODUS_PARK_DEAF);
+}
+
 int modus_lock_regain(struct modus_lock *lock, const void *site)
 {
-    if (__builtin_expect(modus_lock_watched() != NULL, 0))
-        return watched_acquire(lock, MODUS_FOREVER, 0, MODUS_PARK_DEAF, site, false);
-    return modus_lock_acquire_from(lock, MODUS_FOREVER, site);
+    return modus_lock_regain_until(lock, MODUS_FOREVER, site);
 }
 
 int modus_lock_acquire_alert(struct modus_lock *lock, int64_t ns, int64_t deadline,
@@ -574,6 +620,8 @@ int modus_lock_acquire_alert(struct modus_lock *lock, int64_t ns, int64_t deadli
 {
     if (lock->scope != MODUS_PROCESS)
         return -EINVAL;
+    if (is_full(lock))
+        return -EOVERFLOW;
     return watched_acquire(lock, ns, deadline, 0, site, true);
 }
 

@@ -27,6 +27,11 @@
  * there, they sleep until the death is buried (participant.h). So bury who was killed, before you
  * wait for a lock that it used.
  *
+ * When a thread ends, the kernel looks at 2048 of the robust mutexes that it holds, the newest first,
+ * and at no more: those that it took first would stay held for ever. So a thread is refused what goes
+ * beyond MODUS_LOCKS_MAX; the rest is for the toolbox itself, which holds its own for a moment, and
+ * for robust mutexes that are not the toolbox's.
+ *
  * A forked child does not own what its parent held: its release is -EPERM. A thread-scope lock that
  * was held at the fork stays held in the child for ever, so fork with such locks free.
  *
@@ -44,6 +49,10 @@
 
 #include "concurrency/park.h"
 #include "concurrency/result.h"
+
+/* Process-scope locks (of any kind; and participants' slots, participant.h) that a thread can hold at
+ * the same time. */
+enum { MODUS_LOCKS_MAX = 2000 };
 
 /* All fields are private. */
 struct modus_lock {
@@ -83,7 +92,8 @@ int modus_lock_set_repair(struct modus_lock *lock, int (*repair)(void *context),
 /* Own the lock, waiting up to ns nanoseconds (MODUS_FOREVER: without end, 0: do not wait).
  * Returns 0; MODUS_OWNERDEAD (1): owned, but the last owner died; -EAGAIN (ns 0 and held),
  * -ETIMEDOUT, -EDEADLK (the caller owns it already, or deadlock detection, deadlock.h, refuses the
- * wait), MODUS_NOTRECOVERABLE (poisoned) or -EINVAL (not started, or a negative time). Blocks.
+ * wait), MODUS_NOTRECOVERABLE (poisoned), -EOVERFLOW (process scope: the thread holds
+ * MODUS_LOCKS_MAX) or -EINVAL (not started, or a negative time). Blocks.
  * Safe from: any thread, in process scope any process and a forked child; not signal handlers. */
 int modus_lock_acquire(struct modus_lock *lock, int64_t ns);
 

@@ -16,9 +16,11 @@
 int modus_lock_acquire_from(struct modus_lock *lock, int64_t ns, const void *site);
 int modus_lock_acquire_until_from(struct modus_lock *lock, int64_t deadline, const void *site);
 
-/* modus_lock_acquire(lock, MODUS_FOREVER) that no watcher may refuse, for those who have promised to
- * own the lock when they return. */
+/* modus_lock_acquire(lock, MODUS_FOREVER) that is not refused, neither by a watcher nor for the number
+ * of locks that the caller holds: for those who have promised to own the lock when they return, and
+ * for the toolbox's own locks, held for a moment. And the same until a deadline. */
 int modus_lock_regain(struct modus_lock *lock, const void *site);
+int modus_lock_regain_until(struct modus_lock *lock, int64_t deadline, const void *site);
 
 /* Acquire a lock between processes on behalf of an object whose wait, unlike that for a lock, ends
  * when the calling coroutine is cancelled (MODUS_CANCELED) or comes to its deadline (-ETIMEDOUT). ns:

@@ -24,6 +24,7 @@
 #include "concurrency/participant.h"
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/self.h"
 
 #include <limits.h>
@@ -60,7 +61,8 @@ static int repair(void *context)
  * sleep here itself, so it looks again now and then. */
 static void lock_registry(struct modus_arena *arena)
 {
-    while (modus_lock_acquire(&arena->registry, modus_ms(LOOK_MS)) == -ETIMEDOUT)
+    while (modus_lock_regain_until(&arena->registry, modus_deadline(modus_ms(LOOK_MS)),
+                                   __builtin_return_address(0)) == -ETIMEDOUT)
         ;
 }
 
@@ -197,13 +199,15 @@ static int bury_all(struct modus_arena *arena, pid_t pid)
 
 static int join(struct modus_arena *arena)
 {
+    if (modus_self_robust > MODUS_LOCKS_MAX) /* the registry's is one of them */
+        return -EOVERFLOW;
     int id = hold_free(arena);
-
     if (id == 0 && bury_all(arena, 0) > 0)
         id = hold_free(arena);
     if (id == 0)
         return -EUSERS;
     struct modus_slot *slot = slot_of(arena, id);
+    modus_self_robust++;
     MODUS_FAULT(MODUS_FAULT_JOIN_HELD);
     atomic_store(&slot->pid, getpid());
     atomic_store(&slot->tid, holder_of(slot));
@@ -247,6 +251,7 @@ int modus_participant_leave(struct modus_arena *arena)
     move_epoch(arena);
     free_slot(slot);
     pthread_mutex_unlock(&slot->live);
+    modus_self_robust--;
     unlock_registry(arena);
     identities[arena->index] = (struct identity){0};
     return 0;

@@ -43,8 +43,9 @@
 #include "concurrency/doorbell.h"
 
 /* Enter the calling thread into the table. Returns its id (1 and up), also when it has joined
- * already; -EUSERS when the table is full of living ones (its size is the arena's). May wait briefly for others that join,
- * leave or bury.
+ * already; -EUSERS when the table is full of living ones (its size is the arena's), or -EOVERFLOW
+ * when the thread holds as many process-scope locks as it may (lock.h). May wait briefly for others
+ * that join, leave or bury.
  * Safe from: any thread, any process, a forked child (which gets an id of its own). */
 int modus_participant_join(struct modus_arena *arena);
 

@@ -16,6 +16,7 @@
 static _Atomic uint64_t unwiped; /* where there is no wiped page; an atfork handler wipes it */
 _Atomic uint64_t *modus_self_process = &unwiped;
 _Thread_local struct modus_self modus_self_cache = {.stamp = 1};
+_Thread_local uint32_t modus_self_robust;
 
 static void wipe(void)
 {
@@ -52,6 +53,8 @@ uint32_t modus_self_renew(void)
 {
     uint64_t stamp = modus_self_stamp();
 
+    if (modus_self_cache.stamp != stamp)
+        modus_self_robust = 0;
     modus_self_cache.tid = (uint32_t)gettid();
     modus_self_cache.stamp = stamp;
     return modus_self_cache.tid;

@@ -30,6 +30,10 @@ struct modus_self {
 extern _Thread_local struct modus_self modus_self_cache __attribute__((tls_model("initial-exec")));
 extern _Atomic uint64_t *modus_self_process;
 
+/* How many robust mutexes the calling thread holds, all its coroutines together: see MODUS_LOCKS_MAX
+ * (lock.h). A forked child holds none; it may read its parent's count until it is known. */
+extern _Thread_local uint32_t modus_self_robust __attribute__((tls_model("initial-exec")));
+
 /* Fill the cache of the calling thread; returns its id. Only modus_self_tid calls it. */
 uint32_t modus_self_renew(void);
 

@@ -19,6 +19,7 @@
 #include "concurrency/sem.h"
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/participant.h"
 #include "concurrency/participant_priv.h"
 
@@ -112,7 +113,7 @@ static int accounted_take(struct modus_sem *sem, uint32_t mark)
 
     if (id < 0)
         return id;
-    modus_lock_acquire(&account->lock, MODUS_FOREVER);
+    modus_lock_regain(&account->lock, __builtin_return_address(0));
     MODUS_FAULT(MODUS_FAULT_SEM_LOCKED);
     bool any = value_of(atomic_load(&sem->word)) > 0;
     if (any) {
@@ -131,7 +132,7 @@ static int accounted_release(struct modus_sem *sem, unsigned n)
 
     if (id < 0)
         return id;
-    modus_lock_acquire(&account->lock, MODUS_FOREVER);
+    modus_lock_regain(&account->lock, __builtin_return_address(0));
     uint32_t word = atomic_load(&sem->word);
     if (atomic_load(&account->held[id - 1]) >= n) {
         atomic_fetch_sub(&account->held[id - 1], n);
@@ -151,7 +152,7 @@ void modus_sem_scrub(struct modus_registered *registered, int id)
     /* registered is the first member. */
     struct modus_sem_account *account = (struct modus_sem_account *)(void *)registered;
 
-    modus_lock_acquire(&account->lock, MODUS_FOREVER);
+    modus_lock_regain(&account->lock, __builtin_return_address(0));
     if (atomic_exchange(&account->held[id - 1], 0) > 0) {
         repair(account);
         modus_armed_ring(&account->sem->armed);

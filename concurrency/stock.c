@@ -20,6 +20,7 @@
 #include "concurrency/stock.h"
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
+#include "concurrency/lock_priv.h"
 #include "concurrency/participant.h"
 
 #include <stdlib.h>
@@ -261,7 +262,7 @@ static int repair(void *context)
 
 static int lock(struct modus_stock *stock)
 {
-    int rc = modus_lock_acquire(&stock->lock, MODUS_FOREVER);
+    int rc = modus_lock_regain(&stock->lock, __builtin_return_address(0));
 
     MODUS_FAULT(MODUS_FAULT_STOCK_LOCKED);
     return rc < 0 ? rc : 0;

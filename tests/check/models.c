@@ -142,6 +142,7 @@ void check_models_reset(int64_t new_tick)
     tick = new_tick;
     check_now = 1000000000;
     naps = 0;
+    modus_self_robust = 0; /* an actor that died has not counted down */
     check_arena = check_aligned_alloc(4096, sizeof *check_arena);
     check_arena->serial = ++serial;
     check_arena->bytes = MEMORY;

@@ -2,8 +2,11 @@
 /* The lock: ownership errors, times, mutual exclusion, hand-over, and owners that die. */
 #include "test_concurrency.h"
 
+#include "concurrency/barrier.h"
 #include "concurrency/fault.h"
 #include "concurrency/lock.h"
+#include "concurrency/queue.h"
+#include "concurrency/rlock.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -551,6 +554,127 @@ static void test_child_does_not_own(void **state)
     assert_int_equal(modus_lock_release(&shared->lock), 0);
 }
 
+/* --- as many as the kernel gives up ---------------------------------------------------------- */
+
+enum { MANY = MODUS_LOCKS_MAX + 100 };
+
+struct crowd {
+    struct modus_lock locks[MANY];
+    struct modus_rlock rlock;
+    struct modus_barrier barrier;
+    struct modus_queue queue;
+    _Atomic int held;
+};
+
+static int take_all_but(struct crowd *crowd, int spared)
+{
+    int held = 0, rc;
+
+    while (held < MANY - spared && (rc = modus_lock_acquire(&crowd->locks[held], MODUS_FOREVER)) == 0)
+        held++;
+    return held;
+}
+
+static int hold_fresh(void *argument)
+{
+    struct crowd *crowd = argument;
+
+    CHECK_INT(modus_lock_acquire(&crowd->locks[MANY - 2], 0), 0);
+    CHECK_INT(modus_lock_release(&crowd->locks[MANY - 2]), 0);
+    return 0;
+}
+
+/* It holds all that it may, as a participant too, and ends. */
+static int die_with_many(void *argument)
+{
+    struct crowd *crowd = argument;
+    struct modus_lock *one_more = &crowd->locks[MANY - 1];
+    int item = 1;
+
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_rlock_acquire(&crowd->rlock, MODUS_FOREVER), 0);
+    crowd->held = take_all_but(crowd, 10);
+    CHECK_INT(crowd->held, MODUS_LOCKS_MAX - 2);
+    CHECK_INT(modus_lock_acquire(one_more, MODUS_FOREVER), -EOVERFLOW);
+    CHECK_INT(modus_lock_acquire(one_more, modus_ms(1)), -EOVERFLOW);
+    CHECK_INT(modus_lock_acquire_until(one_more, 1), -EOVERFLOW);
+    CHECK_INT(modus_lock_try(one_more), -EOVERFLOW);
+    CHECK_INT(modus_lock_try(&crowd->locks[0]), -EDEADLK);
+    CHECK_INT(modus_rlock_try(&crowd->rlock), 0); /* once more */
+    CHECK_INT(modus_lock_try(&static_lock), 0);   /* between threads: as many as one likes */
+    /* What the toolbox holds for a moment is not refused. */
+    CHECK_INT(modus_barrier_wait(&crowd->barrier, MODUS_FOREVER), 0);
+    CHECK_INT(modus_queue_put(&crowd->queue, &item, 0), 0);
+    /* A child holds none of them. */
+    CHECK_INT(reap(start_child(hold_fresh, crowd)), 0);
+    /* One less, one more. */
+    CHECK_INT(modus_lock_release(&crowd->locks[0]), 0);
+    CHECK_INT(modus_lock_acquire(one_more, MODUS_FOREVER), 0);
+    CHECK_INT(modus_lock_release(one_more), 0);
+    CHECK_INT(modus_lock_acquire(&crowd->locks[0], MODUS_FOREVER), 0);
+    return 0;
+}
+
+static int join_with_many(void *argument)
+{
+    struct crowd *crowd = argument;
+
+    CHECK_INT(take_all_but(crowd, 10), MODUS_LOCKS_MAX);
+    CHECK_INT(modus_participant_join(arena), -EOVERFLOW);
+    CHECK_INT(modus_lock_release(&crowd->locks[0]), 0);
+    CHECK(modus_participant_join(arena) > 0);
+    CHECK_INT(modus_lock_acquire(&crowd->locks[0], MODUS_FOREVER), -EOVERFLOW);
+    CHECK_INT(modus_participant_leave(arena), 0);
+    CHECK_INT(modus_lock_acquire(&crowd->locks[0], MODUS_FOREVER), 0);
+    return 0;
+}
+
+static struct crowd *new_crowd(void)
+{
+    struct crowd *crowd = modus_arena_alloc(arena, sizeof *crowd, 0);
+
+    assert_non_null(crowd);
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(modus_lock_init(&crowd->locks[i], MODUS_PROCESS), 0);
+    assert_int_equal(modus_rlock_init(&crowd->rlock, MODUS_PROCESS), 0);
+    assert_int_equal(
+        modus_barrier_init(&crowd->barrier, &(struct modus_barrier_attr){.scope = MODUS_PROCESS,
+                                                                         .parties = 1,
+                                                                         .arena = arena}),
+        0);
+    assert_int_equal(modus_queue_init(&crowd->queue,
+                                      &(struct modus_queue_attr){.scope = MODUS_PROCESS,
+                                                                 .arena = arena,
+                                                                 .capacity = 4,
+                                                                 .item_size = sizeof(int),
+                                                                 .order = MODUS_QUEUE_LIFO}),
+                     0);
+    return crowd;
+}
+
+/* Whoever dies leaves every lock to the next one, and does not count as alive. */
+static void test_dies_with_many(void **state)
+{
+#ifdef __SANITIZE_THREAD__
+    skip(); /* its deadlock detector gives up at 64 locks of a thread */
+#endif
+    struct crowd *crowd = new_crowd();
+    (void)state;
+
+    pid_t pid = start_child(die_with_many, crowd);
+    assert_int_equal(reap(pid), 0);
+    assert_int_equal(modus_participant_bury(arena, pid), 1);
+    for (int i = 0; i < crowd->held; i++) {
+        assert_int_equal(modus_lock_try(&crowd->locks[i]), MODUS_OWNERDEAD);
+        assert_int_equal(modus_lock_consistent(&crowd->locks[i]), 0);
+        assert_int_equal(modus_lock_release(&crowd->locks[i]), 0);
+    }
+    assert_int_equal(modus_rlock_try(&crowd->rlock), MODUS_OWNERDEAD);
+    assert_int_equal(modus_rlock_consistent(&crowd->rlock), 0);
+    assert_int_equal(modus_rlock_release(&crowd->rlock), 0);
+    assert_int_equal(reap(start_child(join_with_many, crowd)), 0);
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -575,6 +699,7 @@ int main(void)
         cmocka_unit_test_setup(test_repair, watchdog),
         cmocka_unit_test_setup(test_sleepers_inherit, watchdog),
         cmocka_unit_test_setup(test_child_does_not_own, watchdog),
+        cmocka_unit_test_setup(test_dies_with_many, watchdog),
         cmocka_unit_test_setup(test_foreign, watchdog),
         cmocka_unit_test_setup(test_excludes, watchdog),
         cmocka_unit_test_setup(test_hand_over, watchdog),
