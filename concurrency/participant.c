@@ -232,9 +232,25 @@ int modus_participant_join(struct modus_arena *arena)
     if (id > 0)
         return id;
     lock_registry(arena);
-    id = join(arena);
+    id = modus_participant_self(arena); /* another coroutine of the thread may have been quicker */
+    if (id <= 0)
+        id = join(arena);
     unlock_registry(arena);
     return id;
+}
+
+static void leave(struct modus_arena *arena, int id)
+{
+    struct modus_slot *slot = slot_of(arena, id);
+
+    atomic_store(&slot->state, LEAVING);
+    MODUS_FAULT(MODUS_FAULT_LEAVE_MARKED);
+    scrub(arena, id);
+    move_epoch(arena);
+    free_slot(slot);
+    pthread_mutex_unlock(&slot->live);
+    modus_self_robust--;
+    identities[arena->index] = (struct identity){0};
 }
 
 int modus_participant_leave(struct modus_arena *arena)
@@ -243,18 +259,12 @@ int modus_participant_leave(struct modus_arena *arena)
 
     if (id < 0)
         return id;
-    struct modus_slot *slot = slot_of(arena, id);
     lock_registry(arena);
-    atomic_store(&slot->state, LEAVING);
-    MODUS_FAULT(MODUS_FAULT_LEAVE_MARKED);
-    scrub(arena, id);
-    move_epoch(arena);
-    free_slot(slot);
-    pthread_mutex_unlock(&slot->live);
-    modus_self_robust--;
+    id = modus_participant_self(arena); /* as in join */
+    if (id > 0)
+        leave(arena, id);
     unlock_registry(arena);
-    identities[arena->index] = (struct identity){0};
-    return 0;
+    return id < 0 ? id : 0;
 }
 
 /* --- death ----------------------------------------------------------------------------------- */
@@ -312,12 +322,16 @@ void modus_participant_bury_everywhere(pid_t pid, bool killed)
 
 bool modus_participant_mourn(struct modus_arena *arena, int id)
 {
-    if (id < 1 || modus_participant_alive(arena, id))
+    struct modus_slot *slot = slot_of(arena, id);
+
+    if (!slot || modus_participant_alive(arena, id))
         return false;
     lock_registry(arena);
-    bury(arena, id);
+    /* FREE: another has buried it meanwhile. Else nobody ever would, and the caller look for ever. */
+    if (!bury(arena, id) && atomic_load(&slot->state) == FREE)
+        scrub(arena, id);
     unlock_registry(arena);
-    return true; /* also if another has buried it meanwhile */
+    return true;
 }
 
 /* --- looking --------------------------------------------------------------------------------- */

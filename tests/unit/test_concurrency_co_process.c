@@ -5,6 +5,7 @@
 
 #include "concurrency/cond.h"
 #include "concurrency/event.h"
+#include "concurrency/fault.h"
 #include "concurrency/lock.h"
 #include "concurrency/queue.h"
 #include "concurrency/sem.h"
@@ -20,6 +21,13 @@ const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "die_after_fork=0";
+}
+
+/* To it a coroutine is a thread. To the system it is not: another of the thread may leave. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "mutex:modus_participant_leave\n";
 }
 #endif
 
@@ -931,6 +939,86 @@ static void test_without_futex_waitv(void **state)
     assert_int_equal(rc, 0);
 }
 
+/* --- several coroutines, one participant ------------------------------------------------------ */
+
+struct table {
+    struct modus_arena *arena;
+    pid_t other;
+};
+
+static int stop_in_join(void *argument)
+{
+    struct table *table = argument;
+
+    modus_fault_plan(MODUS_FAULT_JOIN_HELD, MODUS_FAULT_STOP, 1);
+    CHECK(modus_participant_join(table->arena) > 0);
+    CHECK_INT(modus_participant_leave(table->arena), 0);
+    return 0;
+}
+
+/* Another process has the registry in its hands, until go_on. */
+static void stop_other(struct table *table)
+{
+    int status = 0;
+
+    table->other = start_child(stop_in_join, table);
+    CHECK_INT(waitpid(table->other, &status, WUNTRACED), table->other);
+    CHECK(WIFSTOPPED(status));
+}
+
+static int co_join_arena(void *argument)
+{
+    return modus_participant_join(((struct table *)argument)->arena);
+}
+
+static int co_leave_arena(void *argument)
+{
+    return modus_participant_leave(((struct table *)argument)->arena);
+}
+
+/* Its turn comes when those that started before it sleep. */
+static int co_go_on(void *argument)
+{
+    kill(((struct table *)argument)->other, SIGCONT);
+    return 0;
+}
+
+/* Two coroutines of the thread come to the registry while it is not free. */
+static int main_join_and_leave(void *argument)
+{
+    struct table *table = argument;
+    struct modus_co *co[3];
+
+    stop_other(table);
+    co[0] = go(co_join_arena, table), co[1] = go(co_join_arena, table), co[2] = go(co_go_on, table);
+    int id = joined(co[0]);
+    CHECK(id > 0);
+    CHECK_INT(joined(co[1]), id);
+    CHECK_INT(joined(co[2]), 0);
+    CHECK_INT(reap(table->other), 0);
+
+    stop_other(table);
+    co[0] = go(co_leave_arena, table), co[1] = go(co_leave_arena, table);
+    co[2] = go(co_go_on, table);
+    CHECK_INT(joined(co[0]) + joined(co[1]), -EPERM); /* and the other one's is 0 */
+    CHECK_INT(joined(co[2]), 0);
+    CHECK_INT(reap(table->other), 0);
+    return 0;
+}
+
+static void test_one_participant(void **state)
+{
+    struct table table = {0};
+    struct modus_participant found;
+    (void)state;
+
+    assert_int_equal(modus_arena_open(&table.arena, 1 << 20, 4), 0);
+    assert_int_equal(modus_co_run(main_join_and_leave, &table), 0);
+    for (int id = 1; id <= 4; id++)
+        assert_int_equal(modus_participant_look(table.arena, id, &found), -EAGAIN);
+    assert_int_equal(modus_arena_close(table.arena), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, watchdog)
 
 int main(void)
@@ -954,6 +1042,7 @@ int main(void)
         TEST(test_consumers_die),
         TEST(test_idle),
         TEST(test_fork),
+        TEST(test_one_participant),
         TEST(test_without_futex_waitv),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
