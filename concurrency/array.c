@@ -186,6 +186,8 @@ int modus_array_update(struct modus_array *array, size_t i,
     } else {
         put_aside(array, i);
         rc = update(context, modus_array_at(array, i));
+        if (!modus_rlock_depth(&array->head->lock))
+            return -ECHILD;
         in_order();
         MODUS_FAULT(MODUS_FAULT_ARRAY_CHANGED);
         if (rc < 0)

@@ -67,7 +67,8 @@ int modus_array_set(struct modus_array *array, size_t i, const void *element);
 
 /* Let the function change element i, with the array held. If it returns a negative code, the
  * element is as before. Returns what the function returned, -ENOENT or -EINVAL; -EBUSY inside of
- * another update. Blocks and safe as above. */
+ * another update; -ECHILD in a child that the function has forked, if that returns from it too.
+ * Blocks and safe as above. */
 int modus_array_update(struct modus_array *array, size_t i,
                        int (*update)(void *context, void *element), void *context);
 

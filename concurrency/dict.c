@@ -459,6 +459,8 @@ static int update_at(struct modus_dict *dict, struct modus_bytes key, size_t roo
     if (old.size)
         memcpy(value, old.data, old.size);
     long size = update(context, value, place->unit ? (long)old.size : -1, room);
+    if (!modus_store_mine(&dict->store))
+        return -ECHILD;
     if (size < 0)
         return size < INT32_MIN ? -EINVAL : (int)size;
     if ((size_t)size > room)
@@ -476,7 +478,10 @@ int modus_dict_update(struct modus_dict *dict, struct modus_bytes key, size_t ro
     if (room > MODUS_DICT_VALUE_MAX || !update)
         return -EINVAL;
     int rc = begin_at(dict, key, &place);
-    return rc < 0 ? rc : end(dict, update_at(dict, key, room, &place, update, context));
+    if (rc < 0)
+        return rc;
+    rc = update_at(dict, key, room, &place, update, context);
+    return modus_store_mine(&dict->store) ? end(dict, rc) : rc;
 }
 
 long modus_dict_len(struct modus_dict *dict)

@@ -99,7 +99,8 @@ typedef long modus_update(void *context, void *value, long size, size_t room);
 
 /* Read, change and write in one step. The function runs with the dict held and must not use it. The
  * new value may have up to room bytes, or as many as the old one. Returns 0, the function's
- * negative code, -ERANGE (it returned too much) or -ENOMEM. */
+ * negative code, -ERANGE (it returned too much) or -ENOMEM; in a child that the function has forked,
+ * and that returns from it too, -ECHILD: the dict is its parent's to change. */
 int modus_dict_update(struct modus_dict *dict, struct modus_bytes key, size_t room,
                       modus_update *update, void *context);
 

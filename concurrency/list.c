@@ -405,6 +405,8 @@ static int update_at(struct modus_list *list, size_t room, const struct found *f
         return -ENOMEM;
     memcpy(value->bytes, found->value->bytes, old);
     long size = update(context, value->bytes, (long)old, room);
+    if (!modus_store_mine(&list->store))
+        return -ECHILD;
     if (size < 0)
         return size < INT32_MIN ? -EINVAL : (int)size;
     if ((size_t)size > room)
@@ -423,7 +425,10 @@ int modus_list_update(struct modus_list *list, long index, size_t room, modus_up
     if (room > MODUS_LIST_VALUE_MAX || !update)
         return -EINVAL;
     int rc = begin_at(list, index, &found);
-    return rc < 0 ? rc : end(list, update_at(list, room, &found, update, context));
+    if (rc < 0)
+        return rc;
+    rc = update_at(list, room, &found, update, context);
+    return modus_store_mine(&list->store) ? end(list, rc) : rc;
 }
 
 long modus_list_len(struct modus_list *list)

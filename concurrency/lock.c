@@ -324,7 +324,10 @@ static int inherit(struct modus_lock *lock)
     atomic_store_explicit(&lock->damage, INHERITED, memory_order_relaxed);
     if (!lock->repair)
         return MODUS_OWNERDEAD;
-    if (lock->repair(lock->context) == 0) {
+    int rc = lock->repair(lock->context);
+    if (!process_mine(lock))
+        return -ECHILD;
+    if (rc == 0) {
         modus_lock_consistent(lock);
         return MODUS_OWNERDEAD;
     }

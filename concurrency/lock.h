@@ -84,7 +84,8 @@ void modus_lock_fini(struct modus_lock *lock);
 /* Set the function that mends what the lock guards after its owner's death. It runs in the process
  * that acquired next, with the lock held, and returns 0 when all is well; the acquire then returns
  * MODUS_OWNERDEAD with the lock consistent. If it returns anything else the lock is poisoned. The
- * function must be known in every process at the same address: fork without exec.
+ * function must be known in every process at the same address: fork without exec. If it forks, and the
+ * child returns from it too, the child's acquire is -ECHILD.
  * Returns 0, or -EINVAL when the lock is not of process scope.
  * Safe from: the one thread that makes the object. */
 int modus_lock_set_repair(struct modus_lock *lock, int (*repair)(void *context), void *context);

@@ -99,6 +99,8 @@ static int process_run(struct modus_once *once, int (*init)(void *context), void
     if (rc == MODUS_OWNERDEAD)
         modus_lock_consistent(&once->lock);
     rc = atomic_load(&once->runner) == DONE ? 0 : init(context);
+    if (!modus_lock_mine(&once->lock))
+        return -ECHILD;
     if (rc >= 0)
         atomic_store(&once->runner, DONE);
     modus_lock_release(&once->lock);

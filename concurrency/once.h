@@ -52,7 +52,8 @@ void modus_once_fini(struct modus_once *once);
  * end (MODUS_FOREVER: without end, 0: do not wait). init returns 0 when it is done, or a negative
  * code: it failed, and this call returns that. Returns 0: it is done; else init's own code, -EAGAIN
  * or -ETIMEDOUT (another still runs it), MODUS_CANCELED (the calling coroutine is), -EDEADLK (called
- * from within init) or -EINVAL. Blocks.
+ * from within init), -ECHILD (process scope: init has forked, and this is the child; it is its parent's
+ * to end) or -EINVAL. Blocks.
  * Safe from: any thread, in process scope any process; a forked child; not signal handlers. */
 int modus_once_run(struct modus_once *once, int (*init)(void *context), void *context, int64_t ns);
 

@@ -300,7 +300,10 @@ static int inherit(struct modus_rwlock *lock)
     note_locked(lock, 0);
     if (!lock->repair)
         return MODUS_OWNERDEAD;
-    if (lock->repair(lock->context) == 0) {
+    int rc = lock->repair(lock->context);
+    if (!modus_lock_mine(&lock->lock))
+        return -ECHILD;
+    if (rc == 0) {
         modus_rwlock_consistent(lock);
         return MODUS_OWNERDEAD;
     }

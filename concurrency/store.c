@@ -203,6 +203,11 @@ int modus_store_commit(struct modus_store *store)
     return 0;
 }
 
+bool modus_store_mine(const struct modus_store *store)
+{
+    return modus_lock_mine(&store->head->lock);
+}
+
 int modus_store_begin(struct modus_store *store)
 {
     if (store->scope == 0)

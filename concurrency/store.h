@@ -76,6 +76,10 @@ void modus_store_fini(struct modus_store *store);
  * Safe from: any thread, in process scope any process and a forked child. */
 int modus_store_begin(struct modus_store *store);
 
+/* Does the caller own it? Who has called a function of others in between may be a child that it has
+ * forked, and must leave the store alone. */
+bool modus_store_mine(const struct modus_store *store);
+
 /* The changes since begin, or the last commit, are final. Returns 0, or MODUS_NOTRECOVERABLE when
  * the structure was found damaged: then nothing has changed. */
 int modus_store_commit(struct modus_store *store);

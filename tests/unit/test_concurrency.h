@@ -115,6 +115,26 @@ static inline int reap(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* For a function that an object calls while it is held: fork a child that returns from it as well, and
+ * wait for its end, which is at end_forked: it must have been told that it is a child. Returns whether
+ * this is the child. */
+static inline bool fork_in_callback(void)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+
+    CHECK(pid >= 0);
+    if (pid > 0)
+        CHECK_INT(reap(pid), 0);
+    return pid == 0;
+}
+
+static inline void end_forked(pid_t home, long rc)
+{
+    if (getpid() != home)
+        _exit(rc == -ECHILD ? 0 : 1);
+}
+
 /* The state letter of a thread (R running, S asleep, T stopped, Z zombie); 0 if there is none. */
 static inline char state_of(int tid)
 {

@@ -555,6 +555,31 @@ static void test_killed_in_function(void **state)
     unmake(dict);
 }
 
+static long fork_updating(void *context, void *value, long size, size_t room)
+{
+    (void)context, (void)size, (void)room;
+    fork_in_callback();
+    memcpy(value, "new", 4);
+    return 4;
+}
+
+/* The child that returns from the function too leaves its parent's dict alone. */
+static void test_forks_in_function(void **state)
+{
+    struct modus_dict *dict = make(MODUS_PROCESS, BYTES);
+    pid_t home = getpid();
+    (void)state;
+
+    for (int round = 0; round < 3; round++) {
+        int rc = modus_dict_update(dict, modus_str("n"), 100, fork_updating, NULL);
+        end_forked(home, rc);
+        assert_int_equal(rc, 0);
+        assert_int_equal(modus_dict_check(dict), 0);
+    }
+    assert_int_equal(modus_dict_len(dict), 1);
+    unmake(dict);
+}
+
 /* What others have written into the memory is not believed. */
 static int read_damaged(void *argument)
 {
@@ -722,6 +747,7 @@ int main(void)
         TEST(test_spoilt),
         TEST(test_chaos),
         TEST(test_killed_in_function),
+        TEST(test_forks_in_function),
         TEST(test_kill_at_every_point),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);

@@ -436,6 +436,28 @@ static int change_update(void *object)
     return modus_list_update(object, 2, 500, count_on, NULL);
 }
 
+static long fork_updating(void *context, void *value, long size, size_t room)
+{
+    return fork_in_callback() ? size : count_on(context, value, size, room);
+}
+
+/* The child that returns from the function too leaves its parent's list alone. */
+static void test_forks_in_function(void **state)
+{
+    struct modus_list *list = make(MODUS_PROCESS, BYTES);
+    pid_t home = getpid();
+    int n = 0;
+    (void)state;
+
+    assert_int_equal(modus_list_append(list, modus_bytes(&n, sizeof n)), 0);
+    int rc = modus_list_update(list, 0, 100, fork_updating, NULL);
+    end_forked(home, rc);
+    assert_int_equal(rc, 0);
+    assert_int_equal(modus_list_get(list, 0, &n, sizeof n, NULL), sizeof n);
+    assert_int_equal(n, 1000);
+    unmake(list);
+}
+
 static int change_clear(void *object)
 {
     return modus_list_clear(object);
@@ -629,6 +651,7 @@ int main(void)
         TEST(test_damaged),
         TEST(test_spoilt),
         TEST(test_chaos),
+        TEST(test_forks_in_function),
         TEST(test_kill_at_every_point),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);

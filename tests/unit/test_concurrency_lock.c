@@ -494,6 +494,28 @@ static void test_repair(void **state)
     assert_true(modus_lock_poisoned(&shared->lock));
 }
 
+static int fork_repairing(void *context)
+{
+    (void)context;
+    fork_in_callback();
+    return 0;
+}
+
+/* Of those that return from the function, the one that called it owns the lock. */
+static void test_repair_forks(void **state)
+{
+    struct shared *shared = new_shared();
+    pid_t home = getpid();
+    (void)state;
+
+    assert_int_equal(modus_lock_set_repair(&shared->lock, fork_repairing, shared), 0);
+    kill_holder(shared);
+    int rc = modus_lock_acquire(&shared->lock, MODUS_FOREVER);
+    end_forked(home, rc);
+    assert_int_equal(rc, MODUS_OWNERDEAD);
+    assert_int_equal(modus_lock_release(&shared->lock), 0);
+}
+
 static int wait_to_inherit(void *argument)
 {
     struct shared *shared = argument;
@@ -570,7 +592,8 @@ static int take_all_but(struct crowd *crowd, int spared)
 {
     int held = 0, rc;
 
-    while (held < MANY - spared && (rc = modus_lock_acquire(&crowd->locks[held], MODUS_FOREVER)) == 0)
+    while (held < MANY - spared &&
+           (rc = modus_lock_acquire(&crowd->locks[held], MODUS_FOREVER)) == 0)
         held++;
     return held;
 }
@@ -637,18 +660,17 @@ static struct crowd *new_crowd(void)
     for (int i = 0; i < MANY; i++)
         assert_int_equal(modus_lock_init(&crowd->locks[i], MODUS_PROCESS), 0);
     assert_int_equal(modus_rlock_init(&crowd->rlock, MODUS_PROCESS), 0);
-    assert_int_equal(
-        modus_barrier_init(&crowd->barrier, &(struct modus_barrier_attr){.scope = MODUS_PROCESS,
-                                                                         .parties = 1,
-                                                                         .arena = arena}),
-        0);
-    assert_int_equal(modus_queue_init(&crowd->queue,
-                                      &(struct modus_queue_attr){.scope = MODUS_PROCESS,
-                                                                 .arena = arena,
-                                                                 .capacity = 4,
-                                                                 .item_size = sizeof(int),
-                                                                 .order = MODUS_QUEUE_LIFO}),
+    assert_int_equal(modus_barrier_init(&crowd->barrier,
+                                        &(struct modus_barrier_attr){
+                                            .scope = MODUS_PROCESS, .parties = 1, .arena = arena}),
                      0);
+    assert_int_equal(
+        modus_queue_init(&crowd->queue, &(struct modus_queue_attr){.scope = MODUS_PROCESS,
+                                                                   .arena = arena,
+                                                                   .capacity = 4,
+                                                                   .item_size = sizeof(int),
+                                                                   .order = MODUS_QUEUE_LIFO}),
+        0);
     return crowd;
 }
 
@@ -697,6 +719,7 @@ int main(void)
         cmocka_unit_test_setup(test_owner_dies, watchdog),
         cmocka_unit_test_setup(test_poisoned_for_everybody, watchdog),
         cmocka_unit_test_setup(test_repair, watchdog),
+        cmocka_unit_test_setup(test_repair_forks, watchdog),
         cmocka_unit_test_setup(test_sleepers_inherit, watchdog),
         cmocka_unit_test_setup(test_child_does_not_own, watchdog),
         cmocka_unit_test_setup(test_dies_with_many, watchdog),

@@ -53,6 +53,25 @@ static int make(void *context)
     return 7; /* as good as 0 */
 }
 
+static int make_and_fork(void *context)
+{
+    return fork_in_callback() ? 0 : make(context);
+}
+
+/* Process scope: it is done when the parent has done it, and not by the child that returns too. */
+static void test_once_forks(void **state)
+{
+    struct opening *o = new_opening(MODUS_PROCESS);
+    pid_t home = getpid();
+    (void)state;
+
+    int rc = modus_once_run(&o->once, make_and_fork, o, MODUS_FOREVER);
+    end_forked(home, rc);
+    assert_int_equal(rc, 0);
+    assert_true(modus_once_done(&o->once));
+    end_opening(o);
+}
+
 /* Inside until told to go on. */
 static int make_slowly(void *context)
 {
@@ -590,6 +609,7 @@ int main(void)
         TEST(test_once_exactly),
         TEST(test_once_time),
         TEST(test_once_fork),
+        TEST(test_once_forks),
         TEST(test_once_runner_killed),
         TEST(test_once_coroutines),
         TEST(test_once_coroutines_need_not_wait),

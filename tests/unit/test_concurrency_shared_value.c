@@ -397,6 +397,25 @@ static int update_inside(void *context, void *element)
     return modus_array_get(&b->array, 1, got);
 }
 
+static int fork_updating(void *context, void *element)
+{
+    return fork_in_callback() ? 0 : count_on(context, element);
+}
+
+/* The child that returns from the function too leaves its parent's array alone. */
+static void test_array_forks(void **state)
+{
+    struct bank *b = open_bank(MODUS_PROCESS);
+    pid_t home = getpid();
+    int n = 10;
+    (void)state;
+
+    int rc = modus_array_update(&b->array, 9, fork_updating, &n);
+    end_forked(home, rc);
+    assert_int_equal(rc, 10);
+    close_bank(b);
+}
+
 static void test_array(void **state)
 {
     (void)state;
@@ -586,9 +605,9 @@ static int close_arena(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_numbers),      TEST(test_errors),  TEST(test_held),
-        TEST(test_ten_take_one), TEST(test_balance), TEST(test_file),
-        TEST(test_array),        TEST(test_deaths),  TEST(test_chaos),
+        TEST(test_numbers), TEST(test_errors), TEST(test_held),  TEST(test_ten_take_one),
+        TEST(test_balance), TEST(test_file),   TEST(test_array), TEST(test_array_forks),
+        TEST(test_deaths),  TEST(test_chaos),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }
