@@ -32,9 +32,10 @@ static size_t table_bytes(const struct modus_barrier *barrier)
     return barrier->arena->participants * sizeof *barrier->table;
 }
 
-static inline void lock(struct modus_barrier *barrier)
+/* Returns whether it is the caller's from now on: it is not in the action, whose caller has it. */
+static inline bool lock(struct modus_barrier *barrier)
 {
-    modus_lock_regain(&barrier->lock, __builtin_return_address(0));
+    return modus_lock_regain(&barrier->lock, __builtin_return_address(0)) >= 0;
 }
 
 static void unlock(struct modus_barrier *barrier)
@@ -226,6 +227,8 @@ static int release(struct modus_barrier *barrier, int id)
 {
     int rc = barrier->action ? barrier->action(barrier->context) : 0;
 
+    if (!modus_lock_mine(&barrier->lock))
+        return -ECHILD; /* forked by the action */
     set_state(barrier, rc < 0 ? BROKEN : DRAINING);
     leave(barrier, id);
     return rc < 0 ? rc : 0;
@@ -299,7 +302,8 @@ int modus_barrier_wait(struct modus_barrier *barrier, int64_t ns)
         return id;
     struct modus_watch watch = {0};
     int64_t deadline = modus_deadline(ns);
-    lock(barrier);
+    if (!lock(barrier))
+        return -EDEADLK;
     int rc = enter(barrier, id, deadline, &watch);
     if (rc < 0) {
         unlock(barrier);
@@ -313,18 +317,16 @@ int modus_barrier_wait(struct modus_barrier *barrier, int64_t ns)
 
 void modus_barrier_abort(struct modus_barrier *barrier)
 {
-    if (barrier->scope == 0)
+    if (barrier->scope == 0 || !lock(barrier))
         return;
-    lock(barrier);
     break_it(barrier);
     unlock(barrier);
 }
 
 void modus_barrier_reset(struct modus_barrier *barrier)
 {
-    if (barrier->scope == 0)
+    if (barrier->scope == 0 || !lock(barrier))
         return;
-    lock(barrier);
     bury(barrier);
     barrier->doomed = false;
     if (state_of(barrier) == FILLING || state_of(barrier) == BROKEN)
@@ -335,9 +337,8 @@ void modus_barrier_reset(struct modus_barrier *barrier)
 
 bool modus_barrier_broken(struct modus_barrier *barrier)
 {
-    if (barrier->scope == 0)
+    if (barrier->scope == 0 || !lock(barrier))
         return false;
-    lock(barrier);
     look_for_deaths(barrier);
     bool broken = state_of(barrier) == BROKEN || barrier->doomed;
     unlock(barrier);
@@ -346,9 +347,8 @@ bool modus_barrier_broken(struct modus_barrier *barrier)
 
 unsigned modus_barrier_waiting(struct modus_barrier *barrier)
 {
-    if (barrier->scope == 0)
+    if (barrier->scope == 0 || !lock(barrier))
         return 0;
-    lock(barrier);
     look_for_deaths(barrier);
     unsigned waiting = state_of(barrier) == FILLING ? count_inside(barrier) : 0;
     unlock(barrier);

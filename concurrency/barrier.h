@@ -37,7 +37,7 @@ struct modus_barrier_attr {
     enum modus_scope scope;
     unsigned parties;             /* 1 and more */
     int (*action)(void *context); /* NULL: none; run by the last to come, others waiting; below 0:
-                                   * it failed */
+                                   * it failed. It must not use the barrier */
     void *context;
     struct modus_arena *arena; /* process scope: whose participants the parties are */
 };
@@ -71,20 +71,23 @@ void modus_barrier_fini(struct modus_barrier *barrier);
 /* Wait for the others, up to ns nanoseconds (MODUS_FOREVER: without end; 0 breaks it unless the
  * caller is the last). Returns the caller's place, 0 for the first that came, parties - 1 for the
  * last; MODUS_BROKEN, also when the time is over and a party turns out to be dead; -ETIMEDOUT,
- * MODUS_CANCELED (a coroutine) or what the action returned, to the one by whom it broke; -EINVAL; in
- * process scope -EPERM (not joined) or -ECHILD. Blocks.
+ * MODUS_CANCELED (a coroutine) or what the action returned, to the one by whom it broke; -EINVAL;
+ * -EDEADLK (called from within the action); -ECHILD in a child that the action has forked, if that
+ * returns from it too; in process scope -EPERM (not joined) or -ECHILD. Blocks.
  * Safe from: any thread, in process scope any process that has joined; not signal handlers. */
 int modus_barrier_wait(struct modus_barrier *barrier, int64_t ns);
 
 /* Break it. Everybody in it, and whoever comes until it is reset, gets MODUS_BROKEN; but who has been
- * let through already goes on.
+ * let through already goes on. Does nothing within the action, which has a result for that.
  * Safe from: any thread, in process scope any process. */
 void modus_barrier_abort(struct modus_barrier *barrier);
 
-/* Make it whole and empty again; who is in it gets MODUS_BROKEN. Safe from: as modus_barrier_abort. */
+/* Make it whole and empty again; who is in it gets MODUS_BROKEN. Does nothing within the action.
+ * Safe from: as modus_barrier_abort. */
 void modus_barrier_reset(struct modus_barrier *barrier);
 
-/* Is it broken? How many wait? Old when it returns. Safe from: as modus_barrier_abort. */
+/* Is it broken? How many wait? Old when it returns; within the action no, and none.
+ * Safe from: as modus_barrier_abort. */
 bool modus_barrier_broken(struct modus_barrier *barrier);
 unsigned modus_barrier_waiting(struct modus_barrier *barrier);
 

@@ -799,6 +799,62 @@ static void test_barrier_of_another_arena(void **state)
     assert_int_equal(modus_arena_close(other), 0);
 }
 
+static int fork_in_action(void *context)
+{
+    return fork_in_callback() ? 0 : count_run(context);
+}
+
+/* The child that returns from the action too leaves its parent's barrier alone. */
+static void test_barrier_action_forks(void **state)
+{
+    struct hall *h = build(MODUS_PROCESS, 1);
+    pid_t home = getpid();
+    (void)state;
+
+    h->barrier.action = fork_in_action;
+    assert_true(modus_participant_join(arena) > 0);
+    for (int round = 1; round <= 2; round++) {
+        int rc = modus_barrier_wait(&h->barrier, MODUS_FOREVER);
+        end_forked(home, rc);
+        assert_int_equal(rc, 0);
+        assert_int_equal(atomic_load(&h->runs), round);
+    }
+    assert_int_equal(modus_participant_leave(arena), 0);
+    raze(h);
+}
+
+static int use_in_action(void *context)
+{
+    struct hall *h = context;
+
+    CHECK_INT(modus_barrier_wait(&h->barrier, MODUS_FOREVER), -EDEADLK);
+    modus_barrier_abort(&h->barrier);
+    modus_barrier_reset(&h->barrier);
+    CHECK(!modus_barrier_broken(&h->barrier));
+    CHECK_INT(modus_barrier_waiting(&h->barrier), 0);
+    CHECK(modus_lock_mine(&h->barrier.lock)); /* still */
+    return count_run(context);
+}
+
+/* The action has the barrier's lock already. */
+static void test_barrier_used_in_action(void **state)
+{
+    (void)state;
+    EACH_SCOPE(scope)
+    {
+        struct hall *h = build((enum modus_scope)scope, 1);
+
+        h->barrier.action = use_in_action;
+        assert_true(modus_participant_join(arena) > 0);
+        for (int round = 1; round <= 2; round++) {
+            assert_int_equal(modus_barrier_wait(&h->barrier, MODUS_FOREVER), 0);
+            assert_int_equal(atomic_load(&h->runs), round);
+        }
+        assert_int_equal(modus_participant_leave(arena), 0);
+        raze(h);
+    }
+}
+
 static int die_in_action(void *context)
 {
     (void)context;
@@ -989,6 +1045,8 @@ int main(void)
         TEST(test_barrier_time),
         TEST(test_barrier_death),
         TEST(test_barrier_of_another_arena),
+        TEST(test_barrier_action_forks),
+        TEST(test_barrier_used_in_action),
         TEST(test_barrier_death_in_action),
         TEST(test_barrier_abort_after_reset),
         TEST(test_barrier_death_after_reset),
