@@ -197,25 +197,29 @@ static void start_afresh(struct modus_stock *stock)
         resize(stock, ROOM_AT_FIRST);
 }
 
-/* Behind those with an earlier turn, which is nearly always the end. */
+/* At the end: its turn is the latest. */
 static void keep(struct modus_stock *stock, int id, uint32_t number)
 {
     struct modus_stock_keeper *keeper = &stock->keepers[id - 1];
-    struct modus_stock_slot *slot = stock_slot(stock, number);
-    uint32_t before = keeper->last, at;
 
-    if (before != STOCK_NONE && stock_slot(stock, before)->turn > slot->turn)
-        for (before = STOCK_NONE, at = keeper->first; stock_slot(stock, at)->turn < slot->turn;
-             at = stock_slot(stock, at)->next)
-            before = at;
-    uint32_t *link = before == STOCK_NONE ? &keeper->first : &stock_slot(stock, before)->next;
-    slot->next = *link;
-    if (before == keeper->last) {
-        slot->next = STOCK_NONE;
-        keeper->last = number;
-    }
-    *link = number;
+    stock_slot(stock, number)->next = STOCK_NONE;
+    *(keeper->last == STOCK_NONE ? &keeper->first : &stock_slot(stock, keeper->last)->next) =
+        number;
+    keeper->last = number;
     atomic_fetch_add(&stock->kept, 1);
+}
+
+/* What keep has put together in any order, by turns. */
+static void sort_kept(struct modus_stock *stock)
+{
+    for (uint32_t i = 0; i < stock->keepers_count; i++) {
+        struct modus_stock_keeper *keeper = &stock->keepers[i];
+
+        keeper->first = modus_stock_list_sort(stock, keeper->first, STOCK_BY_TURN);
+        keeper->last = keeper->first;
+        for (uint32_t at = keeper->first; at != STOCK_NONE; at = stock_slot(stock, at)->next)
+            keeper->last = at;
+    }
 }
 
 /* The oldest that the keeper has; STOCK_NONE: none. */
@@ -255,6 +259,7 @@ static int repair(void *context)
     atomic_store(&stock->inside, inside);
     stock->first = 0;
     modus_stock_line_sort(stock);
+    sort_kept(stock);
     return 0;
 }
 
@@ -445,17 +450,28 @@ bool modus_stock_has_room(const struct modus_queue *queue)
 
 /* --- burying --------------------------------------------------------------------------------- */
 
+/* What the keeper has goes back, all at once: one by one, each would move the others aside again. */
+static void give_back(struct modus_stock *stock, int id)
+{
+    struct modus_stock_keeper *keeper = &stock->keepers[id - 1];
+    uint32_t first = keeper->first, n = 0;
+
+    for (uint32_t at = first; at != STOCK_NONE; at = stock_slot(stock, at)->next, n++) {
+        set_state(stock_slot(stock, at), STOCK_FULL);
+        MODUS_FAULT(MODUS_FAULT_STOCK_CHANGED);
+    }
+    *keeper = (struct modus_stock_keeper){STOCK_NONE, STOCK_NONE};
+    atomic_fetch_sub(&stock->kept, n);
+    modus_stock_line_add_list(stock, first, n);
+}
+
 void modus_stock_scrub(struct modus_ring *ring, int id)
 {
     struct modus_stock *stock = ring->stock;
 
     lock(stock);
-    for (uint32_t number;
-         stock->keepers_count && (number = keep_no_more(stock, id)) != STOCK_NONE;) {
-        set_state(stock_slot(stock, number), STOCK_FULL);
-        MODUS_FAULT(MODUS_FAULT_STOCK_CHANGED);
-        modus_stock_line_add(stock, number);
-    }
+    if (stock->keepers_count)
+        give_back(stock, id);
     if (ring->holders)
         atomic_store(&ring->held[id - 1], 0);
     unlock(stock);

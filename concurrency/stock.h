@@ -89,10 +89,15 @@ bool modus_stock_idle(const struct modus_queue *queue);
 size_t modus_stock_len(const struct modus_queue *queue);
 void modus_stock_scrub(struct modus_ring *ring, int id);
 
-/* The line, under the lock (stock_line.c): add a FULL slot, take the next one out, and put the line
- * in order again when it holds the right slots in any. */
+/* The line, under the lock (stock_line.c): add a FULL slot, or a list of n that have come back, take
+ * the next one out, and put the line in order again when it holds the right slots in any. */
 void modus_stock_line_add(struct modus_stock *stock, uint32_t number);
+void modus_stock_line_add_list(struct modus_stock *stock, uint32_t first, uint32_t n);
 uint32_t modus_stock_line_take(struct modus_stock *stock);
 void modus_stock_line_sort(struct modus_stock *stock);
+
+/* Put a list of slots in order. Returns its first. */
+enum modus_stock_by { STOCK_BY_TURN, STOCK_LATEST_FIRST };
+uint32_t modus_stock_list_sort(struct modus_stock *stock, uint32_t first, enum modus_stock_by by);
 
 #endif

@@ -56,16 +56,57 @@ static void sift_down(struct modus_stock *stock, uint32_t at, uint32_t n, uint32
     line[at] = number;
 }
 
-/* Nearly always at the end. */
-static void insert_by_arrival(struct modus_stock *stock, uint32_t at, uint32_t number)
-{
-    uint32_t *line = stock->line;
-    uint64_t arrival = stock_slot(stock, number)->arrival;
+/* --- lists ----------------------------------------------------------------------------------- */
 
-    for (; at > 0 && stock_slot(stock, line[at - 1])->arrival > arrival; at--)
-        line[at] = line[at - 1];
-    line[at] = number;
+static bool comes_before(const struct modus_stock *stock, uint32_t a, uint32_t b,
+                         enum modus_stock_by by)
+{
+    const struct modus_stock_slot *one = stock_slot(stock, a), *other = stock_slot(stock, b);
+
+    return by == STOCK_BY_TURN ? one->turn < other->turn : one->arrival > other->arrival;
 }
+
+/* Two lists in order, as one. */
+static uint32_t merge(struct modus_stock *stock, uint32_t a, uint32_t b, enum modus_stock_by by)
+{
+    uint32_t first, *end = &first;
+
+    while (a != STOCK_NONE && b != STOCK_NONE) {
+        uint32_t *next = comes_before(stock, a, b, by) ? &a : &b;
+
+        *end = *next;
+        end = &stock_slot(stock, *next)->next;
+        *next = *end;
+    }
+    *end = a != STOCK_NONE ? a : b;
+    return first;
+}
+
+/* Merge sort. A list in sorted[i] is of 2^i, so there are no more than a number has bits. */
+uint32_t modus_stock_list_sort(struct modus_stock *stock, uint32_t first, enum modus_stock_by by)
+{
+    uint32_t sorted[32], all = STOCK_NONE;
+
+    for (unsigned i = 0; i < 32; i++)
+        sorted[i] = STOCK_NONE;
+    while (first != STOCK_NONE) {
+        uint32_t list = first;
+        unsigned i = 0;
+
+        first = stock_slot(stock, list)->next;
+        stock_slot(stock, list)->next = STOCK_NONE;
+        for (; sorted[i] != STOCK_NONE; i++) {
+            list = merge(stock, sorted[i], list, by);
+            sorted[i] = STOCK_NONE;
+        }
+        sorted[i] = list;
+    }
+    for (unsigned i = 0; i < 32; i++)
+        all = merge(stock, sorted[i], all, by);
+    return all;
+}
+
+/* --- the line -------------------------------------------------------------------------------- */
 
 /* The place in the circle that is so many behind the first. */
 static uint32_t *place(struct modus_stock *stock, uint32_t behind)
@@ -99,14 +140,47 @@ void modus_stock_line_add(struct modus_stock *stock, uint32_t number)
     case MODUS_QUEUE_FIFO:
         insert_in_circle(stock, n, number);
         break;
-    case MODUS_QUEUE_LIFO:
-        insert_by_arrival(stock, n, number);
+    case MODUS_QUEUE_LIFO: /* the latest; what comes back comes by the list */
+        stock->line[n] = number;
         break;
     case MODUS_QUEUE_PRIORITY:
         sift_up(stock, n, number);
         break;
     }
     set_count(stock, n + 1);
+}
+
+/* LIFO: put n among those that are in line, from the end, where they nearly always belong. */
+static void merge_by_arrival(struct modus_stock *stock, uint32_t first, uint32_t n)
+{
+    uint32_t *line = stock->line, from = count(stock), to = from + n;
+
+    first = modus_stock_list_sort(stock, first, STOCK_LATEST_FIRST);
+    while (first != STOCK_NONE) {
+        if (from > 0 && comes_before(stock, line[from - 1], first, STOCK_LATEST_FIRST)) {
+            line[--to] = line[--from];
+        } else {
+            line[--to] = first;
+            first = stock_slot(stock, first)->next;
+        }
+    }
+    set_count(stock, count(stock) + n);
+}
+
+void modus_stock_line_add_list(struct modus_stock *stock, uint32_t first, uint32_t n)
+{
+    if (stock->order == MODUS_QUEUE_LIFO) {
+        merge_by_arrival(stock, first, n);
+        return;
+    }
+    if (stock->order == MODUS_QUEUE_FIFO) /* so that each, the older, goes to the front */
+        first = modus_stock_list_sort(stock, first, STOCK_LATEST_FIRST);
+    while (first != STOCK_NONE) {
+        uint32_t number = first;
+
+        first = stock_slot(stock, number)->next;
+        modus_stock_line_add(stock, number);
+    }
 }
 
 uint32_t modus_stock_line_take(struct modus_stock *stock)

@@ -493,36 +493,110 @@ static void test_chaos(void **state)
         run_chaos((enum modus_queue_order)(i / 2), i & 1);
 }
 
+/* --- very many ------------------------------------------------------------------------------- */
+
+/* Of these, what takes each item to all others is seen by the watchdog. */
+enum { VERY_MANY = 1 << 19 };
+
+static struct modus_arena *large;
+static struct modus_queue large_queue;
+static unsigned *large_items;
+
+static void open_large(enum modus_queue_order order)
+{
+    CHECK_INT(modus_arena_open(&large, (size_t)256 << 20, 4), 0);
+    CHECK(modus_participant_join(large) > 0);
+    CHECK_INT(modus_queue_init(&large_queue,
+                               &(struct modus_queue_attr){.scope = MODUS_PROCESS,
+                                                          .arena = large,
+                                                          .order = order,
+                                                          .capacity = 2 * VERY_MANY,
+                                                          .item_size = sizeof *large_items,
+                                                          .joinable = true,
+                                                          .on_death = MODUS_QUEUE_REDELIVER}),
+              0);
+    CHECK((large_items = calloc(VERY_MANY, sizeof *large_items)) != NULL);
+}
+
+static void close_large(void)
+{
+    free(large_items);
+    modus_queue_fini(&large_queue);
+    CHECK_INT(modus_arena_close(large), 0);
+}
+
+static int die_with_half(void *argument)
+{
+    (void)argument;
+    CHECK(modus_participant_join(large) > 0);
+    CHECK_INT(modus_queue_get_n(&large_queue, large_items, VERY_MANY / 2, 0), VERY_MANY / 2);
+    return 0;
+}
+
+/* They go back to their places, below those that have come in the meantime. */
+static void test_buried_with_very_many(void **state)
+{
+    (void)state;
+    open_large(MODUS_QUEUE_LIFO);
+    for (unsigned i = 0; i < VERY_MANY; i++)
+        large_items[i] = i;
+    assert_int_equal(modus_queue_put_n(&large_queue, large_items, VERY_MANY, 0), VERY_MANY);
+    pid_t pid = start_child(die_with_half, NULL);
+    assert_int_equal(reap(pid), 0);
+    for (unsigned i = 0; i < VERY_MANY / 2; i++)
+        large_items[i] = VERY_MANY + i;
+    assert_int_equal(modus_queue_put_n(&large_queue, large_items, VERY_MANY / 2, 0), VERY_MANY / 2);
+    assert_int_equal(modus_participant_bury(large, pid), 1);
+    for (unsigned left = VERY_MANY + VERY_MANY / 2; left > 0;) {
+        unsigned item;
+
+        assert_int_equal(modus_queue_get(&large_queue, &item, 0), 0);
+        assert_int_equal(item, --left);
+    }
+    close_large();
+}
+
+static int die_with_lock(void *argument)
+{
+    (void)argument;
+    CHECK(modus_participant_join(large) > 0);
+    modus_fault_plan(MODUS_FAULT_STOCK_LOCKED, MODUS_FAULT_DIE, 1);
+    modus_queue_put_key(&large_queue, &(unsigned){0}, 0, 0);
+    return 1;
+}
+
+/* Who repairs the queue finds out again who has what, and for how long. */
+static void test_repaired_with_very_many(void **state)
+{
+    unsigned seed = 1;
+    (void)state;
+
+    open_large(MODUS_QUEUE_PRIORITY);
+    for (unsigned i = 0; i < VERY_MANY; i++)
+        assert_int_equal(modus_queue_put_key(&large_queue, &i, rand_r(&seed), 0), 0);
+    assert_int_equal(modus_queue_get_n(&large_queue, large_items, VERY_MANY, 0), VERY_MANY);
+    assert_int_equal(reap(start_child(die_with_lock, NULL)), -SIGKILL);
+    for (unsigned i = 0; i < VERY_MANY; i++)
+        assert_int_equal(modus_queue_task_done(&large_queue), 0);
+    assert_int_equal(modus_queue_task_done(&large_queue), -EOVERFLOW);
+    close_large();
+}
+
 /* One consumer has as many items in its hands as a ring can hold, a million of them. */
 static void test_keeps_very_many(void **state)
 {
-    const unsigned many = 1 << 20;
-    char *items = calloc(1, many);
-    struct modus_arena *large;
-    struct modus_queue queue;
     (void)state;
-
-    assert_non_null(items);
-    assert_int_equal(modus_arena_open(&large, (size_t)256 << 20, 2), 0);
-    assert_true(modus_participant_join(large) > 0);
-    assert_int_equal(
-        modus_queue_init(&queue, &(struct modus_queue_attr){.scope = MODUS_PROCESS,
-                                                            .arena = large,
-                                                            .capacity = many,
-                                                            .item_size = 1,
-                                                            .joinable = true,
-                                                            .on_death = MODUS_QUEUE_REDELIVER}),
-        0);
-    assert_int_equal(modus_queue_put_n(&queue, items, many, 0), many);
-    assert_int_equal(modus_queue_get_n(&queue, items, many, 0), many);
-    assert_int_equal(modus_queue_join(&queue, 0), -EAGAIN);
-    for (unsigned i = 0; i < many; i++)
-        assert_int_equal(modus_queue_task_done(&queue), 0);
-    assert_int_equal(modus_queue_task_done(&queue), -EOVERFLOW);
-    assert_int_equal(modus_queue_join(&queue, 0), 0);
-    modus_queue_fini(&queue);
-    assert_int_equal(modus_arena_close(large), 0);
-    free(items);
+    open_large(MODUS_QUEUE_FIFO);
+    for (int half = 0; half < 2; half++)
+        assert_int_equal(modus_queue_put_n(&large_queue, large_items, VERY_MANY, 0), VERY_MANY);
+    for (int half = 0; half < 2; half++)
+        assert_int_equal(modus_queue_get_n(&large_queue, large_items, VERY_MANY, 0), VERY_MANY);
+    assert_int_equal(modus_queue_join(&large_queue, 0), -EAGAIN);
+    for (unsigned i = 0; i < 2 * VERY_MANY; i++)
+        assert_int_equal(modus_queue_task_done(&large_queue), 0);
+    assert_int_equal(modus_queue_task_done(&large_queue), -EOVERFLOW);
+    assert_int_equal(modus_queue_join(&large_queue, 0), 0);
+    close_large();
 }
 
 static int open_arena(void **state)
@@ -549,6 +623,8 @@ int main(void)
         cmocka_unit_test_setup(test_producer_dies, watchdog),
         cmocka_unit_test_setup(test_consumer_dies, watchdog),
         cmocka_unit_test_setup(test_keeps_very_many, watchdog),
+        cmocka_unit_test_setup(test_buried_with_very_many, watchdog),
+        cmocka_unit_test_setup(test_repaired_with_very_many, watchdog),
         cmocka_unit_test_setup(test_chaos, watchdog),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
