@@ -502,7 +502,7 @@ static struct modus_arena *large;
 static struct modus_queue large_queue;
 static unsigned *large_items;
 
-static void open_large(enum modus_queue_order order)
+static void open_large_of(enum modus_queue_order order, unsigned capacity)
 {
     CHECK_INT(modus_arena_open(&large, (size_t)256 << 20, 4), 0);
     CHECK(modus_participant_join(large) > 0);
@@ -510,12 +510,17 @@ static void open_large(enum modus_queue_order order)
                                &(struct modus_queue_attr){.scope = MODUS_PROCESS,
                                                           .arena = large,
                                                           .order = order,
-                                                          .capacity = 2 * VERY_MANY,
+                                                          .capacity = capacity,
                                                           .item_size = sizeof *large_items,
                                                           .joinable = true,
                                                           .on_death = MODUS_QUEUE_REDELIVER}),
               0);
     CHECK((large_items = calloc(VERY_MANY, sizeof *large_items)) != NULL);
+}
+
+static void open_large(enum modus_queue_order order)
+{
+    open_large_of(order, 2 * VERY_MANY);
 }
 
 static void close_large(void)
@@ -552,6 +557,26 @@ static void test_buried_with_very_many(void **state)
 
         assert_int_equal(modus_queue_get(&large_queue, &item, 0), 0);
         assert_int_equal(item, --left);
+    }
+    close_large();
+}
+
+/* A FIFO that is no ring: before those that it has kept, in their order. */
+static void test_buried_in_fifo_with_very_many(void **state)
+{
+    (void)state;
+    open_large_of(MODUS_QUEUE_FIFO, 2 * VERY_MANY - 1);
+    for (unsigned i = 0; i < VERY_MANY; i++)
+        large_items[i] = i;
+    assert_int_equal(modus_queue_put_n(&large_queue, large_items, VERY_MANY, 0), VERY_MANY);
+    pid_t pid = start_child(die_with_half, NULL);
+    assert_int_equal(reap(pid), 0);
+    assert_int_equal(modus_participant_bury(large, pid), 1);
+    for (unsigned i = 0; i < VERY_MANY; i++) {
+        unsigned item;
+
+        assert_int_equal(modus_queue_get(&large_queue, &item, 0), 0);
+        assert_int_equal(item, i);
     }
     close_large();
 }
@@ -624,6 +649,7 @@ int main(void)
         cmocka_unit_test_setup(test_consumer_dies, watchdog),
         cmocka_unit_test_setup(test_keeps_very_many, watchdog),
         cmocka_unit_test_setup(test_buried_with_very_many, watchdog),
+        cmocka_unit_test_setup(test_buried_in_fifo_with_very_many, watchdog),
         cmocka_unit_test_setup(test_repaired_with_very_many, watchdog),
         cmocka_unit_test_setup(test_chaos, watchdog),
     };
