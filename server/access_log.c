@@ -186,11 +186,13 @@ void access_log_close(struct access_log *log)
     free(log);
 }
 
-void access_log_reopen(struct access_log *log)
+int access_log_reopen(struct access_log *log)
 {
     char why[512];
-    if (log && log_file_reopen(log->fd, log->path, why, sizeof why) != 0)
-        log_warn("%s; the old file goes on", why);
+    if (!log || log_file_reopen(log->fd, log->path, why, sizeof why) == 0)
+        return 0;
+    log_warn("%s; the old file goes on", why);
+    return -1;
 }
 
 /* A full disk loses lines, not answers; that it does is said once a minute. */

@@ -17,7 +17,8 @@ struct access_log;
 struct access_log *access_log_open(const char *path, enum config_log_format format, char *why,
                                    size_t why_size);
 void access_log_close(struct access_log *log);
-void access_log_reopen(struct access_log *log);
+/* As log_reopen(). NULL is allowed. */
+int access_log_reopen(struct access_log *log);
 /* For struct service's note: arg is the struct access_log. */
 void access_log_write(void *arg, const struct exchange_record *record);
 /* The line for a record with its newline, in buffer. Returns its length; for tests too. */

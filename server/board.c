@@ -27,6 +27,7 @@ struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stat
     b->stats_count = stats_count;
     b->lane_count = lanes;
     b->slot_count = slots;
+    b->log_round = 1;
     modus_event_init(&b->drain, MODUS_PROCESS);
     modus_lock_init(&b->accept_lock, MODUS_PROCESS);
     for (unsigned i = 0; i < slots; i++)
@@ -103,6 +104,23 @@ uint64_t board_answers(const struct board *b)
     for (unsigned i = 0; i < b->slot_count; i++)
         answers += slot_answers(b, &b->slots[i]);
     return answers;
+}
+
+static bool is_behind(const atomic_uint *seen, unsigned round)
+{
+    unsigned has_seen = atomic_load(seen);
+    return has_seen && has_seen != round;
+}
+
+unsigned board_logs_behind(const struct board *b)
+{
+    unsigned behind = 0, round = atomic_load(&b->log_round);
+    for (unsigned i = 0; i < b->slot_count; i++)
+        behind += atomic_load(&b->slots[i].pid) && is_behind(&b->slots[i].logs_seen, round);
+    /* After the acceptors: what one forks after it has looked has the new ones. */
+    for (unsigned i = 0; i < b->child_count; i++)
+        behind += atomic_load(&b->children[i].pid) && is_behind(&b->children[i].logs_seen, round);
+    return behind;
 }
 
 void board_bury(struct board *b, struct worker_slot *slot)

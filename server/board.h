@@ -37,6 +37,7 @@ struct worker_slot {
     _Atomic int64_t started_ms;       /* Unix time (master) */
     _Atomic uint64_t requests_before; /* answered in this slot by earlier workers (master) */
     _Atomic uint32_t connections;
+    atomic_uint logs_seen; /* the round of logs that it writes to; the master's before it forks */
     struct modus_doorbell bell;     /* rung to make the worker look at the board */
     struct modus_event ready;       /* set once the worker can accept */
     _Atomic uint64_t gil_before_us; /* held by earlier workers (master) */
@@ -50,6 +51,7 @@ struct worker_slot {
 struct child_entry {
     _Alignas(64) _Atomic int pid; /* 0: free; -1: it is being forked */
     _Atomic int64_t idle_ms;      /* monotonic: nothing is lost if it ends after; 0: not idle */
+    atomic_uint logs_seen;        /* as a slot's; 0: it will look before it writes */
     unsigned first, next;         /* (acceptor) chains by pid; see process.c */
 };
 
@@ -57,7 +59,8 @@ struct board {
     struct modus_event drain; /* (master) finish what you have, take no more; then ring the bells */
     atomic_bool retire;       /* (master) others accept from now on; finish what you have */
     atomic_int phase;         /* (master) enum service_phase, for connections to look at */
-    atomic_uint log_round;    /* (master) bumped: open the logs again */
+    atomic_uint log_round;    /* (master) bumped: open the logs again; from 1 on */
+    atomic_uint log_failures; /* times that somebody could not, and goes on with the old */
     atomic_ullong deaths;     /* (master) workers that ended without being told to */
 
     struct modus_lock accept_lock;   /* prefork: held around accept4 alone */
@@ -100,6 +103,8 @@ void board_slot_sum(const struct board *b, const struct worker_slot *slot, struc
 uint64_t board_answers(const struct board *b);
 /* Nobody who counts in this block is left: what was begun there has ended. */
 void board_settle(struct net_stats *s);
+/* How many processes may still write to logs of an earlier round. Safe from: the master. */
+unsigned board_logs_behind(const struct board *b);
 /* A worker has ended: what it had open is closed now. Safe from: the master. */
 void board_bury(struct board *b, struct worker_slot *slot);
 

@@ -35,11 +35,13 @@ int log_open(const char *path, enum config_level level, char *why, size_t why_si
     return 0;
 }
 
-void log_reopen(void)
+int log_reopen(void)
 {
     char why[512];
-    if (the_log.path && log_file_reopen(the_log.fd, the_log.path, why, sizeof why) != 0)
-        log_warn("%s; the old file goes on", why);
+    if (!the_log.path || log_file_reopen(the_log.fd, the_log.path, why, sizeof why) == 0)
+        return 0;
+    log_warn("%s; the old file goes on", why);
+    return -1;
 }
 
 /* Through a descriptor, and only what can be nothing but the log: who may write in its folder could

@@ -14,8 +14,9 @@
 
 /* path "stderr" or a file. Returns 0, or -1 with a sentence in why; the old log stays then. */
 int log_open(const char *path, enum config_level level, char *why, size_t why_size);
-/* Open the file again by its name (it was renamed). Failing keeps the old and says so in it. */
-void log_reopen(void);
+/* Open the file again by its name (it was renamed). Failing keeps the old and says so in it. Returns
+ * 0 or -1. */
+int log_reopen(void);
 /* Hand the file to a user, so that its processes can open it again. NULL, "stdout" and "stderr" are
  * nobody's to give. */
 void log_give(const char *path, unsigned uid, unsigned gid);

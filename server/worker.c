@@ -56,17 +56,36 @@ void worker_set_state(struct worker *w, enum worker_state state)
     atomic_store_explicit(&w->slot->state, state, memory_order_relaxed);
 }
 
-enum worker_wish worker_look(struct worker *w)
+static void look_at_logs(struct worker *w)
 {
     unsigned round = atomic_load(&w->board->log_round);
-    if (round != w->log_round) {
-        w->log_round = round;
-        log_reopen();
-        access_log_reopen(w->listener->access_log);
-    }
+    if (round == w->log_round)
+        return;
+    w->log_round = round;
+    int failed = log_reopen();
+    failed |= access_log_reopen(w->listener->access_log);
+    if (failed)
+        atomic_fetch_add(&w->board->log_failures, 1);
+    atomic_store(w->logs_seen, round);
+}
+
+enum worker_wish worker_look(struct worker *w)
+{
+    look_at_logs(w);
     if (modus_event_is_set(&w->board->drain))
         return WORKER_DRAIN;
     return atomic_load(&w->board->retire) ? WORKER_RETIRE : WORKER_STAY;
+}
+
+void worker_rest(struct worker *w)
+{
+    atomic_store(w->logs_seen, 0);
+}
+
+void worker_wake(struct worker *w)
+{
+    atomic_store(w->logs_seen, w->log_round);
+    look_at_logs(w);
 }
 
 struct net_stats *worker_stats(const struct worker *w, unsigned thread)

@@ -20,6 +20,7 @@ struct worker {
     unsigned index;
     int life_line; /* readable: the master is gone */
     unsigned log_round;
+    atomic_uint *logs_seen; /* where it says which round it has */
 };
 
 /* In a child just forked by parent: have the kernel send signal when parent ends. Returns false if
@@ -43,6 +44,10 @@ enum worker_wish {
 /* Look at what the master may have asked for, after the doorbell was heard: opens logs again if
  * that was it. */
 enum worker_wish worker_look(struct worker *w);
+/* For who waits without hearing the doorbell, around that: before it writes a line again it looks,
+ * so the master need not wait for it. */
+void worker_rest(struct worker *w);
+void worker_wake(struct worker *w);
 /* A thread's counters: blocks of the slot, 0 .. plan.threads - 1. */
 struct net_stats *worker_stats(const struct worker *w, unsigned thread);
 /* A thread's line: 0 .. plan.threads - 1, then the helpers. */

@@ -83,7 +83,8 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
         .slot = &l->board->slots[s->slot],
         .index = s->slot,
         .life_line = m->life_line[0],
-        .log_round = atomic_load(&l->board->log_round),
+        .log_round = atomic_load(&l->board->slots[s->slot].logs_seen),
+        .logs_seen = &l->board->slots[s->slot].logs_seen,
     };
     worker_set_signals();
     close_foreign(m, s->generation);
@@ -343,6 +344,7 @@ static int start_worker(struct supervised *s)
 {
     struct master *m = s->generation->master;
     struct worker_slot *slot = &board_of(s)->slots[s->slot];
+    atomic_store(&slot->logs_seen, atomic_load(&board_of(s)->log_round));
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
         worker_main(m, s, parent);

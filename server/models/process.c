@@ -117,11 +117,12 @@ static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t sinc
 /* Before it waits for the first time, is held by a handler, or takes a second step. Most children
  * answer one request that is there already, and are gone before any of this could matter. Returns
  * false if the acceptor is gone already, so that nobody will tell it to end. */
-static bool child_settle(struct acceptor *a)
+static bool child_settle(struct acceptor *a, struct child_entry *entry)
 {
     if (a->settled)
         return true;
     a->settled = true;
+    a->worker->logs_seen = &entry->logs_seen;
     for (size_t i = 0; i < a->worker->listener->fd_count; i++)
         close(a->worker->listener->fds[i]);
     close(a->set);
@@ -141,7 +142,9 @@ static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
         if (give_way(&a->give_way, a->worker->board))
             return;
     }
+    worker_rest(a->worker);
     inline_wait(c, wants, conn_deadline(c), a->net->now_us);
+    worker_wake(a->worker);
 }
 
 static void child_serve(struct acceptor *a, struct child_entry *entry, struct conn *c)
@@ -159,7 +162,7 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
         }
         bool at_once = wants & CONN_WANT_AGAIN;
         if (!at_once || a->stepped)
-            at_once |= !child_settle(a);
+            at_once |= !child_settle(a, entry);
         a->stepped = true;
         inline_hear(); /* a peer that always has more lets it never wait */
         if (wants & CONN_WANT_SERVE) {
@@ -171,7 +174,8 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
             child_wait(a, c, wants);
         }
         net_thread_tick(a->net);
-        worker_look(a->worker); /* logs may have to be opened again */
+        if (a->settled)
+            worker_look(a->worker); /* logs may have to be opened again */
     }
 }
 
@@ -269,6 +273,7 @@ static int start_child(struct acceptor *a)
      * loop; libuv's would open a pipe in every child. */
     if (!entry)
         return -ENOMEM;
+    atomic_store(&entry->logs_seen, a->worker->log_round);
     atomic_store(&entry->pid,
                  -1); /* so that the master knows where it belongs, should we be killed now */
     pid_t pid = _Fork();
