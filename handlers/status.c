@@ -230,7 +230,7 @@ static void json_listener(struct page *p, const struct status_listener *l)
     page_puts(p, "}");
 }
 
-static void put_json(struct page *p, const struct status_snapshot *s)
+void status_json(struct page *p, const struct status_snapshot *s)
 {
     page_puts(p, "{");
     json_text(p, "version", s->version);
@@ -589,7 +589,7 @@ static const struct form {
     void (*put)(struct page *p, const struct status_snapshot *s);
 } forms[] = {
     {{"html", 4}, "text/html; charset=utf-8", put_page},
-    {{"json", 4}, "application/json", put_json},
+    {{"json", 4}, "application/json", status_json},
     {{"prometheus", 10}, "text/plain; version=0.0.4; charset=utf-8", put_prometheus},
 };
 

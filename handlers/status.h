@@ -129,4 +129,9 @@ struct status_source {
     void *arg;
 };
 
+struct page;
+
+/* The snapshot as ?format=json has it. Safe from: any thread. */
+void status_json(struct page *p, const struct status_snapshot *s);
+
 #endif

@@ -114,7 +114,8 @@ int socket_listen(const struct socket_address *a, int backlog, char *why, size_t
     if (a->unix_path)
         remove_stale(&address, len);
     if (bind(fd, &address.any, len) == 0 &&
-        (!a->unix_path || chmod(a->unix_path, EVERYBODY) == 0) && listen(fd, backlog) == 0)
+        (!a->unix_path || chmod(a->unix_path, a->mode ? a->mode : EVERYBODY) == 0) &&
+        listen(fd, backlog) == 0)
         return fd;
     snprintf(why, why_size, "%s%s", strerror(errno), remedy(errno, a));
     close(fd);

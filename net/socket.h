@@ -16,10 +16,11 @@ struct socket_address {
     const char *unix_path; /* or NULL */
     const char *host; /* numeric IPv4 or IPv6; "*": any, of both families where there are both */
     uint16_t port;    /* 0: the kernel chooses */
+    unsigned
+        mode; /* of the unix socket's file; 0: everybody may connect who may enter its folder */
 };
 
-/* Bind and listen. A unix socket file that nobody answers on is replaced; everybody may
- * connect to it who may enter its folder. Returns a descriptor, or
+/* Bind and listen. A unix socket file that nobody answers on is replaced. Returns a descriptor, or
  * -1 with one sentence in why. */
 int socket_listen(const struct socket_address *address, int backlog, char *why, size_t why_size);
 /* Let connections come up only once they have sent something, or at once. A hint: failing is no

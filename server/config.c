@@ -254,6 +254,52 @@ struct config *config_read(const char *file, char *why, size_t why_size)
     return c;
 }
 
+/* The key alone, with something to serve, is a configuration. */
+static struct config *parse_control(struct config_reader *r, const char *folder, const char *text,
+                                    size_t len)
+{
+    static const char listener[] = "\nlisten 127.0.0.1:0 { route / { text {} } }\n";
+    if (len > MOST_BYTES) {
+        config_fail(r, 1, "the file is larger than 1m");
+        return NULL;
+    }
+    char *key = find_zero(r, text, len) == 0 ? config_text_find(r, "control", text, len) : NULL;
+    if (!key)
+        return NULL;
+    size_t size = strlen(key) + sizeof listener;
+    char *whole = malloc(size);
+    struct config *c = NULL;
+    if (whole)
+        snprintf(whole, size, "%s%s", key, listener);
+    if (whole)
+        c = config_parse(r->name, folder, whole, size - 1, r->why, r->why_size);
+    free(whole);
+    free(key);
+    return c;
+}
+
+int config_read_control(const char *file, char *path, size_t size, char *why, size_t why_size)
+{
+    struct config_reader r = {.name = file, .why = why, .why_size = why_size};
+    size_t len;
+    int fd = open_regular(&r, file);
+    if (fd < 0)
+        return -1;
+    char *text = read_all(fd, &len), *folder = folder_of(file);
+    close(fd);
+    struct config *c = NULL;
+    if (text && folder)
+        c = parse_control(&r, folder, text, len);
+    else
+        config_fail(&r, 1, "the file can't be read: %s", strerror(errno));
+    if (c)
+        snprintf(path, size, "%s", c->control);
+    free(text);
+    free(folder);
+    config_free(c);
+    return c ? 0 : -1;
+}
+
 /* --- handlers ----------------------------------------------------------------------------- */
 
 static int open_handler(struct config_reader *r, struct config_route *route,

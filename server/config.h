@@ -85,12 +85,13 @@ struct config {
     const char *folder;    /* absolute; relative paths start here */
     const char *user;      /* "" none */
     const char *pid_file;  /* absolute path, or "" none */
+    const char *control;   /* absolute path of the control socket, or "" none */
     const char *error_log; /* "stderr" or an absolute path */
     enum config_level log_level;
     int64_t drain_timeout_ms;
     struct config_listener *listeners;
     size_t listener_count;
-    int line_user, line_pid_file, line_error_log; /* 0 when not in the file */
+    int line_user, line_pid_file, line_control, line_error_log; /* 0 when not in the file */
     const int *key_lines; /* for explain: of each key, 0 a default; config_keys.h has their order */
 };
 
@@ -102,6 +103,10 @@ struct config *config_read(const char *file, char *why, size_t why_size);
  * (absolute). For tests and fuzzers. */
 struct config *config_parse(const char *name, const char *folder, const char *text, size_t len,
                             char *why, size_t why_size);
+/* Only where the control socket is, into path ("": there is none). Reads no more than that key, so
+ * that a server can be spoken to whose file has become wrong elsewhere. Returns 0, or -1 with
+ * "FILE:LINE: ..." in why: then it is not known. */
+int config_read_control(const char *file, char *path, size_t size, char *why, size_t why_size);
 /* Calls handler->open for each route of a listener of c, after config_read, unless that has been
  * done; on failure, why names file and line. Returns 0 or -1. */
 int config_open_handlers(const struct config *c, struct config_listener *l,

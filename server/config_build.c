@@ -438,6 +438,9 @@ static int check_addresses(struct config_reader *r, const struct config *c)
             const struct config_address *a = &c->listeners[i].addresses[j];
             if (n == MOST_ADDRESSES)
                 return config_fail(r, a->line, "more than %d addresses", MOST_ADDRESSES);
+            if (a->is_unix && strcmp(a->path, c->control) == 0)
+                return config_fail(r, a->line, "\"%s\" is the control socket's path",
+                                   value_shown_text(a->text).text);
             for (size_t k = 0; k < n; k++)
                 if (config_address_clash(all[k], a))
                     return fail_clash(r, all[k], a);
@@ -469,6 +472,7 @@ static int build_top(struct config_reader *r, cfg_t *root, struct config *c)
         return -1;
     c->line_user = line_of(c, "user");
     c->line_pid_file = line_of(c, "pid_file");
+    c->line_control = line_of(c, "control");
     c->line_error_log = line_of(c, "error_log");
     return 0;
 }

@@ -30,6 +30,7 @@ static const char *const versions[] = {"1.2", "1.3", NULL};
 const struct key config_keys_top[] = {
     {"user", KEY_STRING, TOP(user), .value = ""},
     {"pid_file", KEY_PATH, TOP(pid_file), .value = "modus.pid", .word = ""},
+    {"control", KEY_PATH, TOP(control), .value = "modus.sock", .word = ""},
     {"error_log", KEY_PATH, TOP(error_log), .value = "stderr", .word = "stderr",
      .not_words = no_error_logs, .instead = "stderr"},
     {"log_level", KEY_CHOICE, TOP(log_level), .value = "info", .choices = levels},

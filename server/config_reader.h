@@ -50,6 +50,11 @@ char *config_keep_path(struct config_reader *r, const char *text);
  * config_fail. */
 char *config_text_mark(struct config_reader *r, cfg_opt_t *words, const char *text, size_t len);
 
+/* The statement `name = value` that stands outside of all sections, on its line, or "" if there is
+ * none: looks at the tokens up to there and at nothing that they mean. Returns memory for free(), or
+ * NULL after config_fail: it can't be told from what is around it. */
+char *config_text_find(struct config_reader *r, const char *name, const char *text, size_t len);
+
 /* --- config_words.c: the words of the file, and what each may hold ------------------------ */
 
 /* The words as libconfuse's table, made from config_keys.h and the handlers. NULL: no memory. */

@@ -523,3 +523,54 @@ char *config_text_mark(struct config_reader *r, cfg_opt_t *words, const char *te
     free(p.out);
     return NULL;
 }
+
+/* --- one key ------------------------------------------------------------------------------ */
+
+/* Behind the key. Returns the statement with so many line ends before it that it has its line. */
+static char *found(struct pass *p, const char *name, int line)
+{
+    struct token t;
+    if (next_token(p, &t) != 0)
+        return NULL;
+    if (t.kind != TOKEN_WORD && t.kind != TOKEN_STRING) {
+        config_fail(p->reader, line, "\"%s\" has no value", name);
+        return NULL;
+    }
+    size_t size = (size_t)line + strlen(name) + t.len + 8;
+    char *statement = malloc(size);
+    if (!statement) {
+        config_fail(p->reader, line, "memory is out");
+        return NULL;
+    }
+    memset(statement, '\n', (size_t)line - 1);
+    snprintf(statement + line - 1, size - (size_t)line, "%s = %c%.*s%c", name, t.quote, (int)t.len,
+             t.at, t.quote);
+    return statement;
+}
+
+static char *find(struct pass *p, const char *name)
+{
+    struct token t, last = {.kind = TOKEN_END};
+    for (int depth = 0; next_token(p, &t) == 0; last = t) {
+        depth += (t.kind == TOKEN_OPEN) - (t.kind == TOKEN_CLOSE);
+        if (depth == 0 && t.kind == TOKEN_EQUAL && last.kind == TOKEN_WORD &&
+            last.len == strlen(name) && memcmp(last.at, name, last.len) == 0)
+            return found(p, name, last.line);
+        if (t.kind == TOKEN_END && depth == 0)
+            return strdup("");
+        if (t.kind == TOKEN_END || depth < 0)
+            break;
+    }
+    config_fail(p->reader, p->line, "\"%s\" can't be found: a \"}\" is missing or too many", name);
+    return NULL;
+}
+
+char *config_text_find(struct config_reader *r, const char *name, const char *text, size_t len)
+{
+    struct pass p = {.reader = r, .at = text, .end = text + len, .line = 1};
+    if (at_text(&p, "\xef\xbb\xbf"))
+        p.at += 3;
+    char *statement = find(&p, name);
+    free(p.out);
+    return statement;
+}

@@ -142,13 +142,8 @@ static const struct reserved {
     const char *section; /* NULL: any; "" outside of all */
     const char *word;
 } reserved[] = {
-    {NULL, "worker_requests"},
-    {NULL, "worker_memory"},
-    {NULL, "worker_age"},
-    {"", "control"},
-    {"", "lab"},
-    {"status", "control"},
-    {"route", "proxy"},
+    {NULL, "worker_requests"}, {NULL, "worker_memory"}, {NULL, "worker_age"}, {"", "lab"},
+    {"status", "control"},     {"route", "proxy"},
 };
 
 bool config_words_reserved(const char *section, const char *word)

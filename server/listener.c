@@ -170,7 +170,8 @@ int listener_build(struct listener *l, const struct config *config,
 static int open_socket(struct listener *l, const struct config_address *a, int have, char *why,
                        size_t why_size)
 {
-    struct socket_address address = {a->is_unix ? a->path : NULL, a->host, a->port};
+    struct socket_address address = {
+        .unix_path = a->is_unix ? a->path : NULL, .host = a->host, .port = a->port};
     if (have < 0)
         return socket_listen(&address, l->conf->backlog, why, why_size);
     int fd = fcntl(have, F_DUPFD_CLOEXEC, 0);

@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "handlers/handler.h"
+#include "server/ask.h"
 #include "server/config.h"
 #include "server/config_value.h"
 #include "server/models.h"
@@ -23,17 +24,46 @@ static const char usage[] =
     "       modus handlers            the handlers and their options\n"
     "       modus --version | -v | --help | -h\n"
     "\n"
+    "To the server that runs with FILE, over its control socket:\n"
+    "       modus stop [-c FILE]      stop gracefully, and wait for that; once more: at once\n"
+    "       modus status [--json]     connections, requests and workers of each listener\n"
+    "       modus logs reopen         open the logs again, and wait until nobody writes to the "
+    "old\n"
+    "       modus reload              take the changed FILE\n"
+    "       modus model LISTENER MODEL    serve a listener with another model\n"
+    "       modus drain LISTENER      stop serving one listener\n"
+    "\n"
     "FILE is conf/modus.conf unless given, or " MODUS_PREFIX
     "/etc/modus/modus.conf if that is not there.\n"
     "Signals: TERM, INT and QUIT stop gracefully (a second one at once), USR1 opens the logs "
     "again.\n";
 
 enum { EXIT_FINE, EXIT_REFUSED, EXIT_USAGE };
+enum { MOST_WORDS = 8, SOON_MS = 5000 };
 
 struct command {
     const char *verb; /* "serve", "check", ... */
     const char *file;
+    const char *words[MOST_WORDS]; /* verb among them, and what follows it */
+    int count;
 };
+
+/* What is asked of a running server. */
+static const struct question {
+    const char *words[2]; /* that it begins with */
+    int arguments;        /* words that follow */
+    const char *wanted;   /* what may follow, for messages */
+    int limit_ms;         /* 0: its answer comes when the act is done */
+} questions[] = {
+    {{"stop"}, 0, "stop", 0},
+    {{"status", "--json"}, 0, NULL, SOON_MS},
+    {{"status"}, 0, "status [--json]", SOON_MS},
+    {{"logs", "reopen"}, 0, "logs reopen", 0},
+    {{"reload"}, 0, "reload", 0},
+    {{"model"}, 2, "model LISTENER MODEL", 0},
+    {{"drain"}, 1, "drain LISTENER", 0},
+};
+enum { QUESTIONS = sizeof questions / sizeof questions[0] };
 
 static int print_version(void)
 {
@@ -92,48 +122,107 @@ static int with_config(const struct command *command)
     return status;
 }
 
-static void say_unknown(const char *word, const char *const *verbs)
+static const char *const verbs[] = {"explain", "models", "handlers", NULL};
+
+static bool is_question(const char *word)
+{
+    for (size_t i = 0; i < QUESTIONS; i++)
+        if (strcmp(questions[i].words[0], word) == 0)
+            return true;
+    return false;
+}
+
+static bool is_verb(const char *word)
+{
+    for (size_t i = 0; verbs[i]; i++)
+        if (strcmp(word, verbs[i]) == 0)
+            return true;
+    return strcmp(word, "-t") == 0;
+}
+
+static bool comes_later(const char *word)
+{
+    static const char *const later[] = {"lab", "load", "advise"};
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
+        if (strcmp(word, later[i]) == 0)
+            return true;
+    return false;
+}
+
+static void say_unknown(const char *word)
 {
     struct value_nearest near = {.word = word, .len = strlen(word)};
     for (size_t i = 0; verbs[i]; i++)
         value_nearest_offer(&near, verbs[i]);
+    for (size_t i = 0; i < QUESTIONS; i++)
+        value_nearest_offer(&near, questions[i].words[0]);
     fprintf(stderr, "modus: unknown command \"%s\"%s (a file is named with -c)\n", word,
             value_nearest_hint(&near).text);
+}
+
+/* The question that the command's words are, or NULL when that was said. */
+static const struct question *question_of(const struct command *command)
+{
+    const char *wanted = "";
+    for (size_t i = 0; i < QUESTIONS; i++) {
+        const struct question *q = &questions[i];
+        int own = q->words[1] ? 2 : 1;
+        if (strcmp(command->verb, q->words[0]) != 0)
+            continue;
+        wanted = q->wanted ? q->wanted : wanted;
+        if (command->count == own + q->arguments &&
+            (own == 1 || strcmp(command->words[1], q->words[1]) == 0))
+            return q;
+    }
+    fprintf(stderr, "modus: these words can't follow \"%s\"; it is: modus %s [-c FILE]\n",
+            command->verb, wanted);
+    return NULL;
+}
+
+static int ask(const struct command *command)
+{
+    const struct question *q = question_of(command);
+    if (q)
+        return ask_server(command->file, command->words, command->count, q->limit_ms);
+    fputs(usage, stderr);
+    return EXIT_USAGE;
+}
+
+/* One word of the command line. Returns false when it means nothing here, which was said. */
+static bool take_word(struct command *command, const char *word)
+{
+    bool first = !command->verb;
+    if (!first && is_question(command->verb) && command->count < MOST_WORDS) {
+        command->words[command->count++] = word;
+        return true;
+    }
+    if (first && (is_verb(word) || is_question(word))) {
+        command->verb = strcmp(word, "-t") == 0 ? "check" : word;
+        command->words[command->count++] = word;
+        return true;
+    }
+    if (comes_later(word))
+        fprintf(stderr, "modus: \"%s\" is not in this build\n", word);
+    else if (first || !(is_verb(word) || is_question(word) || is_question(command->verb)))
+        say_unknown(word);
+    else
+        fprintf(stderr, "modus: \"%s\" is one thing too many\n", word);
+    return false;
 }
 
 /* Returns false for words that mean nothing. */
 static bool parse(int argc, char **argv, struct command *command)
 {
-    static const char *const verbs[] = {"explain", "models", "handlers", NULL};
-    static const char *const later[] = {"reload", "stop", "status", "lab", "model",
-                                        "drain",  "load", "advise", NULL};
     for (int i = 1; i < argc; i++) {
-        const char *word = argv[i], *verb = NULL;
-        if (strcmp(word, "-c") == 0) {
-            if (++i == argc) {
-                fprintf(stderr, "modus: -c needs a file\n");
+        if (strcmp(argv[i], "-c") != 0) {
+            if (!take_word(command, argv[i]))
                 return false;
-            }
+        } else if (++i < argc) {
             command->file = argv[i];
-            continue;
-        }
-        if (strcmp(word, "-t") == 0)
-            verb = "check";
-        for (size_t v = 0; verbs[v]; v++)
-            if (strcmp(word, verbs[v]) == 0)
-                verb = verbs[v];
-        bool comes = false;
-        for (size_t v = 0; later[v]; v++)
-            comes |= strcmp(word, later[v]) == 0;
-        if (comes)
-            fprintf(stderr, "modus: \"%s\" is not in this build\n", word);
-        else if (!verb)
-            say_unknown(word, verbs);
-        else if (command->verb)
-            fprintf(stderr, "modus: \"%s\" is one thing too many\n", word);
-        if (!verb || command->verb)
+        } else {
+            fprintf(stderr, "modus: -c needs a file\n");
             return false;
-        command->verb = verb;
+        }
     }
     if (!command->verb)
         command->verb = "serve";
@@ -160,5 +249,5 @@ int main(int argc, char **argv)
         return print_models();
     if (strcmp(command.verb, "handlers") == 0)
         return print_handlers();
-    return with_config(&command);
+    return is_question(command.verb) ? ask(&command) : with_config(&command);
 }

@@ -78,6 +78,8 @@ static int check_files(const struct config *c, char *why, size_t why_size)
     if (c->line_pid_file && c->pid_file[0] &&
         pid_file_check(c->pid_file, reason, sizeof reason) != 0)
         return refuse(c, c->line_pid_file, reason, why, why_size);
+    if (c->line_control && c->control[0] && control_check(c->control, reason, sizeof reason) != 0)
+        return refuse(c, c->line_control, reason, why, why_size);
     for (size_t i = 0; i < c->listener_count; i++) {
         const struct config_listener *l = &c->listeners[i];
         if (l->access_log && check_log(l->access_log, reason, sizeof reason) != 0)
@@ -159,6 +161,21 @@ static int take_pid_file(struct master *m, char *why, size_t why_size)
     return refuse(c, c->line_pid_file, reason, why, why_size);
 }
 
+/* As with the pid file. */
+static int open_control(struct master *m, char *why, size_t why_size)
+{
+    const struct config *c = m->config;
+    char reason[512];
+    m->control = c->control[0] ? control_open(c->control, reason, sizeof reason) : NULL;
+    if (m->control || c->control[0] == '\0')
+        return 0;
+    if (c->line_control == 0) {
+        log_warn("no control socket: %s", reason);
+        return 0;
+    }
+    return refuse(c, c->line_control, reason, why, why_size);
+}
+
 /* Everything that can be refused comes first; nothing is forked before all of it holds. */
 static int prepare(struct master *m, char *why, size_t why_size)
 {
@@ -182,7 +199,7 @@ static int prepare(struct master *m, char *why, size_t why_size)
         return -1;
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
-    return take_pid_file(m, why, why_size);
+    return take_pid_file(m, why, why_size) == 0 ? open_control(m, why, why_size) : -1;
 }
 
 /* --- events ---------------------------------------------------------------------------------- */
@@ -228,7 +245,7 @@ void supervisor_cannot_start(struct generation *g, const char *how)
 
 /* `timeout`, `sudo` and some shells pass a signal on that we have had ourselves: two in one moment
  * are one wish. */
-static void stop(struct master *m)
+void supervisor_stop(struct master *m)
 {
     int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
     if (m->stopping && now_ms - m->stop_ms < ONE_WISH_MS)
@@ -252,21 +269,6 @@ static void stop(struct master *m)
     supervisor_after_end(m);
 }
 
-static void reopen_logs(struct master *m)
-{
-    log_reopen();
-    for (struct generation *g = m->generations; g; g = g->next) {
-        access_log_reopen(g->listener.access_log);
-        if (m->drop_user)
-            log_give(g->listener.conf->access_log, m->uid, m->gid);
-        atomic_fetch_add(&g->listener.board->log_round, 1);
-    }
-    if (m->drop_user)
-        log_give(m->config->error_log, m->uid, m->gid);
-    for (struct generation *g = m->generations; g; g = g->next)
-        workers_ring(g);
-}
-
 static void say_reloaded(void *arg, const char *why)
 {
     (void)arg;
@@ -284,10 +286,10 @@ static void on_signal(uv_poll_t *watch, int status, int events)
         case SIGTERM:
         case SIGINT:
         case SIGQUIT:
-            stop(m);
+            supervisor_stop(m);
             break;
         case SIGUSR1:
-            reopen_logs(m);
+            reopen_logs(m, NULL);
             break;
         case SIGHUP:
             reload_begin(m, say_reloaded, m);
@@ -334,11 +336,14 @@ static int open_loop(struct master *m)
     m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signal_fd < 0 || uv_loop_init(&m->loop) != 0)
         return -1;
-    m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m->port_timer.data =
-        m->reload_timer.data = m;
+    m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m->port_timer.data = m;
+    m->reload_timer.data = m->logs_timer.data = m;
     uv_timer_init(&m->loop, &m->drain_timer);
     uv_timer_init(&m->loop, &m->port_timer);
     uv_timer_init(&m->loop, &m->reload_timer);
+    uv_timer_init(&m->loop, &m->logs_timer);
+    if (m->control && control_start(m->control, &m->loop, commands, m) != 0)
+        return -1;
     if (uv_poll_init(&m->loop, &m->signal_watch, m->signal_fd) != 0 ||
         uv_poll_start(&m->signal_watch, UV_READABLE, on_signal) != 0 ||
         uv_poll_init(&m->loop, &m->bell_watch, modus_doorbell_fd(m->bell)) != 0)
@@ -355,8 +360,10 @@ static void close_handle(uv_handle_t *handle, void *arg)
         uv_close(handle, NULL);
 }
 
+/* Who asked for the end hears of it when all is given back, and another server can start. */
 static void tear_down(struct master *m)
 {
+    control_stop(m->control);
     if (m->pid_fd >= 0)
         pid_file_give_back(m->config->pid_file, m->pid_fd);
     struct config *config = m->config;
@@ -368,6 +375,9 @@ static void tear_down(struct master *m)
     m->config = NULL;
     config_free(config);
     modus_arena_close(m->arena);
+    control_answer_all(&m->reopens, "the server has ended");
+    control_answer_all(&m->stops, NULL);
+    control_free(m->control);
 }
 
 static int serve(struct master *m)

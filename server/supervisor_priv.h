@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the master share: supervisor.c starting and stopping, workers.c the processes,
- * snapshot.c what the status handler sees of it all. */
+ * snapshot.c what the status handler sees of it all, commands.c
+ * what clients of the control socket may ask for, reopen.c the logs. */
 #ifndef SERVER_SUPERVISOR_PRIV_H
 #define SERVER_SUPERVISOR_PRIV_H
 
@@ -9,6 +10,7 @@
 #include "concurrency/arena.h"
 #include "concurrency/doorbell.h"
 #include "handlers/status.h"
+#include "server/control.h"
 #include "server/directory.h"
 #include "server/listener.h"
 #include "server/supervisor.h"
@@ -70,8 +72,7 @@ struct master {
     struct supervised *orphans;
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
-    uv_timer_t drain_timer, port_timer;
-    uv_timer_t reload_timer;
+    uv_timer_t drain_timer, port_timer, reload_timer, logs_timer;
     int signal_fd;
     int life_line[2]; /* the write end is ours alone */
     int pid;
@@ -85,7 +86,23 @@ struct master {
     unsigned uid, gid;
     bool drop_user;
     struct status_source status;
+    struct control *control; /* NULL: there is none */
+    struct control_waiters stops, reopens;
+    int64_t reopen_ms;        /* reopens wait: monotonic, until when */
+    unsigned reopen_failures; /* and how many there had been before */
 };
+
+/* supervisor.c */
+/* Stop gracefully; when that is under way, at once. */
+void supervisor_stop(struct master *m);
+
+/* commands.c: for control_start(); its arg is the master. */
+extern const struct control_command commands[];
+
+/* reopen.c */
+/* Open all logs again, here and in all workers. request, which may be NULL, is taken: it is answered
+ * when nobody writes to the old files any more. */
+void reopen_logs(struct master *m, struct control_request *request);
 
 /* workers.c */
 /* Start those of a generation. Returns 0 or -1. */

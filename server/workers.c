@@ -68,6 +68,7 @@ static void close_foreign(struct master *m, const struct generation *own)
             close(s->pidfd);
     if (m->pid_fd >= 0)
         close(m->pid_fd);
+    control_forget(m->control);
     close(m->signal_fd);
     close(m->life_line[1]);
     close(uv_backend_fd(&m->loop));

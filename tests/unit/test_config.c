@@ -20,7 +20,8 @@
 #define L "listen 127.0.0.1:0 { "
 #define R "route / { text {} } "
 
-#define VALID_ON_TOP "; valid here: user, pid_file, error_log, log_level, drain_timeout, listen"
+#define VALID_ON_TOP                                                                               \
+    "; valid here: user, pid_file, control, error_log, log_level, drain_timeout, listen"
 #define VALID_IN_LISTEN                                                                            \
     "; valid here: protocol, model, processes, loops, threads, queue, queue_timeout, "             \
     "max_connections, backlog, gil, header_timeout, body_timeout, handler_timeout, send_timeout, " \
@@ -62,10 +63,11 @@ static void defaults(void **state)
     assert_string_equal(c->folder, "/etc/modus");
     assert_string_equal(c->user, "");
     assert_string_equal(c->pid_file, "/etc/modus/modus.pid");
+    assert_string_equal(c->control, "/etc/modus/modus.sock");
     assert_string_equal(c->error_log, "stderr");
     assert_int_equal(c->log_level, LEVEL_INFO);
     assert_int_equal(c->drain_timeout_ms, 30000);
-    assert_int_equal(c->line_user + c->line_pid_file + c->line_error_log, 0);
+    assert_int_equal(c->line_user + c->line_pid_file + c->line_control + c->line_error_log, 0);
     assert_int_equal(c->listener_count, 1);
     const struct config_listener *l = c->listeners;
     assert_int_equal(l->address_count, 1);
@@ -97,8 +99,9 @@ static void defaults(void **state)
 static void top_keys(void **state)
 {
     (void)state;
-    struct config *c = good("user = www-data\npid_file = \"\"\nerror_log = 'logs/e'\n"
-                            "log_level = debug\ndrain_timeout = 0\nlisten '*:80' { " R "}");
+    struct config *c =
+        good("user = www-data\npid_file = \"\"\nerror_log = 'logs/e'\n"
+             "log_level = debug\ndrain_timeout = 0\ncontrol = run/c\nlisten '*:80' { " R "}");
     assert_string_equal(c->user, "www-data");
     assert_string_equal(c->pid_file, "");
     assert_string_equal(c->error_log, "/etc/modus/logs/e");
@@ -107,6 +110,8 @@ static void top_keys(void **state)
     assert_int_equal(c->line_user, 1);
     assert_int_equal(c->line_pid_file, 2);
     assert_int_equal(c->line_error_log, 3);
+    assert_string_equal(c->control, "/etc/modus/run/c");
+    assert_int_equal(c->line_control, 6);
     config_free(c);
 }
 
@@ -243,7 +248,6 @@ static void reserved(void **state)
     bad(L "\nworker_memory = 5 }", "2: \"worker_memory\" is not in this build");
     bad(L "worker_age = 5 }", "1: \"worker_age\" is not in this build");
     bad(L "route / {\nstatus {\ncontrol = yes } } }", "3: \"control\" is not in this build");
-    bad("\ncontrol = modus.sock\n" L "}", "2: \"control\" is not in this build");
     bad(L "}\nlab { }", "2: \"lab\" is not in this build");
     bad(L "route / {\nproxy { } } }",
         "2: \"proxy\" is not in this build (text, static, echo, pipe, status)");
@@ -1061,6 +1065,66 @@ static void many_addresses(void **state)
     answered(&t, "1026: also: a list of more than 1024 values");
 }
 
+/* --- the control socket alone --------------------------------------------------------------- */
+
+/* What config_read_control says of a file with this text: the path, or the message. */
+static const char *control_of(const char *text)
+{
+    static char path[4096];
+    char dir[] = "/tmp/modus-control-XXXXXX", file[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(file, sizeof file, "%s/t.conf", dir);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    int rc = config_read_control(file, path, sizeof path, why, sizeof why);
+    unlink(file);
+    rmdir(dir);
+    const char *said = rc == 0 ? path : why;
+    return strncmp(said, dir, strlen(dir)) == 0 ? said + strlen(dir) : said;
+}
+
+/* Whatever else is wrong with the file. */
+static void control_alone(void **state)
+{
+    (void)state;
+    assert_string_equal(control_of(""), "/modus.sock");
+    assert_string_equal(control_of("listen x { model = nonsense }"), "/modus.sock");
+    assert_string_equal(control_of("control = \"\""), "");
+    assert_string_equal(control_of("# a\nuserr = x\ncontrol = run/c\nlisten {{{ ${x}"), "/run/c");
+    assert_string_equal(control_of("\xef\xbb\xbf"
+                                   "control='/run/a b' control = x"),
+                        "/run/a b");
+    assert_string_equal(control_of("control = \"/run/\\x41\""), "/run/A");
+    assert_string_equal(control_of("listen x { control = no }\n/* control = no */ control = yes"),
+                        "/yes");
+    assert_string_equal(control_of("listen x { control = no\n}"), "/modus.sock");
+}
+
+static void control_not_to_be_found(void **state)
+{
+    (void)state;
+    assert_string_equal(control_of("\nuser = 'open\ncontrol = x"),
+                        "/t.conf:2: this string is not closed on its line: 'open (\\n stands for a "
+                        "line end)");
+    assert_string_equal(control_of("listen x {\ncontrol = y"),
+                        "/t.conf:2: \"control\" can't be found: a \"}\" is missing or too many");
+    assert_string_equal(control_of("}\ncontrol = y"),
+                        "/t.conf:1: \"control\" can't be found: a \"}\" is missing or too many");
+    assert_string_equal(control_of("\n\ncontrol = {\n}"), "/t.conf:3: \"control\" has no value");
+    assert_int_equal(config_read_control("/nowhere/t.conf", why, 0, why, sizeof why), -1);
+    assert_string_equal(why,
+                        "/nowhere/t.conf:1: the file can't be opened: No such file or directory");
+}
+
+static void control_is_no_listener(void **state)
+{
+    (void)state;
+    bad("control = web\nlisten 127.0.0.1:0 { " R "}\nlisten unix:web { " R "}",
+        "3: \"unix:web\" is the control socket's path");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1102,6 +1166,9 @@ int main(void)
         cmocka_unit_test(huge_tokens),
         cmocka_unit_test(many_sections),
         cmocka_unit_test(many_addresses),
+        cmocka_unit_test(control_alone),
+        cmocka_unit_test(control_not_to_be_found),
+        cmocka_unit_test(control_is_no_listener),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

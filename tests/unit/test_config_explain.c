@@ -79,6 +79,7 @@ static void origins(void **state)
     char *out = explained(text);
     has(out, "user", "user \"www-data\" t.conf:1");
     has(out, "pid_file", "pid_file \"/etc/modus/modus.pid\" default");
+    has(out, "control", "control \"/etc/modus/modus.sock\" default");
     has(out, "error_log", "error_log stderr default");
     has(out, "log_level", "log_level info default");
     has(out, "drain_timeout", "drain_timeout 30s default");

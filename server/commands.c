@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* What the master does for who asks over the control socket: a line in the table below for each. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "handlers/page.h"
+#include "server/supervisor_priv.h"
+
+enum { TEXT_SIZE = 160 };
+
+/* --- stop and logs --------------------------------------------------------------------------- */
+
+/* Answered by the last act before the end: see tear_down() in supervisor.c. */
+static void run_stop(void *arg, struct control_request *request, char **arguments)
+{
+    struct master *m = arg;
+    (void)arguments;
+    control_keep(&m->stops, request);
+    supervisor_stop(m);
+}
+
+static void run_reopen(void *arg, struct control_request *request, char **arguments)
+{
+    (void)arguments;
+    reopen_logs(arg, request);
+}
+
+static void not_in_this_build(void *arg, struct control_request *request, char **arguments)
+{
+    (void)arg, (void)arguments;
+    control_refuse(request, "not in this build");
+}
+
+/* --- status ---------------------------------------------------------------------------------- */
+
+struct sums {
+    uint64_t open, idle, active, requests, alive, workers;
+};
+
+static struct sums sums_of(const struct status_listener *l)
+{
+    struct sums s = {.open = l->connections_open,
+                     .idle = l->connections_idle,
+                     .active = l->requests_active,
+                     .requests = l->requests,
+                     .workers = l->worker_count};
+    for (size_t i = 0; i < l->worker_count; i++)
+        s.alive += l->workers[i].state != STATUS_DEAD;
+    return s;
+}
+
+static void add(struct sums *to, const struct sums *s)
+{
+    to->open += s->open;
+    to->idle += s->idle;
+    to->active += s->active;
+    to->requests += s->requests;
+    to->alive += s->alive;
+    to->workers += s->workers;
+}
+
+/* A path may hold what a terminal would obey. */
+static void clean(char to[TEXT_SIZE], const char *text)
+{
+    snprintf(to, TEXT_SIZE, "%s", text);
+    for (char *c = to; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+}
+
+static void put_row(struct page *p, int width, const char *name, const char *model,
+                    const struct sums *s)
+{
+    char text[TEXT_SIZE];
+    clean(text, name);
+    page_format(p, "%-*s  %-11s  %8" PRIu64 "  %6" PRIu64 "  %6" PRIu64 "  %12" PRIu64 "  %" PRIu64,
+                width, text, model, s->open, s->idle, s->active, s->requests, s->alive);
+    if (s->alive != s->workers)
+        page_format(p, " of %" PRIu64, s->workers);
+    page_puts(p, "\n");
+}
+
+static void put_uptime(struct page *p, int64_t ms)
+{
+    int64_t s = ms / 1000;
+    if (s >= 86400)
+        page_format(p, "%" PRId64 " d ", s / 86400);
+    page_format(p, "%02" PRId64 ":%02" PRId64 ":%02" PRId64, s / 3600 % 24, s / 60 % 60, s % 60);
+}
+
+static int widest_name(const struct status_snapshot *s)
+{
+    size_t width = strlen("listener");
+    for (size_t i = 0; i < s->listener_count; i++) {
+        size_t len = strlen(s->listeners[i].name);
+        if (len > width && len <= 48)
+            width = len;
+    }
+    return (int)width;
+}
+
+/* A line a listener, then their sums. */
+static void put_table(struct page *p, const struct status_snapshot *s)
+{
+    int width = widest_name(s);
+    struct sums all = {0};
+    char text[TEXT_SIZE];
+    page_format(p, "%*s  %16s  %20s\n", width + 13, "", "connections", "requests");
+    page_format(p, "%-*s  %-11s  %8s  %6s  %6s  %12s  %s\n", width, "listener", "model", "open",
+                "idle", "active", "total", "workers");
+    for (size_t i = 0; i < s->listener_count; i++) {
+        struct sums one = sums_of(&s->listeners[i]);
+        put_row(p, width, s->listeners[i].name, s->listeners[i].model, &one);
+        add(&all, &one);
+    }
+    put_row(p, width, "total", "", &all);
+    clean(text, s->config_file);
+    page_format(p, "\nmodus %s, process %" PRId64 ", up ", s->version, s->pid);
+    put_uptime(p, s->uptime_ms);
+    page_format(p, ", %" PRIu64 " workers have died; %s\n", s->worker_deaths, text);
+}
+
+static void answer_status(struct master *m, struct control_request *request,
+                          void (*put)(struct page *, const struct status_snapshot *))
+{
+    struct status_snapshot s = {0};
+    struct page p = {0};
+    if (m->status.snapshot(m->status.arg, &s) < 0) {
+        control_refuse(request, "memory is out");
+        return;
+    }
+    put(&p, &s);
+    m->status.release(&s);
+    if (p.failed)
+        control_refuse(request, "memory is out, or the status is too large");
+    else
+        control_answer(request, p.bytes, p.len);
+    page_fini(&p);
+}
+
+static void run_status(void *arg, struct control_request *request, char **arguments)
+{
+    (void)arguments;
+    answer_status(arg, request, put_table);
+}
+
+static void run_status_json(void *arg, struct control_request *request, char **arguments)
+{
+    (void)arguments;
+    answer_status(arg, request, status_json);
+}
+
+/* --- the table ------------------------------------------------------------------------------- */
+
+const struct control_command commands[] = {
+    {"stop", 0, run_stop},
+    {"status", 0, run_status},
+    {"status --json", 0, run_status_json},
+    {"logs reopen", 0, run_reopen},
+    {"reload", 0, not_in_this_build},
+    {"model", 2, not_in_this_build}, /* a listener, its new model */
+    {"drain", 1, not_in_this_build}, /* a listener */
+    {0},
+};

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* The control socket: where `modus stop` and its like find the running server. A unix stream socket
+ * with a file of mode 0600; besides, only root and the user that the master runs as are answered.
+ *
+ *     client                          master
+ *     "status --json\n"        ->     looks for the command in its table, calls its run()
+ *                              <-     "ok\n" or "error: why\n", then the body, then the end
+ *
+ * A request is one line of words; in a word %XX stands for the byte XX, so that a word may hold
+ * blanks. A command answers when what it was asked for is done, which may be much later: it keeps
+ * its struct control_request until then and answers it exactly once, even if the client has gone
+ * meanwhile. Nothing here waits: a client that sends no line, or takes no answer, is cut after some
+ * seconds, and of those who have not asked yet the oldest when there are too many.
+ *
+ * Safe from: the master's thread, except control_forget().
+ */
+#ifndef SERVER_CONTROL_H
+#define SERVER_CONTROL_H
+
+#include <stddef.h>
+#include <uv.h>
+
+struct control;
+struct control_request;
+
+enum {
+    CONTROL_LINE = 4096,   /* bytes of a request with its line end, at most */
+    CONTROL_ARGUMENTS = 4, /* of a command, at most */
+    CONTROL_CLIENTS = 16,  /* at once */
+};
+
+struct control_command {
+    const char *words;  /* "logs reopen"; NULL ends the table */
+    unsigned arguments; /* words that follow these */
+    /* Answers now or later. arguments are borrowed until it returns. Must not wait. */
+    void (*run)(void *arg, struct control_request *request, char **arguments);
+};
+
+/* Those who wait for the same, such as the server's end. Zeroed: nobody. */
+struct control_waiters {
+    struct control_request *first;
+};
+
+/* Could the socket be made at path? Makes nothing. Returns 0, or -1 with one sentence in why. */
+int control_check(const char *path, char *why, size_t why_size);
+/* Make it; a file that a dead server left is replaced. Clients wait until control_start(). Returns
+ * NULL with one sentence in why: another server has it, something else stands there, ... */
+struct control *control_open(const char *path, char *why, size_t why_size);
+/* Serve clients in loop. commands and arg (for run) are borrowed. Returns 0 or -1. */
+int control_start(struct control *c, uv_loop_t *loop, const struct control_command *commands,
+                  void *arg);
+/* In a forked child: close the descriptors, which are the master's. NULL is allowed. Safe from: the
+ * child, at once after the fork. */
+void control_forget(const struct control *c);
+/* The loop has been closed: listen no more and remove the file, if it is still ours. Answers can
+ * still be given. NULL is allowed. */
+void control_stop(struct control *c);
+/* End all clients. Every request must have been answered. NULL is allowed. */
+void control_free(struct control *c);
+
+/* Answer with body (len bytes, copied; NULL and 0 for none). Takes the request. */
+void control_answer(struct control_request *request, const char *body, size_t len);
+/* Answer "error: why". why is one line. Takes the request. */
+void control_refuse(struct control_request *request, const char *why);
+/* Put a request aside; takes it. */
+void control_keep(struct control_waiters *waiters, struct control_request *request);
+/* Answer all of them: with an error if why is not NULL. Nobody waits then. */
+void control_answer_all(struct control_waiters *waiters, const char *why);
+
+#endif
