@@ -121,6 +121,7 @@ def test_stop_at_the_end_of_drain_timeout(serve) -> None:
         wire.send(request("/sleep?ms=10000"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
         assert run(server.config, "stop") == (0, "", "")
+    assert server.wait() == 0
     assert "drain_timeout is over" in server.errors
 
 
@@ -134,6 +135,7 @@ def test_signal_after_stop_ends_at_once(serve) -> None:
             time.sleep(ONE_WISH)
             server.signal(signal.SIGTERM)
             assert stop.wait(PATIENCE) == 0
+    assert server.wait() == 0
 
 
 def test_stop_of_a_server_that_is_killed_meanwhile(serve) -> None:
