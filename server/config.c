@@ -254,25 +254,27 @@ struct config *config_read(const char *file, char *why, size_t why_size)
     return c;
 }
 
-/* The key alone, with something to serve, is a configuration. */
-static struct config *parse_control(struct config_reader *r, const char *folder, const char *text,
-                                    size_t len)
+struct config *config_parse_control(const char *name, const char *folder, const char *text,
+                                    size_t len, char *why, size_t why_size)
 {
     static const char listener[] = "\nlisten 127.0.0.1:0 { route / { text {} } }\n";
-    if (len > MOST_BYTES) {
-        config_fail(r, 1, "the file is larger than 1m");
+    struct config_reader r = {.name = name, .why = why, .why_size = why_size};
+    if (len > MOST_BYTES)
+        config_fail(&r, 1, "the file is larger than 1m");
+    if (r.failed || find_zero(&r, text, len) != 0)
         return NULL;
-    }
-    char *key = find_zero(r, text, len) == 0 ? config_text_find(r, "control", text, len) : NULL;
+    char *key = config_text_find(&r, "control", text, len);
     if (!key)
         return NULL;
     size_t size = strlen(key) + sizeof listener;
     char *whole = malloc(size);
     struct config *c = NULL;
-    if (whole)
+    if (whole) {
         snprintf(whole, size, "%s%s", key, listener);
-    if (whole)
-        c = config_parse(r->name, folder, whole, size - 1, r->why, r->why_size);
+        c = config_parse(name, folder, whole, size - 1, why, why_size);
+    } else {
+        config_fail(&r, 1, "memory is out");
+    }
     free(whole);
     free(key);
     return c;
@@ -289,7 +291,7 @@ int config_read_control(const char *file, char *path, size_t size, char *why, si
     close(fd);
     struct config *c = NULL;
     if (text && folder)
-        c = parse_control(&r, folder, text, len);
+        c = config_parse_control(file, folder, text, len, why, why_size);
     else
         config_fail(&r, 1, "the file can't be read: %s", strerror(errno));
     if (c)

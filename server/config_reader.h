@@ -42,6 +42,11 @@ char *config_keep_text(struct config_reader *r, const char *text);
 /* text as an absolute path: a relative one starts at the file's folder. */
 char *config_keep_path(struct config_reader *r, const char *text);
 
+/* A configuration that has of text only the key `control`, and something to serve. NULL after a
+ * message in why. */
+struct config *config_parse_control(const char *name, const char *folder, const char *text,
+                                    size_t len, char *why, size_t why_size);
+
 /* --- config_text.c: from what a user wrote to what libconfuse may see --------------------- */
 
 /* Check text against words (a table for cfg_init in which every value is a string and every section

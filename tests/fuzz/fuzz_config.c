@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Any bytes as a configuration: they are taken, and can be explained and freed, or refused with one
- * line "FILE:LINE: sentence" whose line is in the file. Handlers and models are the tests' own:
+ * line "FILE:LINE: sentence" whose line is in the file. So is what `modus stop` reads of it, and of a
+ * file that is taken it reads what the server does. Handlers and models are the tests' own:
  * they have an option of every kind. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,18 @@ static void check_refusal(const char *why, const char *text, size_t size)
     must(strchr(why, '\n') == NULL, "a message of two lines");
 }
 
+static void check_control(const struct config *whole, const char *text, size_t size)
+{
+    char why[1024] = "";
+    struct config *c = config_parse_control("f.conf", "/folder", text, size, why, sizeof why);
+    must(c || !whole, "no control in a file that is taken");
+    if (!c)
+        check_refusal(why, text, size);
+    if (whole)
+        must(strcmp(c->control, whole->control) == 0, "another control");
+    config_free(c);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static FILE *nowhere;
@@ -41,6 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         nowhere = fopen("/dev/null", "w");
     must(nowhere != NULL, "/dev/null can't be opened");
     struct config *c = config_parse("f.conf", "/folder", text, size, why, sizeof why);
+    check_control(c, text, size);
     if (!c) {
         check_refusal(why, text, size);
         return 0;
