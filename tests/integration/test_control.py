@@ -305,6 +305,7 @@ def test_logs_that_the_workers_can_not_open_again(serve) -> None:
     code, _, err = run(server.config, "logs", "reopen")
     assert code == 1 and "its old file goes on" in err
     assert run(server.config, "stop")[0] == 0
+    assert server.wait() == 0
     for file in logs.iterdir():
         file.unlink()
     logs.rmdir()
