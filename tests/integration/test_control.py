@@ -16,7 +16,7 @@ from lib.clock import PATIENCE, SLOW, eventually
 from lib.config import Listener
 from lib.models import MODELS, Model
 from lib.raw import request
-from lib.server import BINARY, Server, for_others, refuses
+from lib.server import BINARY, Endpoint, Server, for_others, refuses
 from lib.site import BASIC_ROUTES, SIZES
 
 ONE = next(m for m in MODELS if m.name == "thread-pool")  # where the model does not matter
@@ -167,6 +167,8 @@ def test_restart_in_the_same_place(model: Model, tmp_path: Path) -> None:
                     assert server.wait(PATIENCE) == 0
             finally:
                 server.kill()
+        # Its workers end a moment after a killed master, and have its listening sockets.
+        eventually(lambda: refuses(Endpoint(f"unix:{tmp_path}/web")))
     assert sorted(f.name for f in tmp_path.iterdir()) == ["errors", "modus.conf"]
 
 
