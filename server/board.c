@@ -56,13 +56,15 @@ void board_free(struct board *b, struct modus_arena *arena)
         modus_sem_fini(&b->permits);
     modus_arena_free(arena, b->children, b->child_count * sizeof *b->children);
     modus_arena_free(arena, b->inodes, b->inode_count * sizeof *b->inodes);
+    modus_arena_free(arena, b->taken, b->inode_count * sizeof *b->taken);
     modus_arena_free(arena, b, sizeof *b + b->slot_count * sizeof b->slots[0]);
 }
 
 int board_know_sockets(struct board *b, struct modus_arena *arena, const int *fds, size_t count)
 {
     b->inodes = modus_arena_alloc(arena, count * sizeof *b->inodes, 64);
-    if (!b->inodes)
+    b->taken = modus_arena_alloc(arena, count * sizeof *b->taken, 64);
+    if (!b->inodes || !b->taken)
         return -1;
     for (; b->inode_count < count; b->inode_count++)
         b->inodes[b->inode_count] = backlog_inode(fds[b->inode_count]);

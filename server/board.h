@@ -71,6 +71,7 @@ struct board {
 
     uint32_t
         *inodes; /* (master) of the listening sockets: server/backlog.h asks the kernel by them */
+    atomic_bool *taken; /* (master) of each of these: another listener's, who accepts there now */
     unsigned inode_count;
     unsigned stats_count, lane_count; /* of a slot */
     unsigned child_count;

@@ -26,6 +26,20 @@ static void run_reopen(void *arg, struct control_request *request, char **argume
     reopen_logs(arg, request);
 }
 
+static void on_reloaded(void *request, const char *why)
+{
+    if (why)
+        control_refuse(request, why);
+    else
+        control_answer(request, NULL, 0);
+}
+
+static void run_reload(void *arg, struct control_request *request, char **arguments)
+{
+    (void)arguments;
+    reload_begin(arg, on_reloaded, request);
+}
+
 static void not_in_this_build(void *arg, struct control_request *request, char **arguments)
 {
     (void)arg, (void)arguments;
@@ -158,7 +172,7 @@ const struct control_command commands[] = {
     {"status", 0, run_status},
     {"status --json", 0, run_status_json},
     {"logs reopen", 0, run_reopen},
-    {"reload", 0, not_in_this_build},
+    {"reload", 0, run_reload},
     {"model", 2, not_in_this_build}, /* a listener, its new model */
     {"drain", 1, not_in_this_build}, /* a listener */
     {0},

@@ -355,17 +355,29 @@ static void step_all(struct poller *p)
 }
 
 /* A descriptor that others have too stays in the set when it is closed. */
+static void close_listener(struct poller *p, struct poller_listener *l)
+{
+    if (l->fd < 0)
+        return;
+    epoll_ctl(p->set, EPOLL_CTL_DEL, l->fd, NULL);
+    close(l->fd);
+    l->fd = -1;
+    l->maybe = false;
+}
+
 static void close_listeners(struct poller *p)
 {
-    for (size_t i = 0; i < p->listener_count; i++) {
-        if (p->listeners[i].fd < 0)
-            continue;
-        epoll_ctl(p->set, EPOLL_CTL_DEL, p->listeners[i].fd, NULL);
-        close(p->listeners[i].fd);
-        p->listeners[i].fd = -1;
-        p->listeners[i].maybe = false;
-    }
+    for (size_t i = 0; i < p->listener_count; i++)
+        close_listener(p, &p->listeners[i]);
     p->drained = true;
+}
+
+/* Where others accept now, what comes is theirs. */
+static void close_taken(struct poller *p)
+{
+    for (size_t i = 0; i < p->listener_count; i++)
+        if (atomic_load(&p->worker->board->taken[i]))
+            close_listener(p, &p->listeners[i]);
 }
 
 /* Accept no more, and let the connections go as they come to an end. */
@@ -383,6 +395,7 @@ static void drain(struct poller *p)
     p->draining = true;
     p->retired = false;
     p->quiet_ms = p->net->now_ms;
+    close_taken(p);
     poller_look_for_more(p);
     step_all(p);
 }

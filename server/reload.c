@@ -88,6 +88,8 @@ static int check_top(const struct master *m, const struct config *c, char *why)
         return refuse(c, c->line_user ? c->line_user : 1, "user", why);
     if (strcmp(c->pid_file, now->pid_file) != 0)
         return refuse(c, c->line_pid_file ? c->line_pid_file : 1, "pid_file", why);
+    if (strcmp(c->control, now->control) != 0)
+        return refuse(c, c->line_control ? c->line_control : 1, "control", why);
     return 0;
 }
 
@@ -242,8 +244,10 @@ static void leave_taken(const struct reload *r, struct generation *g)
 {
     for (size_t i = 0; i < g->listener.fd_count; i++)
         for (size_t j = 0; j < r->config->listener_count; j++)
-            g->listener.borrowed[i] |=
-                listener_has_socket(&r->serving[j]->listener, g->listener.fds[i]);
+            if (listener_has_socket(&r->serving[j]->listener, g->listener.fds[i])) {
+                g->listener.borrowed[i] = true;
+                atomic_store(&g->listener.board->taken[i], true);
+            }
 }
 
 static void retire_old(struct master *m, const struct reload *r)
@@ -364,4 +368,13 @@ void reload_begin(struct master *m, void (*done)(void *arg, const char *why), vo
         at = &(*at)->next;
     *at = request;
     start_next(m);
+}
+
+void reload_stop(struct master *m)
+{
+    static const char why[] = "the server stops";
+    struct reload_request *requests = m->reload_requests;
+    m->reload_requests = NULL;
+    reload_fail(m, why);
+    answer(requests, why);
 }

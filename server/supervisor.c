@@ -262,7 +262,7 @@ void supervisor_stop(struct master *m)
              "TERM) ends them at once",
              whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
     m->stopping = true;
-    reload_fail(m, "the server stops");
+    reload_stop(m);
     uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
     for (struct generation *g = m->generations; g; g = g->next)
         generation_stop(g);
@@ -364,6 +364,7 @@ static void close_handle(uv_handle_t *handle, void *arg)
 static void tear_down(struct master *m)
 {
     control_stop(m->control);
+    reload_stop(m);
     if (m->pid_fd >= 0)
         pid_file_give_back(m->config->pid_file, m->pid_fd);
     struct config *config = m->config;

@@ -147,6 +147,8 @@ void reload_begin(struct master *m, void (*done)(void *arg, const char *why), vo
 /* Something that it waits for may have come about. */
 void reload_look(struct master *m);
 void reload_fail(struct master *m, const char *why);
+/* The server stops: nothing is taken any more. */
+void reload_stop(struct master *m);
 /* Does one that is under way have that configuration? */
 bool reload_has(const struct master *m, const struct config *config);
 

@@ -124,7 +124,8 @@ static bool child_settle(struct acceptor *a, struct child_entry *entry)
     a->settled = true;
     a->worker->logs_seen = &entry->logs_seen;
     for (size_t i = 0; i < a->worker->listener->fd_count; i++)
-        close(a->worker->listener->fds[i]);
+        if (a->worker->listener->fds[i] >= 0)
+            close(a->worker->listener->fds[i]);
     close(a->set);
     close(a->ended);
     if (worker_bind_life(a->pid, SIGTERM))
@@ -207,7 +208,8 @@ static void set_listening(struct acceptor *a, bool on)
         return;
     for (size_t i = 0; i < l->fd_count; i++) {
         struct epoll_event e = {.events = on ? EPOLLIN : 0u, .data.u64 = ABOUT_LISTENER};
-        epoll_ctl(a->set, EPOLL_CTL_MOD, l->fds[i], &e);
+        if (l->fds[i] >= 0)
+            epoll_ctl(a->set, EPOLL_CTL_MOD, l->fds[i], &e);
     }
     a->listening = on;
 }
@@ -367,7 +369,7 @@ static void accept_some(struct acceptor *a)
     a->maybe = false;
     a->full = false;
     for (size_t i = 0; i < l->fd_count; i++) {
-        int r = accept_one(a, l->fds[i]);
+        int r = l->fds[i] < 0 ? -EAGAIN : accept_one(a, l->fds[i]);
         if (r == -EBUSY) {
             atomic_store(&a->worker->board->backlog, true);
             set_listening(a, false);
@@ -390,14 +392,30 @@ static void accept_some(struct acceptor *a)
 }
 
 /* A descriptor that others have too stays in the set when it is closed. */
+static void close_listener(struct acceptor *a, int *fd)
+{
+    if (*fd < 0)
+        return;
+    epoll_ctl(a->set, EPOLL_CTL_DEL, *fd, NULL);
+    close(*fd);
+    *fd = -1;
+}
+
 static void close_listeners(struct acceptor *a)
 {
-    const struct listener *l = a->worker->listener;
-    for (size_t i = 0; i < l->fd_count && !a->drained; i++) {
-        epoll_ctl(a->set, EPOLL_CTL_DEL, l->fds[i], NULL);
-        close(l->fds[i]);
-    }
+    struct listener *l = a->worker->listener;
+    for (size_t i = 0; i < l->fd_count; i++)
+        close_listener(a, &l->fds[i]);
     a->drained = true;
+}
+
+/* Where others accept now, what comes is theirs. */
+static void close_taken(struct acceptor *a)
+{
+    struct listener *l = a->worker->listener;
+    for (size_t i = 0; i < l->fd_count; i++)
+        if (atomic_load(&a->worker->board->taken[i]))
+            close_listener(a, &l->fds[i]);
 }
 
 /* Others accept from now on; children go on until their connections end. */
@@ -418,6 +436,7 @@ static void drain(struct acceptor *a)
     a->maybe = !a->retired;
     a->retired = false;
     a->quiet_ms = a->now_ms;
+    close_taken(a);
     worker_set_state(a->worker, WORKER_DRAINING);
     for (unsigned i = 0; i < b->child_count; i++)
         ask_to_end(&b->children[i]);

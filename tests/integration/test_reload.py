@@ -6,17 +6,19 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from lib import proc
-from lib.clock import SLOW, eventually
+from lib.clock import PATIENCE, SLOW, eventually
 from lib.config import Listener, config_text
 from lib.models import MODELS, Model
 from lib.raw import request
-from lib.server import Endpoint, Server, refuses
+from lib.server import BINARY, Endpoint, Server, refuses
 from lib.site import BASIC_ROUTES, SIZES, tcp, watch
 
 
@@ -366,6 +368,7 @@ def test_mistakes_change_nothing(serve, model: Model, tmp_path) -> None:
         "no root": (text + 'listen "127.0.0.1:0" { route "/" { static { root = "none" } } }\n', "none"),
         "user": (f'user = "nobody"\n' + text, r":1: user is changed by a restart only"),
         "pid file": ('pid_file = "other.pid"\n' + text, r":1: pid_file is changed by a restart only"),
+        "control": ('control = "other.sock"\n' + text, r":1: control is changed by a restart only"),
         "access log": (text + f'listen "127.0.0.1:0" {{ access_log = "/none/a.log" route "/" {{ text {{ }} }} }}\n', "/none/a.log"),
     }
     for name, (file, why) in mistakes.items():
@@ -397,6 +400,39 @@ def test_workers_that_cannot_start_change_nothing(serve, model: Model) -> None:
     assert server.workers("main") == workers
     server.reload([listener(model, routes=body("new")), watch(model)])
     assert server["main"].ask("/body").text == "new"
+
+
+# --- asked for over the control socket -----------------------------------------------------------
+
+
+def modus(*words: str, config: Path) -> tuple[int, str, str]:
+    done = subprocess.run([BINARY, *words, "-c", config], capture_output=True, text=True, timeout=PATIENCE * SLOW)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_reload_command(serve, model: Model) -> None:
+    """It answers when the new configuration serves."""
+    server = serve(model, listener(model, routes=body("old")))
+    for i in range(5):
+        server.config.write_text(config_text([listener(model, routes=body(f"{i}")), watch(model)], {}))
+        assert modus("reload", config=server.config) == (0, "", "")
+        assert server["main"].ask("/body").text == f"{i}"
+    assert modus("reload", config=server.config) == (0, "", ""), "nothing changed"
+    server.config.write_text(config_text([listener(model, routes=body("new"), queu=7), watch(model)], {}))
+    code, out, errors = modus("reload", config=server.config)
+    assert (code, out) == (1, "") and re.fullmatch(r'modus: \S+modus\.conf:\d+: unknown word "queu" .*\n', errors), errors
+    assert server["main"].ask("/body").text == "4"
+
+
+def test_reloads_at_once(serve, model: Model) -> None:
+    server = serve(model, listener(model, routes=body("old")))
+    server.config.write_text(config_text([listener(model, routes=body("new")), watch(model)], {}))
+    command = [BINARY, "reload", "-c", server.config]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    assert [p.communicate(timeout=PATIENCE * SLOW)[1] for p in running] == [""] * 6
+    assert [p.returncode for p in running] == [0] * 6
+    assert server["main"].ask("/body").text == "new"
+    settled(server)
 
 
 # --- ends in the middle --------------------------------------------------------------------------
