@@ -206,7 +206,8 @@ def unix_time(date: str) -> float:
 
 def check_head(a: Answer, asked: float) -> None:
     """What holds for every final answer. asked: when the request was sent, Unix time."""
-    assert asked - 1.1 <= unix_time(a.one("Date") or "") <= time.time() + 0.1, a.one("Date")
+    # Of the second in which the server's turn began, which a busy machine may have held up.
+    assert asked - 2 <= unix_time(a.one("Date") or "") <= time.time() + 0.1, a.one("Date")
     assert (a.one("Server") or "").startswith("Modus"), a.fields
     assert a.one("Connection") in (None, "close", "keep-alive"), a.fields
     assert a.one("Transfer-Encoding") in (None, "chunked"), a.fields
