@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of the master share: supervisor.c starting and stopping, workers.c the processes,
- * snapshot.c what the status handler sees of it all, commands.c
- * what clients of the control socket may ask for, reopen.c the logs. */
+/* What the files of the master share: supervisor.c its life, from the start to the end; workers.c
+ * the processes; generations.c what they are processes of, and reload.c how one takes the place of
+ * another; snapshot.c what others see of it all; commands.c what clients of the control socket may
+ * ask for; reopen.c the logs. */
 #ifndef SERVER_SUPERVISOR_PRIV_H
 #define SERVER_SUPERVISOR_PRIV_H
 
@@ -15,9 +16,8 @@
 #include "server/listener.h"
 #include "server/supervisor.h"
 
-struct master;
-
 struct generation;
+struct master;
 
 /* A process of ours: a worker in its slot, or an orphan that a dead acceptor left behind. */
 struct supervised {

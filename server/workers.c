@@ -103,7 +103,9 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
 static void on_respawn(uv_timer_t *timer)
 {
     struct supervised *s = timer->data;
-    if (s->generation->state == GENERATION_SERVING || !s->generation->master->ready)
+    enum generation_state state = s->generation->state;
+    bool wanted = state == GENERATION_STARTING || state == GENERATION_SERVING;
+    if (wanted && !s->generation->killing)
         start_worker(s);
 }
 
@@ -230,11 +232,11 @@ static bool is_wanted(const struct supervised *s, const siginfo_t *info)
 static void replace(struct supervised *s, const siginfo_t *info, bool was_ready)
 {
     struct generation *g = s->generation;
+    bool exited = info->si_code == CLD_EXITED;
     char how[128];
-    if (g->state == GENERATION_STARTING && (g->master->ready || info->si_code == CLD_EXITED)) {
-        snprintf(how, sizeof how, "its worker %d %s %d", s->pid,
-                 info->si_code == CLD_EXITED ? "ended with status" : "was ended by signal",
-                 info->si_status);
+    if (g->state == GENERATION_STARTING && (g->master->ready || (exited && !was_ready))) {
+        snprintf(how, sizeof how, "its worker %d %s %d", info->si_pid,
+                 exited ? "ended with status" : "was ended by signal", info->si_status);
         supervisor_cannot_start(g, how);
     } else if (g->state == GENERATION_STARTING || g->state == GENERATION_SERVING) {
         plan_respawn(s);
@@ -255,14 +257,9 @@ static void on_worker_end(struct supervised *s, const siginfo_t *info)
     modus_participant_bury(s->generation->master->arena, s->pid);
     board_bury(b, &b->slots[s->slot]);
     adopt_orphans(s);
-    pid_t pid = s->pid;
     s->pid = 0;
-    if (wanted)
-        return;
-    s->pid = pid; /* for what is said of it */
-    replace(s, info, was_ready);
-    if (s->pid == pid)
-        s->pid = 0;
+    if (!wanted)
+        replace(s, info, was_ready);
 }
 
 static void free_watch(uv_handle_t *watch)
