@@ -2,6 +2,7 @@
 /* What the master does for who asks over the control socket: a line in the table below for each. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "handlers/page.h"
@@ -40,10 +41,46 @@ static void run_reload(void *arg, struct control_request *request, char **argume
     reload_begin(arg, on_reloaded, request);
 }
 
-static void not_in_this_build(void *arg, struct control_request *request, char **arguments)
+/* A listener that is switched by hand, and who wants it so. */
+struct by_hand {
+    struct control_request *request;
+    char text[2 * TEXT_SIZE];
+};
+
+static void on_switched(void *arg, const char *why)
 {
-    (void)arg, (void)arguments;
-    control_refuse(request, "not in this build");
+    struct by_hand *b = arg;
+    if (why)
+        control_refuse(b->request, why);
+    else
+        control_answer(b->request, b->text, strlen(b->text));
+    free(b);
+}
+
+static void run_model(void *arg, struct control_request *request, char **arguments)
+{
+    struct by_hand *b = calloc(1, sizeof *b);
+    if (!b) {
+        control_refuse(request, "memory is out");
+        return;
+    }
+    b->request = request;
+    snprintf(b->text, sizeof b->text, "%.100s is served with %.32s until the next reload\n",
+             arguments[0], arguments[1]);
+    reload_switch(arg, arguments[0], arguments[1], on_switched, b);
+}
+
+static void run_drain(void *arg, struct control_request *request, char **arguments)
+{
+    struct master *m = arg;
+    char why[512] = "a reload is under way";
+    struct generation *g = m->reload ? NULL : generation_named(m, arguments[0], why, sizeof why);
+    if (!g) {
+        control_refuse(request, why);
+        return;
+    }
+    control_keep(&g->drains, request);
+    generation_stop(g);
 }
 
 /* --- status ---------------------------------------------------------------------------------- */
@@ -173,7 +210,7 @@ const struct control_command commands[] = {
     {"status --json", 0, run_status_json},
     {"logs reopen", 0, run_reopen},
     {"reload", 0, run_reload},
-    {"model", 2, not_in_this_build}, /* a listener, its new model */
-    {"drain", 1, not_in_this_build}, /* a listener */
+    {"model", 2, run_model}, /* a listener, its new model */
+    {"drain", 1, run_drain}, /* a listener */
     {0},
 };

@@ -179,7 +179,10 @@ struct config *config_parse(const char *name, const char *folder, const char *te
     struct config *c = &r.all->config;
     c->file = config_keep_text(&r, name);
     c->folder = config_keep_text(&r, folder);
-    if (c->file && c->folder && read_text(&r, text, len) == 0)
+    char *kept = config_keep(&r, len + 1);
+    c->text = kept ? memcpy(kept, text, len) : NULL;
+    c->text_len = len;
+    if (c->file && c->folder && c->text && read_text(&r, text, len) == 0)
         return c;
     config_free(c);
     return NULL;

@@ -81,8 +81,10 @@ struct config_listener {
 };
 
 struct config {
-    const char *file;      /* as it was named */
-    const char *folder;    /* absolute; relative paths start here */
+    const char *file;   /* as it was named */
+    const char *folder; /* absolute; relative paths start here */
+    const char *text;   /* all that was read, text_len bytes */
+    size_t text_len;
     const char *user;      /* "" none */
     const char *pid_file;  /* absolute path, or "" none */
     const char *control;   /* absolute path of the control socket, or "" none */

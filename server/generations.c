@@ -129,6 +129,30 @@ static void set_state(struct generation *g, enum generation_state state, enum li
     atomic_store(&g->listing->state, shown);
 }
 
+struct generation *generation_named(const struct master *m, const char *name, char *why,
+                                    size_t why_size)
+{
+    struct generation *found = NULL;
+    unsigned count = 0;
+    for (struct generation *g = m->generations; g; g = g->next) {
+        const struct listener *l = &g->listener;
+        bool named = strcmp(l->conf->addresses[0].text, name) == 0;
+        if (g->state != GENERATION_SERVING || (!named && strcmp(listener_name(l), name) != 0))
+            continue;
+        found = g;
+        count++;
+    }
+    if (count == 1)
+        return found;
+    snprintf(
+        why, why_size,
+        count
+            ? "several listeners are called \"%s\": name one by the address that modus status shows"
+            : "no listener is called \"%s\": modus status shows them",
+        name);
+    return NULL;
+}
+
 void generation_announce(const struct generation *g)
 {
     const struct listener *l = &g->listener;
@@ -240,6 +264,7 @@ void generation_free(struct generation *g)
     struct master *m = g->master;
     struct config *config = g->config;
     struct board *board = g->listener.board;
+    control_answer_all(&g->drains, NULL);
     modus_arena_free(m->arena, g->listener.faults,
                      g->listener.conf->route_count * sizeof *g->listener.faults);
     listener_close(&g->listener);
@@ -278,6 +303,7 @@ static void go(struct generation *g)
 {
     struct master *m = g->master;
     g->gone = true;
+    control_answer_all(&g->drains, NULL);
     unlink_from(&m->generations, g);
     g->next = m->going;
     m->going = g;

@@ -19,6 +19,8 @@ struct reload_request {
     void (*done)(void *arg, const char *why);
     void *arg;
     struct reload_request *next;
+    char *listener,
+        *model; /* not the file anew, but what serves, and this listener by that model */
 };
 
 struct reload {
@@ -124,13 +126,22 @@ static int build(struct master *m, struct reload *r, char *why)
 
 static void start_next(struct master *m);
 
+static void free_request(struct reload_request *request)
+{
+    if (request) {
+        free(request->listener);
+        free(request->model);
+    }
+    free(request);
+}
+
 static void answer(struct reload_request *requests, const char *why)
 {
     while (requests) {
         struct reload_request *request = requests;
         requests = request->next;
         request->done(request->arg, why);
-        free(request);
+        free_request(request);
     }
 }
 
@@ -144,8 +155,7 @@ static void end(struct master *m, const char *why)
     answer(r->requests, why);
     free(r->serving);
     free(r);
-    if (!m->stopping)
-        start_next(m);
+    start_next(m);
 }
 
 /* What was begun is taken down again. */
@@ -318,10 +328,32 @@ static void on_late(uv_timer_t *timer)
     reload_fail(timer->data, "the new workers are not ready after 30 s");
 }
 
-static struct reload *read_anew(struct master *m, char *why)
+/* What serves now, with one more listener switched by hand. */
+static struct config *switched(struct master *m, const struct reload_request *request, char *why)
+{
+    const struct config *now = m->config;
+    const struct model *model = models_find(request->model);
+    struct generation *wanted = generation_named(m, request->listener, why, WHY);
+    if (!wanted)
+        return NULL;
+    if (!model) {
+        snprintf(why, WHY, "there is no model \"%s\": see modus models", request->model);
+        return NULL;
+    }
+    struct config *c = config_parse(now->file, now->folder, now->text, now->text_len, why, WHY);
+    for (size_t i = 0; c && i < c->listener_count; i++)
+        c->listeners[i].model = now->listeners[i].model;
+    if (c)
+        c->listeners[wanted->place].model = model_name(model);
+    return c;
+}
+
+static struct reload *read_anew(struct master *m, const struct reload_request *request, char *why)
 {
     struct reload *r = calloc(1, sizeof *r);
-    struct config *c = r ? config_read(m->config->file, why, WHY) : NULL;
+    struct config *c = !r               ? NULL
+                       : request->model ? switched(m, request, why)
+                                        : config_read(m->config->file, why, WHY);
     if (c)
         r->serving = calloc(c->listener_count, sizeof *r->serving);
     if (c && r->serving && check_top(m, c, why) == 0) {
@@ -335,39 +367,75 @@ static struct reload *read_anew(struct master *m, char *why)
     return NULL;
 }
 
-static void start_next(struct master *m)
+/* One reading of the file is for all that have asked for it in a row. */
+static struct reload_request *take_requests(struct master *m)
 {
-    struct reload_request *requests = m->reload_requests;
-    char why[WHY] = "no memory";
-    if (!requests || m->reload || !m->ready || m->stopping)
-        return;
-    m->reload_requests = NULL;
-    m->reload = read_anew(m, why);
-    if (!m->reload) {
-        answer(requests, why);
-        return;
-    }
-    m->reload->requests = requests;
-    uv_timer_start(&m->reload_timer, on_late, START_MS, 0);
-    if (build(m, m->reload, why) != 0)
-        reload_fail(m, why);
-    else
-        reload_look(m);
+    struct reload_request *first = m->reload_requests, *last = first;
+    while (!first->model && last->next && !last->next->model)
+        last = last->next;
+    m->reload_requests = last->next;
+    last->next = NULL;
+    return first;
 }
 
-void reload_begin(struct master *m, void (*done)(void *arg, const char *why), void *arg)
+static bool may_start(const struct master *m)
 {
-    struct reload_request *request = calloc(1, sizeof *request), **at = &m->reload_requests;
-    if (!request || m->stopping) {
-        free(request);
-        done(arg, m->stopping ? "the server stops" : "no memory");
-        return;
+    return m->reload_requests && !m->reload && m->ready && !m->stopping;
+}
+
+static void start_next(struct master *m)
+{
+    char why[WHY] = "no memory";
+    while (may_start(m)) {
+        struct reload_request *requests = take_requests(m);
+        m->reload = read_anew(m, requests, why);
+        if (!m->reload) {
+            answer(requests, why);
+            continue;
+        }
+        m->reload->requests = requests;
+        uv_timer_start(&m->reload_timer, on_late, START_MS, 0);
+        if (build(m, m->reload, why) != 0)
+            reload_fail(m, why);
+        else
+            reload_look(m);
     }
-    *request = (struct reload_request){done, arg, NULL};
+}
+
+static void enqueue(struct master *m, struct reload_request *request)
+{
+    struct reload_request **at = &m->reload_requests;
     while (*at)
         at = &(*at)->next;
     *at = request;
     start_next(m);
+}
+
+void reload_begin(struct master *m, void (*done)(void *arg, const char *why), void *arg)
+{
+    struct reload_request *request = calloc(1, sizeof *request);
+    if (!request || m->stopping) {
+        free_request(request);
+        done(arg, m->stopping ? "the server stops" : "no memory");
+        return;
+    }
+    *request = (struct reload_request){.done = done, .arg = arg};
+    enqueue(m, request);
+}
+
+void reload_switch(struct master *m, const char *listener, const char *model,
+                   void (*done)(void *arg, const char *why), void *arg)
+{
+    struct reload_request *request = calloc(1, sizeof *request);
+    if (request)
+        *request = (struct reload_request){
+            .done = done, .arg = arg, .listener = strdup(listener), .model = strdup(model)};
+    if (!request || !request->listener || !request->model || m->stopping) {
+        free_request(request);
+        done(arg, m->stopping ? "the server stops" : "no memory");
+        return;
+    }
+    enqueue(m, request);
 }
 
 void reload_stop(struct master *m)

@@ -53,8 +53,9 @@ struct generation {
     size_t place;              /* of its listener in the newest configuration */
     unsigned running;          /* processes, orphans too */
     bool killing, gone;
-    uv_timer_t limit;      /* of its retirement */
-    unsigned open_handles; /* of libuv, when it goes */
+    struct control_waiters drains; /* who has asked for its end */
+    uv_timer_t limit;              /* of its retirement */
+    unsigned open_handles;         /* of libuv, when it goes */
     struct generation *next;
 };
 
@@ -118,6 +119,10 @@ bool workers_ready(const struct generation *g);
 struct generation *generation_new(struct master *m, struct config *config,
                                   struct config_listener *conf, struct generation *before,
                                   char *why, size_t why_size);
+/* The one that serves the listener of that name: its address, as in the file or as it is bound.
+ * Returns NULL with why: there is none, or there are several. */
+struct generation *generation_named(const struct master *m, const char *name, char *why,
+                                    size_t why_size);
 /* Say where it serves, and with which model. */
 void generation_announce(const struct generation *g);
 /* It serves now; others see it as such. */
@@ -144,6 +149,9 @@ void supervisor_after_end(struct master *m);
 /* reload.c */
 /* Take the file anew; done is told the outcome: NULL, or why it was not taken. */
 void reload_begin(struct master *m, void (*done)(void *arg, const char *why), void *arg);
+/* Have a listener served by another model until the next reload. */
+void reload_switch(struct master *m, const char *listener, const char *model,
+                   void (*done)(void *arg, const char *why), void *arg);
 /* Something that it waits for may have come about. */
 void reload_look(struct master *m);
 void reload_fail(struct master *m, const char *why);

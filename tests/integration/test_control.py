@@ -539,11 +539,6 @@ def test_file_that_has_become_wrong(serve) -> None:
 # --- words ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [["model", "127.0.0.1:80", "prefork"], ["drain", "unix:/a b%"]], ids=lambda w: w[0])
-def test_words_of_later_builds(shared: Server, words: list[str]) -> None:
-    assert run(shared.config, *words) == (1, "", "modus: not in this build\n")
-
-
 @pytest.mark.parametrize(
     "words",
     [["stop", "now"], ["status", "-j"], ["status", "--json", "x"], ["logs"], ["logs", "open"], ["logs", "reopen", "x"]]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lib import proc
-from lib.clock import PATIENCE, SLOW, eventually
+from lib.clock import PATIENCE, SLOW, Stopwatch, eventually
 from lib.config import Listener, config_text
 from lib.models import MODELS, Model
 from lib.raw import request
@@ -433,6 +433,53 @@ def test_reloads_at_once(serve, model: Model) -> None:
     assert [p.returncode for p in running] == [0] * 6
     assert server["main"].ask("/body").text == "new"
     settled(server)
+
+
+def test_model_command(serve, model: Model) -> None:
+    """Until the next reload, and the file is not touched."""
+    server = serve(model, listener(model), listener(model, "second"))
+    file, name = server.config.read_text(), server["main"].text
+    second = server.workers("second")
+    customer = Customer(server["main"])
+    others = [m for m in MODELS if m is not model]
+    for other in others[:3]:
+        assert modus("model", name, other.name, config=server.config) == (0, f"{name} is served with {other.name} until the next reload\n", "")
+        assert server.listener_status("main")["model"] == other.name
+        assert server["main"].ask("/hello").status == 200
+    assert modus("model", server["second"].text, others[0].name, config=server.config)[0] == 0
+    assert [server.listener_status(n)["model"] for n in ("main", "second")] == [others[2].name, others[0].name]
+    assert server.config.read_text() == file
+    assert modus("reload", config=server.config) == (0, "", "")
+    assert [server.listener_status(n)["model"] for n in ("main", "second")] == [model.name, model.name]
+    customer.leave()
+    assert not set(second) & set(settled(server, "second"))
+
+
+def test_drain_command(serve, model: Model) -> None:
+    """It answers when the last request is done. The next reload brings the listener back."""
+    server = serve(model, replace(listener(model), address="unix:main.sock"), listener(model, "second"))
+    main = server["main"]
+    with main.connect() as busy:
+        busy.send(request(f"/sleep?ms={int(500 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        watch_ = Stopwatch()
+        assert modus("drain", "unix:main.sock", config=server.config) == (0, "", "")
+        assert watch_.seconds > 0.3 * SLOW
+        assert busy.answer().status == 200
+    assert refuses(main)
+    assert server["second"].ask("/hello").status == 200
+    assert modus("reload", config=server.config) == (0, "", "")
+    assert main.ask("/hello").status == 200
+
+
+def test_commands_that_name_nothing(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    assert modus("model", "127.0.0.1:1", model.name, config=server.config) == (1, "", 'modus: no listener is called "127.0.0.1:1": modus status shows them\n')
+    assert modus("model", server["main"].text, "fast", config=server.config) == (1, "", 'modus: there is no model "fast": see modus models\n')
+    assert modus("drain", "nobody", config=server.config)[0] == 1
+    code, _, why = modus("drain", "127.0.0.1:0", config=server.config)
+    assert code == 1 and "several listeners" in why
+    assert server["main"].ask("/hello").status == 200
 
 
 # --- ends in the middle --------------------------------------------------------------------------
