@@ -147,18 +147,22 @@ stats: ## medians and the longest functions (needs universal-ctags); never fails
 # removed only as long as they are what was installed.
 ETC      = $(DESTDIR)$(PREFIX)/etc/modus
 DOC      = $(DESTDIR)$(PREFIX)/share/doc/modus
+MAN      = $(DESTDIR)$(PREFIX)/share/man
 EXAMPLES = modus.conf $(patsubst conf/%,%,$(shell find conf/www -type f))
 DOCS     = README.md LICENSE conf/production.conf conf/reference.conf conf/modus.service
 
 install: all install-toolbox ## install server and toolbox below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus
 	$(Q)install -d $(DOC) && install -m644 $(DOCS) $(DOC)
+	$(Q)install -Dm644 server/modus.1 $(MAN)/man1/modus.1
+	$(Q)install -Dm644 server/modus.conf.5 $(MAN)/man5/modus.conf.5
 	$(Q)for f in $(EXAMPLES); do to=$(ETC)/$$f; \
 	    test -e $$to || test -L $$to || install -Dm644 conf/$$f $$to || exit 1; done
 	$(Q)$(if $(DESTDIR),:,echo "installed; next: $(PREFIX)/sbin/modus -t -c $(PREFIX)/etc/modus/modus.conf")
 
 uninstall: uninstall-toolbox ## remove what install put there; what you changed stays
-	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/modus $(addprefix $(DOC)/,$(notdir $(DOCS)))
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/sbin/modus $(addprefix $(DOC)/,$(notdir $(DOCS))) \
+	    $(MAN)/man1/modus.1 $(MAN)/man5/modus.conf.5
 	$(Q)for f in $(EXAMPLES); do if cmp -s conf/$$f $(ETC)/$$f; then rm -f $(ETC)/$$f; fi; done
 	$(Q)for d in $(DOC) $(ETC)/www $(ETC); do test ! -d $$d || rmdir --ignore-fail-on-non-empty $$d || exit 1; done
 

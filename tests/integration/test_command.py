@@ -2,6 +2,7 @@
 import os
 import pwd
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -90,6 +91,37 @@ def test_handlers() -> None:
     assert {"text", "static", "echo", "sleep", "block", "spin", "status"} <= set(names)
     for option in ("body", "root", "listing", "duration", "iterations", "max"):
         assert re.search(rf"\b{option}\b", done.stdout)
+
+
+# --- man pages -----------------------------------------------------------------------------------
+
+
+def page(name: str) -> str:
+    return re.sub(r"\\f[BIR]", "", (ROOT / "server" / name).read_text()).replace("\\-", "-")
+
+
+def test_man_page_names_all_keys() -> None:
+    text = page("modus.conf.5")
+    done = modus("explain", "-c", ROOT / "conf/reference.conf")
+    assert done.returncode == 0
+    keys = {line.split()[0] for line in done.stdout.partition("At most")[0].splitlines() if line.strip()}
+    missing = {key for key in keys if not re.search(rf"\b{key}\b", text)}
+    assert len(keys) > 30 and not missing, missing
+    assert all(re.search(rf"^\.B {m.name}$", text, re.M) for m in MODELS)
+
+
+def test_man_page_names_all_commands() -> None:
+    text = page("modus.1")
+    verbs = set(re.findall(r"^(?:usage:)? +modus ([a-z]+)", modus("--help").stdout, re.M))
+    missing = {verb for verb in verbs if not re.search(rf"\b{verb}\b", text)}
+    assert len(verbs) >= 9 and not missing, missing
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="no groff")
+@pytest.mark.parametrize("name", ["modus.1", "modus.conf.5"])
+def test_man_page_is_well_formed(name: str) -> None:
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", ROOT / "server" / name], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- checking ------------------------------------------------------------------------------------
