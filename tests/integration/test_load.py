@@ -145,7 +145,7 @@ BYTES_EACH = 600  # of user memory, for an idle connection
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < IDLE + 1000, reason="too few descriptors")
 @pytest.mark.parametrize("model", [m for m in MODELS if m.idle_is_free], ids=str)
 def test_ten_thousand_idle_connections(serve, model: Model) -> None:
-    server = serve(model, listener(model, max_connections=IDLE + 1000), nofile=(IDLE + 1000, IDLE + 1000))
+    server = serve(model, listener(model, max_connections=IDLE + 1000, processes=1), nofile=(IDLE + 1000, IDLE + 1000))
     [worker] = server.workers("main")
     wrk(server["main"], "/hello", 50, 1)  # every thread has its buffers now
     threads, memory = proc.threads(worker), proc.anonymous_bytes(worker)
