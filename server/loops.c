@@ -184,7 +184,6 @@ void loops_bell(struct poller *p)
     all->ops->bell(loop);
     if (!poller_obey(p, wish) || loop->index)
         return;
-    worker_set_state(p->worker, WORKER_DRAINING);
     atomic_store(&all->wish, wish);
     for (unsigned i = 1; i < all->count; i++)
         modus_doorbell_ring(&all->loops[i].own_bell);

@@ -12,7 +12,15 @@
 #include "net/socket.h"
 #include "server/log.h"
 
-enum { EVENTS = 256, CHUNK = 64, PAUSE_MS = 100, QUIET_MS = 150, ROOM_MS = 20, LOOK_AT = 4096 };
+enum {
+    EVENTS = 256,
+    CHUNK = 64,
+    PAUSE_MS = 100,
+    QUIET_MS = 150,
+    ROOM_MS = 20,
+    LOOK_AT = 4096,
+    LAST_MOST = 4096
+};
 
 struct poller_chunk {
     struct poller_chunk *next;
@@ -380,10 +388,26 @@ static void close_taken(struct poller *p)
             close_listener(p, &p->listeners[i]);
 }
 
-/* Accept no more, and let the connections go as they come to an end. */
+/* Where the kernel wakes one of those who wait, and that was us, nobody else will hear of who came. */
+static void accept_last(struct poller *p)
+{
+    for (size_t i = 0; i < p->listener_count; i++)
+        for (unsigned n = 0; n < LAST_MOST && p->listeners[i].maybe; n++)
+            if (p->ops->accept(p, p->listeners[i].fd) != 0)
+                break;
+}
+
+/* Accept no more, and let the connections go as they come to an end. Between two turns, when all
+ * that the kernel has told is known. */
 static void retire(struct poller *p)
 {
+    p->to_retire = false;
+    if (p->draining)
+        return;
     p->draining = p->retired = true;
+    accept_last(p);
+    if (p->listener_count)
+        worker_set_state(p->worker, WORKER_DRAINING);
     p->accept_at_ms = p->room_at_ms = 0;
     close_listeners(p);
     step_all(p);
@@ -395,6 +419,8 @@ static void drain(struct poller *p)
     p->draining = true;
     p->retired = false;
     p->quiet_ms = p->net->now_ms;
+    if (p->listener_count)
+        worker_set_state(p->worker, WORKER_DRAINING);
     close_taken(p);
     poller_look_for_more(p);
     step_all(p);
@@ -402,13 +428,13 @@ static void drain(struct poller *p)
 
 bool poller_obey(struct poller *p, enum worker_wish wish)
 {
-    bool drains = p->draining && !p->retired;
-    if (wish == WORKER_STAY || drains || (p->retired && wish == WORKER_RETIRE))
+    bool drains = p->draining && !p->retired, retires = p->to_retire || p->retired;
+    if (wish == WORKER_STAY || drains || (retires && wish == WORKER_RETIRE))
         return false;
     if (wish == WORKER_DRAIN)
         drain(p);
     else
-        retire(p);
+        p->to_retire = true;
     return true;
 }
 
@@ -495,6 +521,8 @@ void poller_run(struct poller *p)
 {
     p->ops->bell(p); /* look at everything once */
     while (!p->done) {
+        if (p->to_retire)
+            retire(p);
         step_again(p);
         serve_due(p);
         if (may_accept(p))

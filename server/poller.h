@@ -106,6 +106,7 @@ struct poller {
     int64_t accept_at_ms;         /* paused: no descriptors; go on then */
     bool draining, drained;       /* told to finish; the listening descriptors are closed */
     bool retired;                 /* so far only to accept no more */
+    bool to_retire;               /* before the next turn */
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
     struct give_way give_way;

@@ -164,8 +164,7 @@ static void pool_bell(struct poller *p)
     struct pool *pool = p->model;
     take_returns(pool);
     work_go_on(&pool->work);
-    if (poller_obey(p, worker_look(p->worker)))
-        worker_set_state(p->worker, WORKER_DRAINING);
+    poller_obey(p, worker_look(p->worker));
 }
 
 static void pool_turn(struct poller *p)

@@ -13,7 +13,7 @@
 #include "server/log.h"
 #include "server/supervisor_priv.h"
 
-enum { START_MS = 30000, GENERATIONS_MAX = 3, WHY = 1024 };
+enum { START_MS = 30000, LOOK_MS = 5, RETIRE_MS = 1000, GENERATIONS_MAX = 3, WHY = 1024 };
 
 struct reload_request {
     void (*done)(void *arg, const char *why);
@@ -27,6 +27,8 @@ struct reload {
     struct config *config;
     struct generation **serving; /* for each listener of config: one that goes on, or a new one */
     struct reload_request *requests;
+    unsigned changed; /* listeners */
+    int64_t until_ms; /* committed: to be answered at the latest */
     bool ended;
 };
 
@@ -163,6 +165,8 @@ void reload_fail(struct master *m, const char *why)
 {
     struct reload *r = m->reload;
     char kept[WHY];
+    if (r && r->ended && m->stopping)
+        end(m, NULL); /* it was taken */
     if (!r || r->ended)
         return;
     r->ended = true;
@@ -275,11 +279,41 @@ static void retire_old(struct master *m, const struct reload *r)
     }
 }
 
+static int64_t now_ms(void)
+{
+    return (int64_t)(uv_hrtime() / 1000000);
+}
+
+static bool still_accepts(const struct generation *g)
+{
+    const struct board *b = g->listener.board;
+    if (g->state != GENERATION_RETIRING || g->killing)
+        return false;
+    for (unsigned i = 0; i < b->slot_count; i++)
+        if (atomic_load(&b->slots[i].state) == WORKER_WAITING)
+            return true;
+    return false;
+}
+
+/* Who is told that the new configuration serves must not meet the old one. A worker that is held by a
+ * handler accepts nothing meanwhile. */
+static void on_look_retired(uv_timer_t *timer)
+{
+    struct master *m = timer->data;
+    bool accept = false;
+    for (const struct generation *g = m->generations; g; g = g->next)
+        accept |= still_accepts(g);
+    if (accept && now_ms() < m->reload->until_ms)
+        return;
+    log_info("reloaded: %u of %zu listeners changed", m->reload->changed,
+             m->config->listener_count);
+    end(m, NULL);
+}
+
 static void commit(struct master *m)
 {
     struct reload *r = m->reload;
     struct config *c = r->config, *old = m->config;
-    unsigned changed = 0;
     char why[WHY];
     if (log_open(c->error_log, c->log_level, why, sizeof why) != 0) {
         reload_fail(m, why);
@@ -296,15 +330,15 @@ static void commit(struct master *m)
         g->place = i;
         if (g->state != GENERATION_STARTING)
             continue;
-        changed++;
+        r->changed++;
         generation_serve(g);
         generation_announce(g);
         hurry_old(m, g);
     }
     directory_reloaded(m->directory);
-    log_info("reloaded: %u of %zu listeners changed", changed, c->listener_count);
     generations_free_config(m, old);
-    end(m, NULL);
+    r->until_ms = now_ms() + RETIRE_MS;
+    uv_timer_start(&m->reload_timer, on_look_retired, 0, LOOK_MS);
 }
 
 void reload_look(struct master *m)

@@ -40,8 +40,7 @@ static void prefork_serve(struct poller *p, struct poller_conn *pc)
 
 static void prefork_bell(struct poller *p)
 {
-    if (poller_obey(p, worker_look(p->worker)))
-        worker_set_state(p->worker, WORKER_DRAINING);
+    poller_obey(p, worker_look(p->worker));
 }
 
 static void prefork_turn(struct poller *p)
