@@ -388,9 +388,12 @@ static void close_taken(struct poller *p)
             close_listener(p, &p->listeners[i]);
 }
 
-/* Where the kernel wakes one of those who wait, and that was us, nobody else will hear of who came. */
+/* Where the kernel wakes one of those who wait, and that was us, or one who passed it on, nobody else
+ * will hear of who came. */
 static void accept_last(struct poller *p)
 {
+    if (atomic_load(&p->worker->board->backlog))
+        poller_look_for_more(p);
     for (size_t i = 0; i < p->listener_count; i++)
         for (unsigned n = 0; n < LAST_MOST && p->listeners[i].maybe; n++)
             if (p->ops->accept(p, p->listeners[i].fd) != 0)
