@@ -21,8 +21,8 @@ enum { MODUS_POOL_RUNNING, MODUS_POOL_CLOSED, MODUS_POOL_TERMINATED, MODUS_POOL_
 
 enum {
     MODUS_POOL_NAME = 32,
-    MODUS_POOL_TEXT = MODUS_CALL_TEXT,   /* room for what went wrong */
-    MODUS_POOL_FAILURES = 3, /* of initializers in a row */
+    MODUS_POOL_TEXT = MODUS_CALL_TEXT, /* room for what went wrong */
+    MODUS_POOL_FAILURES = 3,           /* of initializers in a row */
     MODUS_POOL_PRIORITIES = 256,
 };
 

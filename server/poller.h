@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The event driver: one thread that waits for many connections. Prefork, thread pool and event loop
+/* The event driver: one thread that waits for many connections. All models but process
  * are built on it; they say only what happens to a connection that is ready.
  *
  * It waits in one epoll set of its own, edge-triggered: each descriptor is registered once and

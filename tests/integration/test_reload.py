@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import pytest
 from lib import proc
 from lib.clock import PATIENCE, SLOW, Stopwatch, eventually
 from lib.config import Listener, config_text
+from lib.customer import Customer
 from lib.models import MODELS, Model
 from lib.raw import request
-from lib.server import BINARY, Endpoint, Server, refuses
+from lib.server import BINARY, Server, refuses
 from lib.site import BASIC_ROUTES, SIZES, tcp, watch
 
 
@@ -40,35 +40,6 @@ def settled(server: Server, name: str = "main") -> list[int]:
     return server.workers(name)
 
 
-class Customer(threading.Thread):
-    """Asks again and again, and counts; connects anew when it was told that the connection is over."""
-
-    def __init__(self, endpoint: Endpoint, path: str = "/hello") -> None:
-        super().__init__()
-        self.endpoint, self.path = endpoint, path
-        self.answered, self.trouble, self.done = 0, "", threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        try:
-            while not self.done.is_set():
-                with self.endpoint.connect() as wire:
-                    closes = False
-                    while not closes and not self.done.is_set():
-                        answer = wire.ask(self.path)
-                        assert answer.status == 200
-                        closes = answer.closes
-                        self.answered += 1
-        except (OSError, AssertionError) as e:
-            self.trouble = repr(e)
-
-    def leave(self) -> None:
-        self.done.set()
-        self.join()
-        assert not self.trouble, f"{self.trouble} after {self.answered} answers"
-        assert self.answered > 0
-
-
 # --- from model to model -------------------------------------------------------------------------
 
 
@@ -80,7 +51,7 @@ def test_switch_to_every_other_model(serve, model: Model, certificates, secure: 
         return replace(listener(m), certificates=[certificates["one"]] if secure else [])
 
     server = serve(model, main(model))
-    customers = [Customer(server["main"], path) for path in ("/hello", "/sleep?ms=5", "/spin?n=1000")]
+    customers = [Customer(server["main"], path, may_leave=True) for path in ("/hello", "/sleep?ms=5", "/spin?n=1000")]
     for other in MODELS:
         for m in (other, model):
             if m is model and other is model:
@@ -242,7 +213,7 @@ def test_listener_is_added_and_removed(serve, model: Model) -> None:
 
 def test_address_is_added_and_removed(serve, model: Model) -> None:
     server = serve(model, listener(model))
-    customer = Customer(server["main"])
+    customer = Customer(server["main"], may_leave=True)
     server.reload([replace(listener(model), also=["[::1]:0"]), watch(model)])
     both = server.endpoints["main"]
     assert [e.ask("/hello").status for e in both] == [200, 200]
@@ -264,7 +235,7 @@ def test_address_goes_to_another_listener(serve, model: Model) -> None:
     server = serve(model, both, second)
     shared = server.endpoints["first"][1]
     inode = (server.folder / "shared.sock").stat().st_ino
-    customer = Customer(shared)
+    customer = Customer(shared, may_leave=True)
     assert shared.ask("/body").text == "first"
     server.reload([first, other, watch(model)])
     eventually(lambda: shared.ask("/body").text == "second")
@@ -355,7 +326,7 @@ def test_session_resumes_after_a_switch(serve, model: Model, certificates) -> No
 def test_mistakes_change_nothing(serve, model: Model, tmp_path) -> None:
     server = serve(model, listener(model), listener(model, "second"))
     workers, descriptors = server.workers("main"), proc.descriptors(server.pid)
-    customer = Customer(server["main"])
+    customer = Customer(server["main"], may_leave=True)
     taken = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{taken.getsockname()[1]}"
     good = [listener(model, routes=body("new")), listener(model, "second"), watch(model)]
@@ -440,7 +411,7 @@ def test_model_command(serve, model: Model) -> None:
     server = serve(model, listener(model), listener(model, "second"))
     file, name = server.config.read_text(), server["main"].text
     second = server.workers("second")
-    customer = Customer(server["main"])
+    customer = Customer(server["main"], may_leave=True)
     others = [m for m in MODELS if m is not model]
     for other in others[:3]:
         assert modus("model", name, other.name, config=server.config) == (0, f"{name} is served with {other.name} until the next reload\n", "")
@@ -487,7 +458,7 @@ def test_commands_that_name_nothing(serve, model: Model) -> None:
 
 def test_worker_is_killed_in_a_switch(serve, model: Model) -> None:
     server = serve(model, listener(model))
-    customers = [Customer(server["main"]) for _ in range(2)]
+    customers = [Customer(server["main"], may_leave=True) for _ in range(2)]
     with server["main"].connect() as busy:
         busy.send(request("/sleep?ms=9000"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)

@@ -17,6 +17,7 @@ import pytest
 from lib import proc
 from lib.clock import PATIENCE, SLOW, Stopwatch, eventually
 from lib.config import Listener
+from lib.customer import Customer
 from lib.models import MODELS, Model
 from lib.raw import request
 from lib.server import BINARY, Endpoint, Server, refuses
@@ -323,31 +324,6 @@ def test_reload_that_is_not_in_this_build_hurts_nobody(serve, model: Model) -> N
 
 
 # --- workers that die ----------------------------------------------------------------------------
-
-
-class Customer(threading.Thread):
-    """Asks an endpoint again and again on a connection of its own, and keeps what went wrong."""
-
-    def __init__(self, endpoint: Endpoint, path: str = "/hello") -> None:
-        super().__init__()
-        self.endpoint, self.path = endpoint, path
-        self.answered, self.trouble, self.done = 0, "", threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with self.endpoint.connect() as wire:
-                while not self.done.is_set():
-                    assert wire.ask(self.path).status == 200
-                    self.answered += 1
-        except (OSError, AssertionError) as e:
-            self.trouble = repr(e)
-
-    def leave(self) -> None:
-        self.done.set()
-        self.join()
-        assert not self.trouble
-        assert self.answered > 0
 
 
 def test_worker_is_killed(serve, model: Model) -> None:
