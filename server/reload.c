@@ -165,10 +165,13 @@ void reload_fail(struct master *m, const char *why)
 {
     struct reload *r = m->reload;
     char kept[WHY];
-    if (r && r->ended && m->stopping)
-        end(m, NULL); /* it was taken */
-    if (!r || r->ended)
+    if (!r)
         return;
+    if (r->ended) {
+        if (m->stopping)
+            end(m, NULL); /* it was taken */
+        return;
+    }
     r->ended = true;
     snprintf(kept, sizeof kept, "%s", why); /* it may be about what goes now */
     struct generation *g = m->generations;

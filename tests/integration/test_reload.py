@@ -1,5 +1,6 @@
 """Another configuration while it serves: what changed is served anew, what did not is not touched, and
 nothing is lost."""
+import os
 import re
 import resource
 import shutil
@@ -490,6 +491,23 @@ def test_stop_in_a_switch(serve, model: Model) -> None:
         assert busy.answer().status == 200
     assert server.wait() == 0
     assert refuses(server["main"])
+
+
+def test_stop_while_a_reload_waits_for_its_answer(serve, model: Model) -> None:
+    """The new serves already, and a worker of the old has not yet said that it accepts no more."""
+    server = serve(model, listener(model))
+    old = server.workers("main")
+    for pid in old:
+        os.kill(pid, signal.SIGSTOP)
+    server.config.write_text(config_text([listener(model, routes=body("new")), watch(model)], {}))
+    command = subprocess.Popen([BINARY, "reload", "-c", server.config], stderr=subprocess.PIPE, text=True)
+    eventually(lambda: len(generations(server)) == 2)
+    server.signal(signal.SIGTERM)
+    assert command.communicate(timeout=PATIENCE * SLOW)[1] == ""
+    assert command.returncode == 0, "it was taken"
+    for pid in old:
+        os.kill(pid, signal.SIGCONT)
+    assert server.wait() == 0
 
 
 def test_master_is_killed_in_a_switch(serve, model: Model) -> None:
