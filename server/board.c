@@ -28,6 +28,7 @@ struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stat
     b->lane_count = lanes;
     b->slot_count = slots;
     b->log_round = 1;
+    modus_event_init(&b->serve, MODUS_PROCESS);
     modus_event_init(&b->drain, MODUS_PROCESS);
     modus_lock_init(&b->accept_lock, MODUS_PROCESS);
     for (unsigned i = 0; i < slots; i++)
@@ -50,6 +51,7 @@ void board_free(struct board *b, struct modus_arena *arena)
         modus_arena_free(arena, slot->stats, b->stats_count * sizeof *slot->stats);
         modus_arena_free(arena, slot->lanes, b->lane_count * sizeof *slot->lanes);
     }
+    modus_event_fini(&b->serve);
     modus_event_fini(&b->drain);
     modus_lock_fini(&b->accept_lock);
     if (b->child_count)

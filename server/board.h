@@ -56,6 +56,7 @@ struct child_entry {
 };
 
 struct board {
+    struct modus_event serve; /* (master) what was begun is taken: accept; from then on set */
     struct modus_event drain; /* (master) finish what you have, take no more; then ring the bells */
     atomic_bool retire;       /* (master) others accept from now on; finish what you have */
     atomic_int phase;         /* (master) enum service_phase, for connections to look at */

@@ -166,6 +166,7 @@ void generation_serve(struct generation *g)
     for (size_t i = 0; i < g->listener.fd_count; i++)
         g->listener.borrowed[i] = false; /* the one before hands them over */
     set_state(g, GENERATION_SERVING, LISTING_SERVING);
+    modus_event_set(&g->listener.board->serve);
 }
 
 static void on_limit(uv_timer_t *timer)
@@ -236,6 +237,7 @@ void generation_stop(struct generation *g)
         limit(g);
     atomic_store(&b->phase, SERVICE_DRAINING);
     modus_event_set(&b->drain);
+    modus_event_set(&b->serve); /* if only to find that there is nobody any more */
     workers_ring(g);
     watch_ports(g->master);
     generation_look(g);

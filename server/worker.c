@@ -37,8 +37,9 @@ void worker_ready(struct worker *w)
 {
     const struct model *m = w->listener->model;
     title_set("%s %s %s", m->name, m->role, listener_name(w->listener));
-    worker_set_state(w, WORKER_WAITING);
     modus_event_set(&w->slot->ready);
+    modus_event_wait(&w->board->serve, MODUS_FOREVER);
+    worker_set_state(w, WORKER_WAITING);
 }
 
 void worker_make_gil(struct worker *w)

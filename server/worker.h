@@ -30,7 +30,8 @@ bool worker_bind_life(pid_t parent, int signal);
  * Call first after fork, while all are blocked. */
 void worker_set_signals(void);
 /* The worker can accept now; ps shows what it is. Before it has threads, or in the first of them.
- * Safe from: the worker's main thread. */
+ * Blocks until it may: the whole configuration that it is of must have begun, or it might be taken
+ * down again with whom it had accepted. Safe from: the worker's main thread. */
 void worker_ready(struct worker *w);
 void worker_set_state(struct worker *w, enum worker_state state);
 /* With gil = true: give the process its interpreter lock. Call once, before connections come. */

@@ -374,6 +374,30 @@ def test_workers_that_cannot_start_change_nothing(serve, model: Model) -> None:
     assert server["main"].ask("/body").text == "new"
 
 
+def test_nobody_is_served_by_what_is_not_taken_yet(serve, model: Model) -> None:
+    """The new workers of one listener are there, those of the next are not, and then they never are."""
+    server = serve(model, listener(model, routes=body("old")))
+    old, count = set(proc.children(server.pid)), len(server.workers("main"))
+    slow = Listener("slow", "hybrid", BASIC_ROUTES, options={"processes": 8, "threads": 200})
+    server.config.write_text(config_text([listener(model, routes=body("new")), slow, watch(model)], {}))
+    server.signal(signal.SIGHUP)
+    begun: list[int] = []
+    watchdog = Stopwatch()
+    while len(begun) < count + 8 and watchdog.seconds < PATIENCE * SLOW:
+        for pid in proc.children(server.pid):
+            if pid not in old and pid not in begun:
+                begun.append(pid)
+                if len(begun) > count:
+                    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(proc.title(pid).startswith(f"modus: {model.name} ") for pid in begun[:count]))
+    assert any(proc.title(pid).startswith("modus: master ") for pid in begun[count:]), "one is not ready"
+    assert [server["main"].ask("/body").text for _ in range(30)] == ["old"] * 30
+    os.kill(begun[-1], signal.SIGKILL)
+    eventually(lambda: "not reloaded: " in server.errors)
+    eventually(lambda: set(proc.children(server.pid)) == old)
+    assert server["main"].ask("/body").text == "old"
+
+
 # --- asked for over the control socket -----------------------------------------------------------
 
 

@@ -26,6 +26,11 @@ def state(pid: int) -> str:
         return ""
 
 
+def children(pid: int) -> list[int]:
+    """Those that its first thread has started, or that were left to it, the oldest first."""
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def is_alive(pid: int) -> bool:
     return state(pid) not in ("", "Z")
 
