@@ -306,10 +306,20 @@ static bool is_leaving(const struct conn *c)
            atomic_load_explicit(c->service->phase, memory_order_relaxed) == SERVICE_DRAINING;
 }
 
+/* Between two requests, in the clear, and to go on elsewhere. */
+static bool is_moving(const struct conn *c)
+{
+    return c->state == CONN_IDLE && !c->stay && !c->retire && !c->eof &&
+           !atomic_load_explicit(&c->gone, memory_order_relaxed) &&
+           atomic_load_explicit(c->service->phase, memory_order_relaxed) == SERVICE_MOVING;
+}
+
 /* IDLE and HEAD: find the next request in what has come. */
 static enum turn turn_request(struct conn *c, struct net_thread *t)
 {
     if (c->out.len && !conn_flush(c, t, false))
+        return TURN_WAIT;
+    if (is_moving(c))
         return TURN_WAIT;
     conn_window_open(c, t);
     for (;;) {
@@ -849,7 +859,64 @@ unsigned conn_step(struct conn *c, struct net_thread *t)
     c->reject = false; /* it was for the request that waited */
     /* That it is gone may have been found out only now. */
     again |= atomic_load_explicit(&c->gone, memory_order_relaxed) && !is_at_work(c->exchange);
+    if (is_moving(c) && c->out.len == 0)
+        return CONN_WANT_MOVE;
     return c->wants | (offer(c) ? CONN_WANT_SERVE : 0u) | (again ? CONN_WANT_AGAIN : 0u);
+}
+
+/* --- moving ---------------------------------------------------------------------------------- */
+
+void conn_carry(const struct conn *c, const struct net_thread *t, struct conn_carried *carried)
+{
+    *carried = (struct conn_carried){
+        .fd = c->transport.fd,
+        .peer = c->peer,
+        .requests = c->requests,
+        .idle_ms = t->now_ms - c->since_ms,
+        .unread = c->in.len ? c->in.at + c->in.from : NULL,
+        .unread_len = c->in.len,
+    };
+}
+
+void conn_gone_elsewhere(struct conn *c, struct net_thread *t)
+{
+    free(c->in.at);
+    c->in = (struct conn_bytes){0};
+    c->transport.ops->close(&c->transport);
+    if (c->roused)
+        net_count(&t->stats->rested, 1);
+    net_count(&t->stats->went, 1);
+    c->state = CONN_ENDED;
+}
+
+void conn_stay(struct conn *c)
+{
+    c->stay = true;
+}
+
+int conn_resume(struct conn *c, const struct service *service, const struct conn_carried *carried,
+                const struct conn_host *host_ops, void *host, struct net_thread *t)
+{
+    *c = (struct conn){.service = service,
+                       .host_ops = host_ops,
+                       .host = host,
+                       .peer = carried->peer,
+                       .requests = carried->requests};
+    transport_plain(&c->transport, carried->fd);
+    if (carried->unread_len) {
+        c->in.at = malloc(carried->unread_len);
+        if (!c->in.at) {
+            c->transport.ops->close(&c->transport);
+            return -1;
+        }
+        memcpy(c->in.at, carried->unread, carried->unread_len);
+        c->in.len = (uint32_t)carried->unread_len;
+    }
+    set_state(c, t, CONN_IDLE);
+    c->since_ms -= carried->idle_ms;
+    c->deadline_ms = deadline_of(c);
+    net_count(&t->stats->came, 1);
+    return 0;
 }
 
 /* --- questions ------------------------------------------------------------------------------- */

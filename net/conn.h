@@ -53,6 +53,7 @@ enum conn_want {
     CONN_WANT_SERVE = 1 << 2, /* an exchange waits to be served: conn_exchange() */
     CONN_WANT_AGAIN = 1 << 3, /* it has had its share of this turn: step it again soon */
     CONN_CLOSED = 1 << 4,     /* all is released, the descriptor closed: forget it */
+    CONN_WANT_MOVE = 1 << 5,  /* it is to go on elsewhere: conn_carry(), or conn_stay() */
 };
 
 /* How a run handler waits and calls for its connection; the model's answer to "who waits, where".
@@ -119,6 +120,7 @@ struct conn {
     bool in_the_clear : 1; /* HTTP where TLS should be: it gets one answer that says so */
     bool said_end : 1;     /* the transport is shut down */
     bool roused : 1;       /* counted as active: the last step did not leave it idle */
+    bool stay : 1;         /* it can't move: it leaves after its next answer */
 };
 
 /* Start on an accepted transport, which it takes (plain; with service->tls set, over TLS).
@@ -126,6 +128,26 @@ struct conn {
 int conn_open(struct conn *c, const struct service *service, struct transport transport,
               const struct conn_peer *peer, const struct conn_host *host_ops, void *host,
               struct net_thread *t);
+/* A connection on its way from one process to another, in the clear and between two requests. */
+struct conn_carried {
+    int fd;
+    struct conn_peer peer;
+    uint64_t requests;  /* that it has begun so far */
+    int64_t idle_ms;    /* for so long */
+    const char *unread; /* bytes that were read of what comes next; borrowed */
+    size_t unread_len;
+};
+
+/* After CONN_WANT_MOVE: what is to be told of it. It goes on as it is until one of the next two. */
+void conn_carry(const struct conn *c, const struct net_thread *t, struct conn_carried *carried);
+/* Another process has its descriptor: close ours, and release all. The next conn_step must not be
+ * called. */
+void conn_gone_elsewhere(struct conn *c, struct net_thread *t);
+/* It can't move: it stays until its next answer, which says "Connection: close". Then step. */
+void conn_stay(struct conn *c);
+/* conn_open for one that comes from another process; takes carried->fd. */
+int conn_resume(struct conn *c, const struct service *service, const struct conn_carried *carried,
+                const struct conn_host *host_ops, void *host, struct net_thread *t);
 /* Do all that can be done now. Returns a set of enum conn_want. Never blocks. */
 unsigned conn_step(struct conn *c, struct net_thread *t);
 /* The exchange to serve after CONN_WANT_SERVE, or being served. */

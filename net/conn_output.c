@@ -141,8 +141,8 @@ static void decide_close(struct conn *c, struct exchange *x)
         c->close_after = true;
         c->peer_closes = x->body_complete;
     }
-    if (!x->is_http || c->retire || (x->ended && !x->body_complete) ||
-        atomic_load_explicit(s->phase, memory_order_relaxed) != SERVICE_OPEN ||
+    if (!x->is_http || c->retire || (x->ended && !x->body_complete) || c->stay ||
+        atomic_load_explicit(s->phase, memory_order_relaxed) >= SERVICE_LEAVING ||
         (s->keepalive_requests && c->requests >= s->keepalive_requests))
         c->close_after = true;
     /* Nobody could tell such an answer's end otherwise. */

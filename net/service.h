@@ -34,6 +34,7 @@ struct exchange_record {
 /* How long a connection may stay. */
 enum service_phase {
     SERVICE_OPEN,
+    SERVICE_MOVING,   /* who is between two requests goes on elsewhere */
     SERVICE_LEAVING,  /* answers say "Connection: close"; who is idle may ask once more */
     SERVICE_DRAINING, /* idle connections end, too */
 };

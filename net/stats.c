@@ -68,6 +68,8 @@ void net_stats_add(struct net_stats *sum, const struct net_stats *block)
 {
     net_count(&sum->accepted, net_counted(&block->accepted));
     net_count(&sum->closed, net_counted(&block->closed));
+    net_count(&sum->came, net_counted(&block->came));
+    net_count(&sum->went, net_counted(&block->went));
     net_count(&sum->roused, net_counted(&block->roused));
     net_count(&sum->rested, net_counted(&block->rested));
     net_count(&sum->begun, net_counted(&block->begun));

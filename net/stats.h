@@ -27,7 +27,9 @@ struct net_histogram {
 /* Counters only grow; gauges are the difference of two of them. */
 struct net_stats {
     _Alignas(64) _Atomic uint64_t accepted; /* connections begun */
-    _Atomic uint64_t closed;                /* connections ended: open = accepted - closed */
+    _Atomic uint64_t closed;                /* connections ended */
+    _Atomic uint64_t came, went;            /* moved here, and elsewhere:
+                                  * open = accepted + came - closed - went */
     _Atomic uint64_t roused;                /* connections that a step left with something to do */
     _Atomic uint64_t rested;     /* those idle again, or ended: active = roused - rested */
     _Atomic uint64_t begun;      /* exchanges that did not end in the step they began in */

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -462,6 +464,65 @@ static void draining(void **state)
     ENDED(RIG_HELLO_CLOSE);
 }
 
+/* Who is between two requests, with nothing on its way, is to go on elsewhere. */
+static void moving(void **state)
+{
+    struct conn_carried carried;
+    (void)state;
+    rig_connect();
+    rig_put(GET GET "GET /te");
+    rig.phase = SERVICE_MOVING;
+    assert_int_equal(conn_step(&rig.conn, rig.thread), CONN_WANT_MOVE); /* before it is begun */
+    rig.phase = SERVICE_OPEN;
+    rig_run();
+    rig_expect(RIG_HELLO RIG_HELLO);
+    rig.phase = SERVICE_MOVING; /* a request that has begun ends here */
+    rig_run();
+    rig_say("xt HTTP/1.1\r\nHost: x\r\n\r\nGET /t");
+    rig_expect(RIG_HELLO);
+    assert_int_equal(conn_step(&rig.conn, rig.thread), CONN_WANT_MOVE);
+    conn_carry(&rig.conn, rig.thread, &carried);
+    assert_int_equal(carried.requests, 3);
+    assert_int_equal(carried.unread_len, 6);
+    assert_memory_equal(carried.unread, "GET /t", 6);
+    conn_stay(&rig.conn); /* it can't */
+    rig_say("ext HTTP/1.1\r\nHost: x\r\n\r\n");
+    ENDED(RIG_HELLO_CLOSE);
+    rig.phase = SERVICE_OPEN;
+}
+
+/* What was read of the next request comes with it; what it has asked so far counts. */
+static void resumed(void **state)
+{
+    struct conn_carried carried = {
+        .requests = 7, .idle_ms = 400, .unread = "GET /te", .unread_len = 7};
+    struct net_stats before = rig.stats;
+    char answer[512];
+    int ends[2];
+    struct conn c;
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    carried.fd = ends[0];
+    assert_int_equal(conn_resume(&c, &rig.service, &carried, &rig_host, NULL, rig.thread), 0);
+    assert_int_equal(conn_requests(&c), 7);
+    assert_int_equal(conn_deadline(&c), rig_now() - 400 + rig.service.keepalive_timeout_ms);
+    static const char rest[] = "xt HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_int_equal(write(ends[1], rest, sizeof rest - 1), sizeof rest - 1);
+    conn_step(&c, rig.thread);
+    ssize_t n = read(ends[1], answer, sizeof answer - 1);
+    assert_true(n > 15);
+    assert_memory_equal(answer, "HTTP/1.1 200 OK", 15);
+    assert_int_equal(conn_requests(&c), 8);
+    assert_int_equal(rig.stats.accepted, before.accepted);
+    assert_int_equal(rig.stats.came, before.came + 1);
+    conn_gone_elsewhere(&c, rig.thread);
+    assert_int_equal(rig.stats.went, before.went + 1);
+    assert_int_equal(rig.stats.closed, before.closed);
+    assert_int_equal(read(ends[1], answer, 1), 0);
+    close(ends[1]);
+    rig.exchanges++; /* which it counts of its own connection */
+}
+
 /* Others will serve: who is idle is not cut off, but hears with the next answer that it is over. */
 static void leaving(void **state)
 {
@@ -848,6 +909,8 @@ int main(void)
         TEST(send_timeout),
         TEST(draining),
         TEST(leaving),
+        TEST(moving),
+        TEST(resumed),
         TEST(retiring),
         TEST(rejecting),
         TEST(lingering),
