@@ -88,7 +88,8 @@ void board_sum(const struct board *b, struct net_stats *sum)
 
 void board_settle(struct net_stats *s)
 {
-    atomic_store(&s->closed, net_counted(&s->accepted));
+    atomic_store(&s->closed,
+                 net_counted(&s->accepted) + net_counted(&s->came) - net_counted(&s->went));
     atomic_store(&s->rested, net_counted(&s->roused));
     atomic_store(&s->ended, net_counted(&s->begun));
 }
@@ -140,6 +141,7 @@ void board_bury(struct board *b, struct worker_slot *slot)
     atomic_store(&slot->requests_before, slot_answers(b, slot));
     atomic_store(&slot->gil_before_us, net_counted(&slot->gil.held_us));
     atomic_store(&slot->connections, 0);
+    atomic_store(&b->parked, 0);
     atomic_store(&slot->state, WORKER_DEAD);
     atomic_store(&slot->pid, 0);
     modus_event_clear(&slot->ready);

@@ -76,6 +76,7 @@ struct board {
     unsigned inode_count;
     unsigned stats_count, lane_count; /* of a slot */
     unsigned child_count;
+    _Atomic uint32_t parked;      /* process: connections of earlier generations without a child */
     unsigned orphans;             /* (master) children of dead acceptors, which the master reaps */
     struct child_entry *children; /* process: max_connections of them */
     unsigned slot_count;

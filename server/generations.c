@@ -10,12 +10,14 @@
  * an address is bound to is asked of the generation before it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "net/tls.h"
+#include "server/intake.h"
 #include "server/log.h"
 #include "server/supervisor_priv.h"
 
@@ -80,6 +82,20 @@ static int open_sockets(struct master *m, struct generation *g, const struct gen
     return r;
 }
 
+/* All generations of a listener have the same one, by descriptors of their own. TLS can't move: its
+ * keys are in a process; nor what is one exchange from begin to end. */
+static int open_intake(struct listener *l, const struct listener *before)
+{
+    if (l->tls || l->service.duplex)
+        return 0;
+    if (!before || before->intake[0] < 0)
+        return intake_open(l->intake);
+    for (int i = 0; i < 2; i++)
+        if ((l->intake[i] = fcntl(before->intake[i], F_DUPFD_CLOEXEC, 0)) < 0)
+            return -1;
+    return 0;
+}
+
 static int build(struct master *m, struct generation *g, struct config_listener *conf,
                  const struct generation *before, char *why, size_t why_size)
 {
@@ -91,7 +107,8 @@ static int build(struct master *m, struct generation *g, struct config_listener 
         return -1;
     snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener",
              g->config->file, conf->line);
-    if (make_board(m, &g->listener) != 0)
+    if (open_intake(&g->listener, before ? &before->listener : NULL) != 0 ||
+        make_board(m, &g->listener) != 0)
         return -1;
     g->listing = listing_new(m->arena, &g->listener, before ? before->listing->number + 1 : 1,
                              before ? before->listing->past : NULL);
@@ -184,12 +201,26 @@ static void limit(struct generation *g)
     uv_timer_start(&g->limit, on_limit, (uint64_t)g->master->config->drain_timeout_ms, 0);
 }
 
-void generation_retire(struct generation *g)
+/* Nobody takes in any more what earlier generations of its listener would give. */
+static void stay(const struct generation *g)
+{
+    for (struct generation *other = g->master->generations; other; other = other->next) {
+        int moving = SERVICE_MOVING;
+        if (other->listing->past == g->listing->past &&
+            atomic_compare_exchange_strong(&other->listener.board->phase, &moving, SERVICE_LEAVING))
+            workers_ring(other);
+    }
+}
+
+void generation_retire(struct generation *g, const struct generation *next)
 {
     struct board *b = g->listener.board;
+    bool moves = g->listener.intake[1] >= 0 && next->listener.intake[0] >= 0;
     set_state(g, GENERATION_RETIRING, LISTING_RETIRING);
     listener_hand_over(&g->listener);
-    atomic_store(&b->phase, SERVICE_LEAVING);
+    if (!moves)
+        stay(g);
+    atomic_store(&b->phase, moves ? SERVICE_MOVING : SERVICE_LEAVING);
     atomic_store(&b->retire, true);
     limit(g);
     workers_ring(g);
@@ -235,6 +266,7 @@ void generation_stop(struct generation *g)
         listener_refuse_new(&g->listener);
     if (alone && !g->master->stopping)
         limit(g);
+    stay(g);
     atomic_store(&b->phase, SERVICE_DRAINING);
     modus_event_set(&b->drain);
     modus_event_set(&b->serve); /* if only to find that there is nobody any more */

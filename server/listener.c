@@ -138,7 +138,7 @@ uint64_t listener_print(const struct config_listener *conf)
 int listener_build(struct listener *l, const struct config *config,
                    const struct config_listener *conf, void *tls_shared, char *why, size_t why_size)
 {
-    *l = (struct listener){.conf = conf, .model = models_find(conf->model)};
+    *l = (struct listener){.conf = conf, .model = models_find(conf->model), .intake = {-1, -1}};
     snprintf(why, why_size, "%s:%d: out of memory", config->file, conf->line);
     l->plan = l->model->plan(conf);
     l->print = listener_print(conf);
@@ -288,5 +288,8 @@ void listener_close(struct listener *l)
     free(l->routes);
     tls_context_free(l->tls);
     access_log_close(l->access_log);
+    for (int i = 0; i < 2; i++)
+        if (l->intake[i] >= 0)
+            close(l->intake[i]);
     *l = (struct listener){0};
 }

@@ -30,6 +30,7 @@ struct listener {
     int *fds;           /* one an address */
     bool *borrowed;     /* of these: an earlier generation's sockets, by descriptors of our own */
     uint64_t print;     /* of the files of its certificates */
+    int intake[2];      /* server/intake.h: to take from, to give to; -1 where nothing can move */
     char (*names)[128]; /* where each is bound */
     size_t fd_count;
     bool refuses;      /* stopping (master): no new connection can come */

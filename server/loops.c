@@ -12,7 +12,14 @@
 
 enum { MAIL_BATCH = 128, MAIL_ROOM = 4096 };
 
-enum mail_kind { MAIL_CONNECTION, MAIL_KICK, MAIL_DONE, MAIL_MAKE_ROOM, MAIL_ROOM_TRIED };
+enum mail_kind {
+    MAIL_CONNECTION,
+    MAIL_CARRIED,
+    MAIL_KICK,
+    MAIL_DONE,
+    MAIL_MAKE_ROOM,
+    MAIL_ROOM_TRIED
+};
 
 /* What comes to a loop from other threads. */
 struct mail {
@@ -20,7 +27,16 @@ struct mail {
     bool made; /* the room that was asked for */
     int fd;
     struct conn_peer peer;
-    struct poller_conn *pc;
+    union {
+        struct poller_conn *pc;
+        struct arrival *arrival;
+    };
+};
+
+/* A connection from an earlier generation. */
+struct arrival {
+    struct conn_carried carried;
+    void *memory;
 };
 
 /* --- run handlers ---------------------------------------------------------------------------- */
@@ -86,27 +102,58 @@ static uint32_t held(const struct loop *loop)
     return atomic_load_explicit(&loop->poller.connections, memory_order_relaxed);
 }
 
+static struct loop *least_loaded(struct loop *loop)
+{
+    struct loops *all = loop->all;
+    struct loop *least = loop;
+    bool leaves = loop->poller.draining || loop->poller.to_retire; /* the others may be gone */
+    for (unsigned i = 0; !leaves && i < all->count; i++)
+        if (held(&all->loops[i]) < held(least))
+            least = &all->loops[i];
+    return least;
+}
+
+/* Give a connection to the loop that has the fewest. Returns false when it is to be adopted here. */
+static bool deal(struct loop *loop, const struct mail *mail)
+{
+    struct loop *least = least_loaded(loop);
+    poller_expect(&least->poller);
+    if (least == loop)
+        return false;
+    if (modus_queue_put(&least->mail, mail, 0) == 0)
+        return true;
+    poller_expect_no_more(&least->poller);
+    poller_expect(&loop->poller);
+    return false;
+}
+
 int loops_accept(struct poller *p, int fd)
 {
-    struct loop *loop = p->model;
-    struct loops *all = loop->all;
     struct mail mail = {.kind = MAIL_CONNECTION};
     mail.fd = socket_accept(fd, &mail.peer);
     if (mail.fd < 0)
         return mail.fd;
-    struct loop *least = loop;
-    for (unsigned i = 0; !p->draining && i < all->count; i++)
-        if (held(&all->loops[i]) < held(least))
-            least = &all->loops[i];
-    poller_expect(&least->poller);
-    if (least != loop && modus_queue_put(&least->mail, &mail, 0) == 0)
-        return 0;
-    if (least != loop) {
-        poller_expect_no_more(&least->poller);
-        poller_expect(p);
-    }
-    poller_adopt(p, mail.fd, &mail.peer);
+    if (!deal(p->model, &mail))
+        poller_adopt(p, mail.fd, &mail.peer);
     return 0;
+}
+
+static void adopt(struct poller *p, struct arrival *arrival)
+{
+    poller_adopt_carried(p, &arrival->carried, arrival->memory);
+    free(arrival);
+}
+
+void loops_arrive(struct poller *p, const struct conn_carried *carried, void *memory)
+{
+    struct mail mail = {.kind = MAIL_CARRIED, .arrival = malloc(sizeof *mail.arrival)};
+    if (!mail.arrival) {
+        poller_arrive(p, carried, memory);
+        return;
+    }
+    *mail.arrival = (struct arrival){*carried, memory};
+    if (!deal(p->model, &mail))
+        adopt(p, mail.arrival);
 }
 
 /* If there is no room for it, it is not said. */
@@ -148,6 +195,9 @@ static void serve_mail(struct loop *loop, const struct mail *mail)
     switch (mail->kind) {
     case MAIL_CONNECTION:
         poller_adopt(p, mail->fd, &mail->peer);
+        break;
+    case MAIL_CARRIED:
+        adopt(p, mail->arrival);
         break;
     case MAIL_DONE:
         loop->all->ops->done(loop, mail->pc);

@@ -73,6 +73,7 @@ void loops_finish(struct loop *loop, struct poller_conn *pc);
 
 /* For the tables. */
 int loops_accept(struct poller *p, int fd);
+void loops_arrive(struct poller *p, const struct conn_carried *carried, void *memory);
 bool loops_room(struct poller *p);
 void loops_bell(struct poller *p);
 int loops_no_begin(struct loop *loop);

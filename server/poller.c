@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "net/socket.h"
+#include "server/intake.h"
 #include "server/log.h"
 
 enum {
@@ -72,13 +73,13 @@ void poller_expect_no_more(struct poller *p)
     count_connections(p, -1);
 }
 
-void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
+/* Memory for one that is to be opened, which was expected. NULL when memory is out. */
+static struct poller_conn *take_place(struct poller *p)
 {
     struct poller_conn *pc = take_spare(p);
     if (!pc) {
         poller_expect_no_more(p);
-        close(fd);
-        return;
+        return NULL;
     }
     pc->next = NULL;
     pc->registered = pc->listed = pc->to_serve = false;
@@ -87,10 +88,12 @@ void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
     atomic_store(&pc->timed_ms, INT64_MAX);
     atomic_store(&pc->state, 0);
     atomic_store(&pc->peer_ended, false);
-    struct transport t;
-    transport_plain(&t, fd);
-    if (conn_open(&pc->conn, &p->worker->listener->service, t, peer, p->ops->host, pc, p->net) !=
-        0) {
+    return pc;
+}
+
+static void begin(struct poller *p, struct poller_conn *pc, int opened)
+{
+    if (opened != 0) {
         poller_expect_no_more(p);
         pc->next = p->spare;
         p->spare = pc;
@@ -98,6 +101,33 @@ void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
     }
     pc->used = true;
     p->ops->ready(p, pc, 0);
+}
+
+void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer)
+{
+    struct poller_conn *pc = take_place(p);
+    if (!pc) {
+        close(fd);
+        return;
+    }
+    struct transport t;
+    transport_plain(&t, fd);
+    begin(p, pc,
+          conn_open(&pc->conn, &p->worker->listener->service, t, peer, p->ops->host, pc, p->net));
+}
+
+void poller_adopt_carried(struct poller *p, const struct conn_carried *carried, void *memory)
+{
+    struct poller_conn *pc = take_place(p);
+    if (!pc) {
+        close(carried->fd);
+        free(memory);
+        return;
+    }
+    int opened =
+        conn_resume(&pc->conn, &p->worker->listener->service, carried, p->ops->host, pc, p->net);
+    free(memory);
+    begin(p, pc, opened);
 }
 
 void poller_forget(struct poller *p, struct poller_conn *pc)
@@ -179,10 +209,16 @@ void poller_again(struct poller *p, struct poller_conn *pc)
     p->again = pc;
 }
 
+static void move(struct poller *p, struct poller_conn *pc);
+
 void poller_settle(struct poller *p, struct poller_conn *pc, unsigned wants)
 {
     if (wants & CONN_CLOSED) {
         poller_forget(p, pc);
+        return;
+    }
+    if (wants & CONN_WANT_MOVE) {
+        move(p, pc);
         return;
     }
     poller_register(p, pc);
@@ -193,10 +229,43 @@ void poller_settle(struct poller *p, struct poller_conn *pc, unsigned wants)
     poller_time(p, pc, p->ops->deadline(pc));
 }
 
+bool poller_give(struct poller *p, struct poller_conn *pc, struct net_thread *t)
+{
+    struct conn_carried carried;
+    conn_carry(&pc->conn, t, &carried);
+    if (pc->registered)
+        epoll_ctl(p->set, EPOLL_CTL_DEL, carried.fd, NULL);
+    pc->registered = false;
+    int r = intake_give(p->worker->listener->intake[1], &carried);
+    if (r == 0) {
+        conn_gone_elsewhere(&pc->conn, t);
+        return true;
+    }
+    if (r != -EAGAIN)
+        conn_stay(&pc->conn);
+    return false;
+}
+
+/* Give it away, or try again in a moment: nothing else can happen to it meanwhile. */
+static void move(struct poller *p, struct poller_conn *pc)
+{
+    if (poller_give(p, pc, p->net)) {
+        poller_forget(p, pc);
+        return;
+    }
+    int64_t again_ms = p->net->now_ms + 1;
+    atomic_store_explicit(&pc->due_ms, again_ms, memory_order_relaxed);
+    poller_time(p, pc, again_ms);
+}
+
 void poller_step(struct poller *p, struct poller_conn *pc, uint32_t events)
 {
     poller_tell(pc, events);
     unsigned wants = conn_step(&pc->conn, p->net);
+    if (wants & CONN_WANT_MOVE) {
+        move(p, pc);
+        return;
+    }
     poller_settle(p, pc, wants & ~(unsigned)CONN_WANT_SERVE);
     if (wants & CONN_WANT_SERVE)
         p->ops->serve(p, pc);
@@ -352,6 +421,33 @@ static void on_listener(struct poller *p, struct poller_source *source, uint32_t
     poller_look_for_more(p);
 }
 
+/* --- arrivals from an earlier generation ------------------------------------------------------ */
+
+bool poller_takes(struct poller *p)
+{
+    (void)p;
+    return true;
+}
+
+void poller_arrive(struct poller *p, const struct conn_carried *carried, void *memory)
+{
+    poller_expect(p);
+    poller_adopt_carried(p, carried, memory);
+}
+
+static void on_intake(struct poller *p, struct poller_source *source, uint32_t events)
+{
+    struct conn_carried carried;
+    void *memory;
+    (void)source, (void)events;
+    for (unsigned i = 0; i < p->ops->accept_batch; i++) {
+        if (!p->ops->takes(p) ||
+            intake_take(p->worker->listener->intake[0], &carried, &memory) != 0)
+            return;
+        p->ops->arrive(p, &carried, memory);
+    }
+}
+
 /* --- draining -------------------------------------------------------------------------------- */
 
 static void step_all(struct poller *p)
@@ -400,6 +496,15 @@ static void accept_last(struct poller *p)
                 break;
 }
 
+/* The next generation takes in what earlier ones give, unless it can't. */
+static void leave_intake(struct poller *p)
+{
+    if (p->takes_in && atomic_load(&p->worker->board->phase) == SERVICE_MOVING) {
+        epoll_ctl(p->set, EPOLL_CTL_DEL, p->worker->listener->intake[0], NULL);
+        p->takes_in = false;
+    }
+}
+
 /* Accept no more, and let the connections go as they come to an end. Between two turns, when all
  * that the kernel has told is known. */
 static void retire(struct poller *p)
@@ -411,6 +516,7 @@ static void retire(struct poller *p)
     accept_last(p);
     if (p->listener_count)
         worker_set_state(p->worker, WORKER_DRAINING);
+    leave_intake(p);
     p->accept_at_ms = p->room_at_ms = 0;
     close_listeners(p);
     step_all(p);
@@ -454,6 +560,8 @@ static void finish_drain(struct poller *p)
     if (!p->drained && p->listener_count && !is_quiet(p))
         return;
     close_listeners(p);
+    if (p->takes_in)
+        on_intake(p, &p->intake_source, 0);
     p->done = atomic_load(&p->connections) == 0;
 }
 
@@ -590,7 +698,11 @@ int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops
     if (listen &&
         (poller_watch(p, &p->life_source, w->life_line, EPOLLIN) != 0 || watch_listeners(p) != 0))
         return -1;
-    return 0;
+    if (!listen || w->listener->intake[0] < 0)
+        return 0;
+    p->intake_source.event = on_intake;
+    p->takes_in = true;
+    return poller_watch(p, &p->intake_source, w->listener->intake[0], EPOLLIN);
 }
 
 void poller_close(struct poller *p)

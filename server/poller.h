@@ -71,6 +71,11 @@ struct poller_ops {
     /* Accept one connection from a listening descriptor and adopt it, here or elsewhere. Returns 0,
      * or a negative errno as socket_accept. */
     int (*accept)(struct poller *p, int fd);
+    /* Connections wait that come from an earlier generation: shall one be taken now? */
+    bool (*takes)(struct poller *p);
+    /* One has come from an earlier generation: adopt it, here or elsewhere. Takes its descriptor and
+     * memory, which its unread bytes are in. */
+    void (*arrive)(struct poller *p, const struct conn_carried *carried, void *memory);
     /* At the limit: end the connection that has been idle longest. Returns false if there is none,
      * or none yet. */
     bool (*room)(struct poller *p);
@@ -90,7 +95,7 @@ struct poller_ops {
 
 struct poller {
     int set; /* the epoll set */
-    struct poller_source bell_source, life_source;
+    struct poller_source bell_source, life_source, intake_source;
     const struct poller_ops *ops;
     void *model; /* the model's own */
     struct worker *worker;
@@ -107,6 +112,7 @@ struct poller {
     bool draining, drained;       /* told to finish; the listening descriptors are closed */
     bool retired;                 /* so far only to accept no more */
     bool to_retire;               /* before the next turn */
+    bool takes_in;                /* connections of earlier generations */
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
     struct give_way give_way;
@@ -131,6 +137,12 @@ void poller_expect(struct poller *p);
 void poller_expect_no_more(struct poller *p);
 /* A new connection, which was expected, in this poller's care; takes fd. Calls ready(). */
 void poller_adopt(struct poller *p, int fd, const struct conn_peer *peer);
+/* The same for one that has come from an earlier generation. */
+void poller_adopt_carried(struct poller *p, const struct conn_carried *carried, void *memory);
+/* After CONN_WANT_MOVE: give the connection to the next generation. Returns true when it has ended
+ * here, else it is to be stepped again, or at its deadline. Safe from: the connection's owner, any
+ * thread; t is that thread's. */
+bool poller_give(struct poller *p, struct poller_conn *pc, struct net_thread *t);
 /* Step it here and now, and settle: the default ready(). */
 void poller_step(struct poller *p, struct poller_conn *pc, uint32_t events);
 /* After a conn_step of the model's own: let it wait, list it, or forget it. An exchange to serve is
@@ -153,6 +165,8 @@ void poller_look_for_more(struct poller *p);
 int poller_watch(struct poller *p, struct poller_source *source, int fd, uint32_t events);
 /* Defaults for the table. */
 int poller_accept(struct poller *p, int fd);
+bool poller_takes(struct poller *p);
+void poller_arrive(struct poller *p, const struct conn_carried *carried, void *memory);
 bool poller_make_room(struct poller *p);
 bool poller_idle(const struct poller_conn *pc);
 void poller_no_turn(struct poller *p);

@@ -176,6 +176,12 @@ static void pool_turn(struct poller *p)
         sharing_turn(p, &pool->sharing);
 }
 
+static bool pool_takes_in_turn(struct poller *p)
+{
+    struct pool *pool = p->model;
+    return sharing_takes(p, &pool->sharing);
+}
+
 static int pool_accept_in_turn(struct poller *p, int fd)
 {
     struct pool *pool = p->model;
@@ -184,12 +190,10 @@ static int pool_accept_in_turn(struct poller *p, int fd)
 
 /* --- pool threads ---------------------------------------------------------------------------- */
 
-/* Let it wait in the poller. Returns false when something came up meanwhile. */
-static bool park(struct pool *pool, struct poller_conn *pc)
+/* Let it wait until due. Returns false when something came up meanwhile. */
+static bool rest(struct pool *pool, struct poller_conn *pc, int64_t due)
 {
-    int64_t due = conn_deadline(&pc->conn);
     atomic_store(&pc->due_ms, due);
-    poller_register(&pool->poller, pc);
     /* Where the poller has noted a later time than this one, it must hear of it. */
     if (due < atomic_load_explicit(&pc->timed_ms, memory_order_relaxed))
         modus_queue_put(&pool->returns, &pc, MODUS_FOREVER);
@@ -198,6 +202,19 @@ static bool park(struct pool *pool, struct poller_conn *pc)
         return true;
     atomic_store(&pc->state, RUNNING);
     return false;
+}
+
+/* Let it wait in the poller. */
+static bool park(struct pool *pool, struct poller_conn *pc)
+{
+    poller_register(&pool->poller, pc);
+    return rest(pool, pc, conn_deadline(&pc->conn));
+}
+
+static void end(struct pool *pool, struct poller_conn *pc)
+{
+    atomic_store(&pc->state, ENDED);
+    modus_queue_put(&pool->returns, &pc, MODUS_FOREVER);
 }
 
 static void run(struct pool *pool, struct poller_conn *pc, struct net_thread *t)
@@ -210,15 +227,17 @@ static void run(struct pool *pool, struct poller_conn *pc, struct net_thread *t)
         if (atomic_exchange(&pc->peer_ended, false))
             conn_hang_up(c, true);
         unsigned wants = conn_step(c, t);
-        if (wants & CONN_CLOSED) {
-            atomic_store(&pc->state, ENDED);
-            modus_queue_put(&pool->returns, &pc, MODUS_FOREVER);
+        bool moves = wants & CONN_WANT_MOVE;
+        if (wants & CONN_CLOSED || (moves && poller_give(&pool->poller, pc, t))) {
+            end(pool, pc);
             return;
         }
+        if (moves && rest(pool, pc, t->now_ms + 1))
+            return;
         if (wants & CONN_WANT_SERVE) {
             poller_register(&pool->poller, pc); /* so that the peer's going is seen meanwhile */
             inline_serve(c, t);
-        } else if (!(wants & CONN_WANT_AGAIN) && park(pool, pc)) {
+        } else if (!moves && !(wants & CONN_WANT_AGAIN) && park(pool, pc)) {
             return;
         }
         net_thread_tick(t);
@@ -260,17 +279,20 @@ enum { ACCEPT_BATCH = 32 };
 
 #define POOL_OPS                                                                                   \
     .ready = pool_ready, .serve = pool_serve, .room = poller_make_room, .idle = pool_idle,         \
-    .bell = pool_bell, .turn = pool_turn, .deadline = pool_deadline, .host = &inline_host
+    .bell = pool_bell, .turn = pool_turn, .arrive = poller_arrive, .deadline = pool_deadline,      \
+    .host = &inline_host
 
 static const struct poller_ops alone = {
     POOL_OPS,
     .accept = poller_accept,
+    .takes = poller_takes,
     .accept_batch = ACCEPT_BATCH,
 };
 
 static const struct poller_ops among_others = {
     POOL_OPS,
     .accept = pool_accept_in_turn,
+    .takes = pool_takes_in_turn,
     .accept_batch = SHARING_BATCH,
     .listen_events = SHARING_EVENTS,
 };

@@ -192,12 +192,12 @@ static bool is_served_by(const struct reload *r, const struct generation *g)
     return false;
 }
 
-static bool has_successor(const struct reload *r, const struct generation *g)
+static const struct generation *successor_of(const struct reload *r, const struct generation *g)
 {
     for (size_t i = 0; i < r->config->listener_count; i++)
         if (r->serving[i]->state == GENERATION_STARTING && r->serving[i]->before == g)
-            return true;
-    return false;
+            return r->serving[i];
+    return NULL;
 }
 
 static int by_age(const void *a, const void *b)
@@ -272,8 +272,9 @@ static void retire_old(struct master *m, const struct reload *r)
     struct generation *g = m->generations;
     while (g) {
         struct generation *next = g->next;
-        if (g->state == GENERATION_SERVING && has_successor(r, g))
-            generation_retire(g);
+        const struct generation *successor = successor_of(r, g);
+        if (g->state == GENERATION_SERVING && successor)
+            generation_retire(g, successor);
         else if (g->state == GENERATION_SERVING && !is_served_by(r, g)) {
             leave_taken(r, g);
             generation_stop(g);

@@ -7,7 +7,7 @@
 #include "net/socket.h"
 #include "server/log.h"
 
-enum { PASS_MS = 10 };
+enum { PASS_MS = 10, LEFT_MOST = 64 };
 
 unsigned sharing_places(const struct worker *w)
 {
@@ -79,6 +79,18 @@ int sharing_accept(struct poller *p, struct sharing *s, int fd)
     poller_expect(p);
     poller_adopt(p, got, &peer);
     return 0;
+}
+
+/* What waits there is seen again at once; so who holds more than others leaves it to them, but not
+ * for long, since they may be held up. */
+bool sharing_takes(struct poller *p, struct sharing *s)
+{
+    if (s->left < LEFT_MOST && pass_on(p)) {
+        s->left++;
+        return false;
+    }
+    s->left = 0;
+    return true;
 }
 
 void sharing_hand_on(struct poller *p)

@@ -26,6 +26,7 @@ enum { SHARING_BATCH = 1, SHARING_EVENTS = EPOLLEXCLUSIVE }; /* for the poller's
 /* Zeroed to begin with. */
 struct sharing {
     bool passed;     /* in this turn */
+    unsigned left;   /* arrivals left to others, in a row */
     int64_t take_ms; /* not 0: passed on; what is still there then is ours to take */
 };
 
@@ -33,6 +34,8 @@ struct sharing {
 unsigned sharing_places(const struct worker *w);
 /* Accept one connection, unless it is another's turn; as the poller's accept. */
 int sharing_accept(struct poller *p, struct sharing *s, int fd);
+/* The same for those that come from an earlier generation: is it our turn? */
+bool sharing_takes(struct poller *p, struct sharing *s);
 /* The worker will be held: who waits shall take what comes. */
 void sharing_hand_on(struct poller *p);
 /* The end of each turn: what nobody has taken is ours too, unless we just passed it on. */

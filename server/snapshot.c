@@ -91,6 +91,9 @@ static void fill_children(struct status_listener *to, const struct board *b)
         children++;
         idle += atomic_load(&b->children[i].idle_ms) != 0;
     }
+    uint64_t parked = atomic_load(&b->parked);
+    to->connections_open += parked;
+    to->connections_idle += parked;
     to->children += children;
     to->children_idle += idle;
     to->connections_open += children;
@@ -121,7 +124,8 @@ static void fill_connections(struct status_listener *to, const struct board *b,
     uint64_t active = gauge(net_counted(&sum->roused), net_counted(&sum->rested));
     if (atomic_load(&b->queue_of_unread)) /* their connections do not know yet */
         active += queued;
-    uint64_t open = gauge(net_counted(&sum->accepted), net_counted(&sum->closed));
+    uint64_t open = gauge(net_counted(&sum->accepted) + net_counted(&sum->came),
+                          net_counted(&sum->closed) + net_counted(&sum->went));
     uint64_t idle = gauge(open, active);
     to->connections_open += open;
     to->connections_idle += idle;

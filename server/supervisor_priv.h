@@ -127,8 +127,8 @@ struct generation *generation_named(const struct master *m, const char *name, ch
 void generation_announce(const struct generation *g);
 /* It serves now; others see it as such. */
 void generation_serve(struct generation *g);
-/* Its successor serves: let its connections go. */
-void generation_retire(struct generation *g);
+/* The next one serves: let its connections go, there where that can take them in. */
+void generation_retire(struct generation *g, const struct generation *next);
 /* Take in nothing new, finish what is there. */
 void generation_stop(struct generation *g);
 /* It has not begun to serve, and will not: kill what it has started. */

@@ -53,6 +53,9 @@ static void close_foreign_of(const struct generation *g, const struct generation
 {
     for (size_t i = 0; g != own && i < g->listener.fd_count; i++)
         close(g->listener.fds[i]);
+    for (int i = 0; i < 2 && g != own; i++)
+        if (g->listener.intake[i] >= 0)
+            close(g->listener.intake[i]);
     for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
         if (g->workers[i].pidfd >= 0)
             close(g->workers[i].pidfd);

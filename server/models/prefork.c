@@ -28,6 +28,11 @@ static int prefork_accept(struct poller *p, int fd)
     return sharing_accept(p, p->model, fd);
 }
 
+static bool prefork_takes(struct poller *p)
+{
+    return sharing_takes(p, p->model);
+}
+
 /* The handler runs here: nobody else of this worker is served meanwhile. */
 static void prefork_serve(struct poller *p, struct poller_conn *pc)
 {
@@ -54,6 +59,8 @@ static int prefork_run(struct worker *w)
         .ready = poller_step,
         .serve = prefork_serve,
         .accept = prefork_accept,
+        .takes = prefork_takes,
+        .arrive = poller_arrive,
         .room = poller_make_room,
         .idle = poller_idle,
         .bell = prefork_bell,

@@ -28,12 +28,22 @@
 #include "net/socket.h"
 #include "server/give_way.h"
 #include "server/inline_host.h"
+#include "server/intake.h"
 #include "server/log.h"
+#include "server/parked.h"
 #include "server/worker.h"
 
-enum { EVENTS = 64, PAUSE_MS = 100, ROOM_MS = 100, SAY_MS = 50, QUIET_MS = 150, DATE_MS = 20 };
-/* What an epoll event is about. */
-enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILDREN };
+enum {
+    EVENTS = 64,
+    PAUSE_MS = 100,
+    ROOM_MS = 100,
+    SAY_MS = 50,
+    QUIET_MS = 150,
+    DATE_MS = 20,
+    GIVE_MS = 1
+};
+/* What an epoll event is about; above that, a struct parked. */
+enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILDREN, ABOUT_INTAKE, ABOUTS };
 
 struct acceptor {
     struct worker *worker;
@@ -45,6 +55,10 @@ struct acceptor {
     unsigned live;       /* children */
     int held_fd;         /* a connection that has a permit and no child yet; -1 none */
     struct conn_peer held_peer;
+    struct parked *held_parked; /* of an earlier generation; NULL: it was accepted */
+    struct parking parking;     /* those that need no child yet */
+    int64_t expire_ms;          /* when one of them is to be looked at */
+    bool takes_in, gives;       /* those of earlier generations; to the next */
     struct give_way give_way;
     int64_t said_ms;   /* in a child: see say_idle() */
     bool stepped;      /* in a child: not for the first time */
@@ -128,6 +142,7 @@ static bool child_settle(struct acceptor *a, struct child_entry *entry)
             close(a->worker->listener->fds[i]);
     close(a->set);
     close(a->ended);
+    parked_forget(&a->parking);
     if (worker_bind_life(a->pid, SIGTERM))
         return true;
     on_term(SIGTERM);
@@ -148,20 +163,41 @@ static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
     worker_wake(a->worker);
 }
 
+static int phase_of(const struct acceptor *a)
+{
+    return atomic_load_explicit(&a->worker->board->phase, memory_order_relaxed);
+}
+
+/* Give the connection to the next generation. Returns false when it is to be tried again, or stays. */
+static bool child_gives(struct acceptor *a, struct conn *c)
+{
+    struct conn_carried carried;
+    conn_carry(c, a->net, &carried);
+    int r = intake_give(a->worker->listener->intake[1], &carried);
+    if (r == 0)
+        conn_gone_elsewhere(c, a->net);
+    else if (r == -EAGAIN)
+        poll(NULL, 0, 1);
+    else
+        conn_stay(c);
+    return r == 0;
+}
+
 static void child_serve(struct acceptor *a, struct child_entry *entry, struct conn *c)
 {
     for (;;) {
-        if (told_to_end)
+        if (told_to_end && phase_of(a) != SERVICE_MOVING)
             conn_retire(c);
         bool was_idle = conn_is_idle(c);
         unsigned wants = conn_step(c, a->net);
         if (wants & CONN_CLOSED) {
-            if (was_idle && told_to_end &&
-                atomic_load(&a->worker->board->phase) != SERVICE_DRAINING)
+            if (was_idle && told_to_end && phase_of(a) == SERVICE_OPEN)
                 net_count(&a->net->stats->evicted, 1);
             return;
         }
-        bool at_once = wants & CONN_WANT_AGAIN;
+        if (wants & CONN_WANT_MOVE && child_gives(a, c))
+            return;
+        bool at_once = wants & (CONN_WANT_AGAIN | CONN_WANT_MOVE);
         if (!at_once || a->stepped)
             at_once |= !child_settle(a, entry);
         a->stepped = true;
@@ -180,14 +216,21 @@ static void child_serve(struct acceptor *a, struct child_entry *entry, struct co
     }
 }
 
+static int child_begin(struct acceptor *a, struct conn *c)
+{
+    const struct service *service = &a->worker->listener->service;
+    struct transport t;
+    if (a->held_parked)
+        return conn_resume(c, service, &a->held_parked->carried, &inline_host, NULL, a->net);
+    transport_plain(&t, a->held_fd);
+    return conn_open(c, service, t, &a->held_peer, &inline_host, NULL, a->net);
+}
+
 static void child_main(struct acceptor *a, struct child_entry *entry)
 {
     struct conn c;
-    struct transport t;
     net_thread_set(a->net, a->now_us);
-    transport_plain(&t, a->held_fd);
-    if (conn_open(&c, &a->worker->listener->service, t, &a->held_peer, &inline_host, NULL,
-                  a->net) == 0)
+    if (child_begin(a, &c) == 0)
         child_serve(a, entry, &c);
     _exit(0);
 }
@@ -287,6 +330,9 @@ static int start_child(struct acceptor *a)
     }
     close(a->held_fd);
     a->held_fd = -1;
+    if (a->held_parked)
+        parked_free(a->held_parked);
+    a->held_parked = NULL;
     a->live++;
     remember_child(a->worker->board, entry, pid);
     return 0;
@@ -363,19 +409,65 @@ static int accept_one(struct acceptor *a, int fd)
     return r == -EAGAIN ? -ENOMEM : r;
 }
 
+/* There is no permit, and somebody waits. */
+static void wait_for_permit(struct acceptor *a)
+{
+    atomic_store(&a->worker->board->backlog, true);
+    set_listening(a, false);
+    a->maybe = true;
+    a->full = true;
+    make_room(a);
+}
+
+/* Is there one that needs a child now? */
+static bool has_next(const struct acceptor *a)
+{
+    return a->held_fd >= 0 || (a->parking.ready && !a->gives);
+}
+
+/* A child for one that is held, or for one of an earlier generation that has something to say.
+ * Returns as accept_one. */
+static int serve_parked(struct acceptor *a)
+{
+    if (a->held_fd < 0) {
+        if (!a->parking.ready)
+            return -EAGAIN;
+        if (modus_sem_try(&a->worker->board->permits) != 0)
+            return -EBUSY;
+        a->held_parked = parked_take(&a->parking);
+        a->held_fd = a->held_parked->carried.fd;
+    }
+    int r = start_child(a);
+    return r == -EAGAIN ? -ENOMEM : r;
+}
+
+/* They came first. Returns false when nobody else can be served now. */
+static bool serve_all_parked(struct acceptor *a)
+{
+    int r;
+    while ((r = has_next(a) ? serve_parked(a) : -EAGAIN) == 0)
+        continue;
+    if (r == -EAGAIN)
+        return true;
+    a->maybe = true;
+    if (r == -EBUSY)
+        wait_for_permit(a);
+    else
+        pause_accepting(a, -r);
+    return false;
+}
+
 static void accept_some(struct acceptor *a)
 {
     const struct listener *l = a->worker->listener;
     a->maybe = false;
     a->full = false;
+    if (!serve_all_parked(a))
+        return;
     for (size_t i = 0; i < l->fd_count; i++) {
         int r = l->fds[i] < 0 ? -EAGAIN : accept_one(a, l->fds[i]);
         if (r == -EBUSY) {
-            atomic_store(&a->worker->board->backlog, true);
-            set_listening(a, false);
-            a->maybe = true;
-            a->full = true;
-            make_room(a);
+            wait_for_permit(a);
             return;
         }
         if (r == -EAGAIN)
@@ -421,10 +513,19 @@ static void close_taken(struct acceptor *a)
 /* Others accept from now on; children go on until their connections end. */
 static void retire(struct acceptor *a)
 {
+    struct board *b = a->worker->board;
     a->draining = a->retired = true;
-    a->maybe = a->full = false;
+    a->maybe = a->held_fd >= 0;
+    a->full = false;
     close_listeners(a);
     worker_set_state(a->worker, WORKER_DRAINING);
+    if (phase_of(a) != SERVICE_MOVING)
+        return;
+    epoll_ctl(a->set, EPOLL_CTL_DEL, a->worker->listener->intake[0], NULL);
+    a->takes_in = false;
+    a->gives = true;
+    for (unsigned i = 0; i < b->child_count; i++)
+        ask_to_end(&b->children[i]); /* so that the idle ones look */
 }
 
 static void drain(struct acceptor *a)
@@ -434,7 +535,7 @@ static void drain(struct acceptor *a)
         return;
     a->draining = true;
     a->maybe = !a->retired;
-    a->retired = false;
+    a->retired = a->gives = false;
     a->quiet_ms = a->now_ms;
     close_taken(a);
     worker_set_state(a->worker, WORKER_DRAINING);
@@ -459,6 +560,30 @@ static void read_clock(struct acceptor *a)
         net_thread_tick(a->net); /* the date that children answer with */
 }
 
+static void take_in(struct acceptor *a)
+{
+    const struct listener *l = a->worker->listener;
+    struct conn_carried carried;
+    void *memory;
+    for (unsigned i = 0; i < EVENTS && intake_take(l->intake[0], &carried, &memory) == 0; i++) {
+        parked_add(&a->parking, &carried, memory,
+                   a->now_ms + l->service.keepalive_timeout_ms - carried.idle_ms);
+        a->maybe = true;
+    }
+}
+
+/* Those that need no child yet: they go on to the next generation, or to an end, in their time. */
+static void look_at_parked(struct acceptor *a)
+{
+    a->expire_ms = parked_expire(&a->parking, a->now_ms);
+    if (a->draining && a->takes_in)
+        take_in(a);
+    if (a->draining && !a->retired)
+        parked_close(&a->parking);
+    if (a->gives && !parked_give_on(&a->parking, a->worker->listener->intake[1]))
+        a->expire_ms = a->now_ms + GIVE_MS;
+}
+
 static void serve_event(struct acceptor *a, uint64_t about)
 {
     if (about == ABOUT_BELL) {
@@ -473,8 +598,13 @@ static void serve_event(struct acceptor *a, uint64_t about)
         _exit(0);
     } else if (about == ABOUT_LISTENER) {
         a->maybe = true;
-    } else {
+    } else if (about == ABOUT_INTAKE) {
+        take_in(a);
+    } else if (about == ABOUT_CHILDREN) {
         reap(a);
+    } else {
+        parked_rouse(&a->parking, (struct parked *)(uintptr_t)about);
+        a->maybe = true;
     }
 }
 
@@ -487,9 +617,16 @@ static void serve_turn(struct acceptor *a, int timeout_ms)
         give_way(&a->give_way, a->worker->board);
     int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
     read_clock(a);
+    bool bell = false; /* what it brings about may free what the other events are about */
     for (int i = 0; i < n; i++)
-        serve_event(a, events[i].data.u64);
-    if (a->maybe && !a->drained && a->now_ms >= a->pause_until_ms)
+        if (events[i].data.u64 == ABOUT_BELL)
+            bell = true;
+        else
+            serve_event(a, events[i].data.u64);
+    if (bell)
+        serve_event(a, ABOUT_BELL);
+    look_at_parked(a);
+    if (a->maybe && (!a->drained || has_next(a)) && a->now_ms >= a->pause_until_ms)
         accept_some(a);
     if (a->draining)
         finish_drain(a);
@@ -522,6 +659,11 @@ static int open_acceptor(struct acceptor *a)
         watch(a, w->life_line, EPOLLIN, ABOUT_LIFE) != 0 ||
         watch(a, a->ended, EPOLLIN, ABOUT_CHILDREN) != 0)
         return -1;
+    a->parking =
+        (struct parking){.set = a->set, .count = &w->board->parked, .stats = worker_stats(w, 0)};
+    a->takes_in = w->listener->intake[0] >= 0;
+    if (a->takes_in && watch(a, w->listener->intake[0], EPOLLIN, ABOUT_INTAKE) != 0)
+        return -1;
     for (size_t i = 0; i < w->listener->fd_count; i++)
         if (watch(a, w->listener->fds[i], EPOLLIN, ABOUT_LISTENER) != 0)
             return -1;
@@ -532,16 +674,19 @@ static int wait_ms(const struct acceptor *a)
 {
     if (a->pause_until_ms > a->now_ms)
         return PAUSE_MS;
-    if (a->maybe && a->listening && !a->drained)
+    if (a->maybe && (a->drained ? has_next(a) : a->listening))
         return 0;
     if (a->full)
         return ROOM_MS;
-    return a->draining && !a->drained ? PAUSE_MS : -1;
+    if (a->draining && !a->drained)
+        return PAUSE_MS;
+    return a->expire_ms == INT64_MAX ? -1 : (int)(a->expire_ms - a->now_ms);
 }
 
 static int process_run(struct worker *w)
 {
-    struct acceptor a = {.worker = w, .held_fd = -1, .listening = true, .maybe = true};
+    struct acceptor a = {
+        .worker = w, .held_fd = -1, .listening = true, .maybe = true, .expire_ms = INT64_MAX};
     if (open_acceptor(&a) != 0) {
         log_error("the acceptor cannot start: no descriptors or memory");
         return 1;
@@ -551,9 +696,8 @@ static int process_run(struct worker *w)
     malloc_trim(0); /* what was freed since the configuration was read need not be copied */
     worker_ready(w);
     serve_event(&a, ABOUT_BELL);
-    while (!a.drained || a.live) {
+    while (!a.drained || a.live || a.held_fd >= 0 || a.parking.first || a.parking.ready)
         serve_turn(&a, wait_ms(&a));
-    }
     close(a.set);
     close(a.ended);
     net_thread_free(a.net);

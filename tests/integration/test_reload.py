@@ -52,7 +52,7 @@ def test_switch_to_every_other_model(serve, model: Model, certificates, secure: 
         return replace(listener(m), certificates=[certificates["one"]] if secure else [])
 
     server = serve(model, main(model))
-    customers = [Customer(server["main"], path, may_leave=True) for path in ("/hello", "/sleep?ms=5", "/spin?n=1000")]
+    customers = [Customer(server["main"], path, may_leave=secure) for path in ("/hello", "/sleep?ms=5", "/spin?n=1000")]
     for other in MODELS:
         for m in (other, model):
             if m is model and other is model:
@@ -86,24 +86,145 @@ def test_request_in_progress_ends_where_it_is(serve, model: Model) -> None:
         assert second["connections"] >= 1 and second["requests_active"] >= 1
         half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
         assert half.answer().text == "old"
-        a = busy.answer()
-        assert (a.status, a.closes) == (200, True)
-        busy.expect_end()
+        assert busy.answer().status == 200
+        assert (half.ask("/body").text, busy.ask("/body").text) == ("new", "new"), "and its connection goes on"
     assert not set(settled(server)) & set(old)
     eventually(lambda: not any(proc.is_alive(pid) for pid in old))
 
 
-def test_idle_connection_may_ask_once_more(serve, model: Model) -> None:
-    server = serve(model, listener(model, routes=body("old")))
+def test_idle_connection_over_tls_may_ask_once_more(serve, model: Model, certificates) -> None:
+    def main(text: str) -> Listener:
+        return replace(listener(model, routes=body(text)), certificates=[certificates["one"]])
+
+    server = serve(model, main("old"))
     with server["main"].connect() as idle:
         idle.ask("/hello")
-        server.reload([listener(model, routes=body("new")), watch(model)])
+        server.reload([main("new"), watch(model)])
         assert idle.is_quiet(0.3), "it is not cut off"
         a = idle.ask("/body")
-        assert a.status == 200
-        if a.closes:
-            idle.expect_end()
+        assert (a.text, a.closes) == ("old", True)
+        idle.expect_end()
     settled(server)
+
+
+# --- connections move ----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=MODELS, ids=lambda m: f"to-{m}")
+def other(request) -> Model:
+    return request.param
+
+
+def test_idle_connections_move(serve, model: Model, other: Model) -> None:
+    """Nobody connects anew, and the old generation need not wait for them."""
+    server = serve(model, listener(model, routes=body("old"), max_connections=256))
+    wires = [server["main"].connect() for _ in range(30)]
+    for wire in wires[:20]:
+        assert wire.ask("/body").text == "old"
+    if model.shares_descriptors:
+        eventually(lambda: server.listener_status("main")["connections"]["open"] >= 20)
+    accepted = server.listener_status("main")["connections"]["accepted"]
+    server.reload([listener(other, routes=body("new"), max_connections=256), watch(model)])
+    settled(server)
+    for wire in wires:
+        a = wire.ask("/body")
+        assert (a.text, a.closes) == ("new", False)
+    status = server.listener_status("main")["connections"]
+    assert status["open"] == 30 and status["accepted"] - accepted <= 10, "those that had said nothing yet"
+    for wire in wires:
+        wire.close()
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+def test_pipelined_requests_move(serve, model: Model, other: Model) -> None:
+    """What was read and not yet understood moves as well, and all is answered in order."""
+    server = serve(model, listener(model))
+    wires = [server["main"].connect() for _ in range(4)]
+    sent = [f"/sleep?ms={n % 7 + 1}" if n % 3 else f"/spin?n={n}" for n in range(120)]
+    for wire in wires:
+        wire.send(b"".join(request(path) for path in sent))
+    for i in range(3):
+        server.reload([listener(other if i % 2 == 0 else model, routes=body(f"{i}")), watch(model)])
+        eventually(lambda: len(generations(server)) <= 2)  # of more than three the oldest is cut
+    for wire in wires:
+        for path in sent:
+            a = wire.answer()
+            number = path.partition("=")[2]
+            assert (a.status, a.closes) == (200, False) and a.text.split()[1] == number, (a.text, path)
+    for wire in wires:
+        wire.close()
+
+
+def test_what_was_counted_of_a_connection_moves(serve, model: Model, other: Model) -> None:
+    server = serve(model, listener(model, keepalive_requests=3))
+    with server["main"].connect() as wire:
+        assert not wire.ask("/hello").closes
+        server.reload([listener(other, routes=body("x"), keepalive_requests=3), watch(model)])
+        assert [wire.ask("/hello").closes for _ in range(2)] == [False, True]
+        wire.expect_end()
+
+
+def test_moved_connections_time_out(serve, model: Model, other: Model) -> None:
+    options = {"keepalive_timeout": f"{int(800 * SLOW)}ms"}
+    server = serve(model, listener(model, **options))
+    with server["main"].connect() as wire:
+        wire.ask("/hello")
+        server.reload([listener(other, routes=body("x"), **options), watch(model)])
+        assert wire.is_quiet(0.2 * SLOW)
+        wire.expect_end()
+
+
+def test_connections_move_on_and_on(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    wires = [server["main"].connect() for _ in range(8)]
+    for wire in wires:
+        wire.ask("/hello")
+    for i, m in enumerate([*MODELS, *reversed(MODELS), model]):
+        server.reload([listener(m, routes=body(f"{i}")), watch(model)])
+        a = wires[i % 8].ask("/body")
+        assert (a.text, a.closes) == (f"{i}", False)
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 8)
+    server.signal(signal.SIGTERM)
+    for wire in wires:
+        wire.expect_end()
+    assert server.wait() == 0
+
+
+def test_more_move_than_children_may_be(serve, model: Model) -> None:
+    process = next(m for m in MODELS if not m.shares_descriptors)
+    server = serve(model, listener(model, max_connections=40))
+    wires = [server["main"].connect() for _ in range(20)]
+    for wire in wires:
+        wire.ask("/hello")
+    server.reload([listener(process, max_connections=4), watch(model)])
+    settled(server)
+    assert server.listener_status("main")["connections"]["open"] == 20
+    assert server.listener_status("main")["children"]["now"] <= 4
+    for wire in wires:
+        assert wire.ask("/hello").status == 200
+        assert server.listener_status("main")["children"]["now"] <= 4
+    for wire in wires:
+        wire.close()
+    eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
+
+
+@pytest.mark.limit(40)
+def test_wrk_sees_no_switch(serve, model: Model, other: Model) -> None:
+    """64 connections, half of the requests wait, three switches a second: no error, and nobody connects anew."""
+    server = serve(model, listener(model, max_connections=256))
+    script = server.folder / "half.lua"
+    script.write_text('local n = 0 function request() n = n + 1 return wrk.format("GET", n % 2 == 0 and "/sleep" or "/hello") end')
+    wrk = subprocess.Popen(["wrk", "-t1", "-c64", "-d4", "-s", script, server["main"].url], stdout=subprocess.PIPE, text=True)
+    eventually(lambda: server.listener_status("main")["connections"]["accepted"] >= 64)
+    accepted = server.listener_status("main")["connections"]["accepted"]
+    for i in range(6):
+        server.reload([listener(other if i % 2 == 0 else model, routes=body(f"{i}"), max_connections=256), watch(model)])
+        before = server.listener_status("main")["requests"]["total"]
+        eventually(lambda: server.listener_status("main")["requests"]["total"] > before + 100)
+        eventually(lambda: len(generations(server)) <= 2)
+    assert server.listener_status("main")["connections"]["accepted"] <= accepted + 1
+    report = wrk.communicate(timeout=PATIENCE * SLOW)[0]
+    assert "Socket errors" not in report and "Non-2xx" not in report, report
 
 
 def test_old_generation_is_cut_when_its_time_is_over(serve, model: Model) -> None:
@@ -214,7 +335,7 @@ def test_listener_is_added_and_removed(serve, model: Model) -> None:
 
 def test_address_is_added_and_removed(serve, model: Model) -> None:
     server = serve(model, listener(model))
-    customer = Customer(server["main"], may_leave=True)
+    customer = Customer(server["main"])
     server.reload([replace(listener(model), also=["[::1]:0"]), watch(model)])
     both = server.endpoints["main"]
     assert [e.ask("/hello").status for e in both] == [200, 200]
@@ -236,7 +357,7 @@ def test_address_goes_to_another_listener(serve, model: Model) -> None:
     server = serve(model, both, second)
     shared = server.endpoints["first"][1]
     inode = (server.folder / "shared.sock").stat().st_ino
-    customer = Customer(shared, may_leave=True)
+    customer = Customer(shared)
     assert shared.ask("/body").text == "first"
     server.reload([first, other, watch(model)])
     eventually(lambda: shared.ask("/body").text == "second")
@@ -327,7 +448,7 @@ def test_session_resumes_after_a_switch(serve, model: Model, certificates) -> No
 def test_mistakes_change_nothing(serve, model: Model, tmp_path) -> None:
     server = serve(model, listener(model), listener(model, "second"))
     workers, descriptors = server.workers("main"), proc.descriptors(server.pid)
-    customer = Customer(server["main"], may_leave=True)
+    customer = Customer(server["main"])
     taken = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{taken.getsockname()[1]}"
     good = [listener(model, routes=body("new")), listener(model, "second"), watch(model)]
@@ -376,26 +497,43 @@ def test_workers_that_cannot_start_change_nothing(serve, model: Model) -> None:
 
 def test_nobody_is_served_by_what_is_not_taken_yet(serve, model: Model) -> None:
     """The new workers of one listener are there, those of the next are not, and then they never are."""
-    server = serve(model, listener(model, routes=body("old")))
-    old, count = set(proc.children(server.pid)), len(server.workers("main"))
-    slow = Listener("slow", "hybrid", BASIC_ROUTES, options={"processes": 8, "threads": 200})
-    server.config.write_text(config_text([listener(model, routes=body("new")), slow, watch(model)], {}))
-    server.signal(signal.SIGHUP)
-    begun: list[int] = []
-    watchdog = Stopwatch()
-    while len(begun) < count + 8 and watchdog.seconds < PATIENCE * SLOW:
-        for pid in proc.children(server.pid):
-            if pid not in old and pid not in begun:
-                begun.append(pid)
-                if len(begun) > count:
-                    os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: all(proc.title(pid).startswith(f"modus: {model.name} ") for pid in begun[:count]))
-    assert any(proc.title(pid).startswith("modus: master ") for pid in begun[count:]), "one is not ready"
-    assert [server["main"].ask("/body").text for _ in range(30)] == ["old"] * 30
+    server = serve(model, listener(model, routes=body("0")))
+    count = len(server.workers("main"))
+
+    def is_ready(pid: int, name: str) -> bool:
+        return proc.title(pid).startswith(f"modus: {name} ")
+
+    def reload_and_stop_late_ones(text: str) -> list[int]:
+        """Those that it begins, first those of main; all others are stopped as soon as they are seen."""
+        slow = Listener("slow", "hybrid", body(text), options={"processes": 8, "threads": 200})
+        server.config.write_text(config_text([listener(model, routes=body(text)), watch(model), slow], {}))
+        server.signal(signal.SIGHUP)
+        begun: list[int] = []
+        begin = Stopwatch()
+        while len(begun) < count + 8 and begin.seconds < PATIENCE * SLOW:
+            for pid in proc.children(server.pid):
+                if pid not in old and pid not in begun:
+                    begun.append(pid)
+                    if len(begun) > count:
+                        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: all(is_ready(pid, model.name) for pid in begun[:count]))
+        eventually(lambda: all(proc.state(pid) == "T" for pid in begun[count:]))
+        return begun
+
+    for serving in range(10):
+        old = set(proc.children(server.pid))
+        begun = reload_and_stop_late_ones(f"{serving + 1}")
+        if not all(is_ready(pid, "hybrid") for pid in begun[count:]):
+            break
+        for pid in begun[count:]:  # they were quicker, and it is taken: again
+            os.kill(pid, signal.SIGCONT)
+        settled(server)
+    answers = {server["main"].ask("/body").text for _ in range(30)}
+    assert answers == {f"{serving}"}
     os.kill(begun[-1], signal.SIGKILL)
     eventually(lambda: "not reloaded: " in server.errors)
     eventually(lambda: set(proc.children(server.pid)) == old)
-    assert server["main"].ask("/body").text == "old"
+    assert server["main"].ask("/body").text == f"{serving}"
 
 
 # --- asked for over the control socket -----------------------------------------------------------
@@ -436,7 +574,7 @@ def test_model_command(serve, model: Model) -> None:
     server = serve(model, listener(model), listener(model, "second"))
     file, name = server.config.read_text(), server["main"].text
     second = server.workers("second")
-    customer = Customer(server["main"], may_leave=True)
+    customer = Customer(server["main"])
     others = [m for m in MODELS if m is not model]
     for other in others[:3]:
         assert modus("model", name, other.name, config=server.config) == (0, f"{name} is served with {other.name} until the next reload\n", "")
@@ -458,9 +596,9 @@ def test_drain_command(serve, model: Model) -> None:
     with main.connect() as busy:
         busy.send(request(f"/sleep?ms={int(500 * SLOW)}"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
-        watch_ = Stopwatch()
+        begin = Stopwatch()
         assert modus("drain", "unix:main.sock", config=server.config) == (0, "", "")
-        assert watch_.seconds > 0.3 * SLOW
+        assert begin.seconds > 0.3 * SLOW
         assert busy.answer().status == 200
     assert refuses(main)
     assert server["second"].ask("/hello").status == 200
@@ -483,7 +621,7 @@ def test_commands_that_name_nothing(serve, model: Model) -> None:
 
 def test_worker_is_killed_in_a_switch(serve, model: Model) -> None:
     server = serve(model, listener(model))
-    customers = [Customer(server["main"], may_leave=True) for _ in range(2)]
+    customers = [Customer(server["main"]) for _ in range(2)]
     with server["main"].connect() as busy:
         busy.send(request("/sleep?ms=9000"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)
