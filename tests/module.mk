@@ -151,9 +151,12 @@ models-hold:
 
 # Under the sanitizers the suite leaves out what takes seconds. Deadlines are stretched there, and
 # waiting for them takes longest: so with BRIEF=1 each model meets its limits over one transport only,
-# under tsan those with threads do; all else runs for every model, plain and TLS.
+# under tsan those with threads do, and each is switched to one other; all else runs for every model,
+# plain and TLS.
+SWITCHES := process-to-coroutine or coroutine-to-event-loop or event-loop-to-hybrid or \
+            hybrid-to-thread-pool or thread-pool-to-prefork or prefork-to-process
 sanitized = $(Q)MODUS_TEST_SLOW=$(2) $(MAKE) --no-print-directory VARIANT=$(1) test-run PARTS='$(3)' \
-    BRIEFLY='$(if $(BRIEF),-k "not limits or $(4)")'
+    BRIEFLY='$(if $(BRIEF),-k "(not limits or $(4)) and (not to- or $(SWITCHES))")'
 
 asan: packages-test ## tests under the address and undefined-behaviour sanitizers; BRIEF=1
 	+$(call sanitized,asan,3,unit fuzz-replay integration,process-tls or prefork-plain or thread-pool-tls or event-loop-plain)

@@ -8,7 +8,9 @@ import signal
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -208,23 +210,51 @@ def test_more_move_than_children_may_be(serve, model: Model) -> None:
     eventually(lambda: server.listener_status("main")["connections"]["open"] == 0)
 
 
-@pytest.mark.limit(40)
-def test_wrk_sees_no_switch(serve, model: Model, other: Model) -> None:
-    """64 connections, half of the requests wait, three switches a second: no error, and nobody connects anew."""
-    server = serve(model, listener(model, max_connections=256))
+def switches_under_wrk(server: Server, main: Callable[[str], Listener], then: Callable[[str], Listener], model: Model) -> int:
+    """64 connections, half of the requests wait, six switches: no error. Returns how many connected anew."""
     script = server.folder / "half.lua"
     script.write_text('local n = 0 function request() n = n + 1 return wrk.format("GET", n % 2 == 0 and "/sleep" or "/hello") end')
-    wrk = subprocess.Popen(["wrk", "-t1", "-c64", "-d4", "-s", script, server["main"].url], stdout=subprocess.PIPE, text=True)
-    eventually(lambda: server.listener_status("main")["connections"]["accepted"] >= 64)
-    accepted = server.listener_status("main")["connections"]["accepted"]
+    scheme = "https" if server["main"].secure else "http"
+    wrk = subprocess.Popen(
+        ["wrk", "-t1", "-c64", "-d60", "-s", script, f"{scheme}://{server['main'].text}"], stdout=subprocess.PIPE, text=True
+    )
+
+    def count(what: str, how: str) -> int:
+        return server.listener_status("main")[what][how]
+
+    eventually(lambda: count("connections", "accepted") >= 64)
+    accepted = count("connections", "accepted")
     for i in range(6):
-        server.reload([listener(other if i % 2 == 0 else model, routes=body(f"{i}"), max_connections=256), watch(model)])
-        before = server.listener_status("main")["requests"]["total"]
-        eventually(lambda: server.listener_status("main")["requests"]["total"] > before + 100)
+        server.reload([(then if i % 2 == 0 else main)(f"{i}"), watch(model)])
+        before = count("requests", "total")
+        eventually(lambda: count("requests", "total") > before + 100)
         eventually(lambda: len(generations(server)) <= 2)
-    assert server.listener_status("main")["connections"]["accepted"] <= accepted + 1
+    anew = count("connections", "accepted") - accepted
+    wrk.send_signal(signal.SIGINT)
     report = wrk.communicate(timeout=PATIENCE * SLOW)[0]
     assert "Socket errors" not in report and "Non-2xx" not in report, report
+    return anew
+
+
+@pytest.mark.limit(40)
+def test_wrk_sees_no_switch(serve, model: Model, other: Model) -> None:
+    """Nobody connects anew."""
+    def main(m: Model, text: str) -> Listener:
+        return listener(m, routes=body(text), max_connections=256)
+
+    server = serve(model, main(model, ""))
+    assert switches_under_wrk(server, partial(main, model), partial(main, other), model) <= 1
+
+
+@pytest.mark.limit(40)
+def test_wrk_over_tls_meets_no_error(serve, model: Model, certificates) -> None:
+    """Connections end with an answer that says so."""
+    def main(m: Model, text: str) -> Listener:
+        return replace(listener(m, routes=body(text), max_connections=256), certificates=[certificates["one"]])
+
+    other = MODELS[(MODELS.index(model) + 1) % len(MODELS)]
+    server = serve(model, main(model, ""))
+    assert switches_under_wrk(server, partial(main, model), partial(main, other), model) > 0
 
 
 def test_old_generation_is_cut_when_its_time_is_over(serve, model: Model) -> None:
