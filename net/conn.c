@@ -443,11 +443,22 @@ static void begin_serving(struct conn *c, struct net_thread *t, struct exchange 
         call_step(x, EXCHANGE_BEGUN);
 }
 
+static bool must_leave(const struct conn *c)
+{
+    return c->retire ||
+           atomic_load_explicit(c->service->phase, memory_order_relaxed) != SERVICE_OPEN;
+}
+
 /* What a step entry should know. Returns true if it was called. */
-static bool step_events(struct net_thread *t, struct exchange *x)
+static bool step_events(struct conn *c, struct net_thread *t, struct exchange *x)
 {
     bool called = false;
-    if (x->timer_ms && t->now_ms >= x->timer_ms) {
+    if (x->endless && !x->told_leaving && must_leave(c)) {
+        x->told_leaving = c->close_after = true;
+        call_step(x, EXCHANGE_LEAVING);
+        called = true;
+    }
+    if (x->stage == EXCHANGE_OPEN && x->timer_ms && t->now_ms >= x->timer_ms) {
         x->timer_ms = 0;
         call_step(x, EXCHANGE_TIMER);
         called = true;
@@ -500,7 +511,7 @@ static void finish(struct conn *c, struct net_thread *t, struct exchange *x)
     if (x->held) {
         net_count(&t->stats->ended, 1);
         net_histogram_add(&t->stats->latency, t->clock_us() - x->begun_us, 1);
-    } else {
+    } else if (!x->endless) {
         t->gathered_now++;
     }
     t->gathered[x->head_sent ? x->status / 100 : 0]++;
@@ -530,7 +541,7 @@ static enum turn turn_serving(struct conn *c, struct net_thread *t)
             progress = true;
         }
         if (x->stage == EXCHANGE_OPEN && x->entry->step)
-            progress |= step_events(t, x);
+            progress |= step_events(c, t, x);
         progress |= conn_pump(c, t, x);
         if (x->failed)
             cancel(x, 500); /* it may wait for room that never comes */
@@ -788,10 +799,11 @@ static void count_answers(struct net_thread *t)
     t->gathered_now = 0;
 }
 
-/* An exchange that outlives its first step is in progress, for the counters. */
+/* An exchange that outlives its first step is in progress, for the counters; but for one without an
+ * end, whose worker has nothing to do. */
 static void hold_exchange(struct conn *c, struct net_thread *t)
 {
-    if (!c->exchange || c->exchange->held)
+    if (!c->exchange || c->exchange->held || c->exchange->endless)
         return;
     c->exchange->held = true;
     net_count(&t->stats->begun, 1);

@@ -433,6 +433,12 @@ void exchange_timer(struct exchange *x, int64_t ms)
     x->timer_ms = (x->clock_us() + 999) / 1000 + (ms > 0 ? ms : 1); /* never in the same step */
 }
 
+void exchange_endless(struct exchange *x)
+{
+    x->endless = true;
+    x->deadline_ms = INT64_MAX;
+}
+
 /* --- the answer ------------------------------------------------------------------------------ */
 
 static bool is_value(struct str s)

@@ -60,6 +60,7 @@ enum exchange_event {
     EXCHANGE_BYTES,     /* more of the body can be peeked at, or it has ended */
     EXCHANGE_ROOM,      /* an exchange_try_write() that took less than it was given may go on */
     EXCHANGE_TIMER,     /* the time set with exchange_timer() has come */
+    EXCHANGE_LEAVING,   /* once, after exchange_endless(): the connection is to go, so end now */
     EXCHANGE_CANCELLED, /* last: peer gone, time up or server stopping; nothing can be sent */
 };
 
@@ -116,6 +117,11 @@ int exchange_defer(struct exchange *x, void (*release)(void *arg), void *arg);
  * a handler may wait for long, set handler_timeout. A run handler that computes asks this now and
  * then and returns early. Cheap. Safe from: any thread while the exchange lives. */
 bool exchange_cancelled(struct exchange *x);
+/* Say something of this request to who runs the server, unless it was cancelled: a line in the error
+ * log, of which there are not more a second than somebody can read. Nothing that the peer has sent
+ * belongs into it. */
+__attribute__((format(printf, 2, 3))) void exchange_complain(const struct exchange *x,
+                                                             const char *format, ...);
 
 /* --- the answer ----------------------------------------------------------------------------- */
 
@@ -164,6 +170,11 @@ void exchange_consume(struct exchange *x, size_t n);
 bool exchange_body_ended(const struct exchange *x);
 /* Ask for EXCHANGE_TIMER in ms milliseconds; replaces an earlier one. Coarse: up to 100 ms late. */
 void exchange_timer(struct exchange *x, int64_t ms);
+/* This answer has no end of its own, such as a stream of events: it is not counted as in progress,
+ * nor its time as latency, handler_timeout does not end it, and EXCHANGE_LEAVING comes when the server
+ * wants the connection to go (another generation serves, or the server stops). The handler then ends
+ * its answer, and the connection closes behind it. Call it when the answer begins. */
+void exchange_endless(struct exchange *x);
 
 /* --- run only: may wait (in a step entry: -EINVAL) ------------------------------------------- */
 

@@ -77,6 +77,8 @@ struct exchange {
     int cancel_status; /* what a cancelled request is answered with, if it still can; set before */
     bool write_short;  /* step: owed an EXCHANGE_ROOM */
     bool body_seen;    /* step: told of all body bytes there are */
+    bool endless;      /* step: the answer has no end of its own */
+    bool told_leaving; /* step: EXCHANGE_LEAVING was sent */
     bool is_http;
     bool continued; /* "100 Continue" was said, or is not wanted */
     bool held;      /* counted as begun in an earlier step */
@@ -152,10 +154,7 @@ void exchange_cancel(struct exchange *x);
 void exchange_wake(struct exchange *x);
 /* Give up: an answer not begun becomes an error answer, a begun one is cut. */
 void exchange_fail(struct exchange *x, int status);
-/* Its handler did what it must not: say it to who runs the server, unless it was cancelled. */
-__attribute__((format(printf, 2, 3))) void exchange_complain(const struct exchange *x,
-                                                             const char *format, ...);
-/* The same of a code that the handler returned. */
+/* exchange_complain() of a code that the handler returned. */
 void exchange_complain_of(const struct exchange *x, int code);
 
 void exchange_hold(struct exchange *x);

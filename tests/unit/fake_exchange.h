@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,9 @@ struct exchange {
     size_t room;      /* what try_write takes in all until the next ROOM; SIZE_MAX: no limit */
     size_t room_step; /* room given at each ROOM */
     bool wants_room;
+    bool endless;
+    int64_t timer_ms; /* as last set; 0: it was not */
+    char complaint[200]; /* the last one */
     size_t events; /* calls of step */
     int64_t slept_ms;
     int cancel_after;    /* calls of exchange_cancelled until it says yes; -1: never */
@@ -404,8 +408,20 @@ bool exchange_body_ended(const struct exchange *x)
 
 void exchange_timer(struct exchange *x, int64_t ms)
 {
-    (void)x;
-    (void)ms;
+    x->timer_ms = ms;
+}
+
+void exchange_endless(struct exchange *x)
+{
+    x->endless = true;
+}
+
+void exchange_complain(const struct exchange *x, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf((char *)(uintptr_t)x->complaint, sizeof x->complaint, format, args);
+    va_end(args);
 }
 
 /* --- run only --------------------------------------------------------------------------------- */

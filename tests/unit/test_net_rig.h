@@ -64,7 +64,7 @@ struct rig {
     int way; /* of cutting it */
     void (*record)(const struct exchange_record *r);
     char complaint[200]; /* the last */
-    char events[1000];   /* that step entries saw: b(egun) y(bytes) r(oom) t(imer) c(ancelled) */
+    char events[1000];   /* that step entries saw: b(egun) y(bytes) r(oom) t(imer) l(eaving) c(ancelled) */
 
     /* the transport in the present step */
     unsigned reads, writes;
@@ -733,7 +733,7 @@ RIG void rig_saw(enum exchange_event event)
 {
     size_t len = strlen(rig.events);
     if (len + 1 < sizeof rig.events) {
-        rig.events[len] = "byrtc"[event];
+        rig.events[len] = "byrtlc"[event];
         rig.events[len + 1] = '\0';
     }
 }

@@ -285,6 +285,55 @@ static void timers(void **state)
     assert_true(rig_is_idle());
 }
 
+static int endless_step(struct exchange *x, enum exchange_event event)
+{
+    rig_saw(event);
+    if (event == EXCHANGE_BEGUN) {
+        exchange_endless(x);
+        exchange_timer(x, 1000);
+        return exchange_begin(x, 200, NULL, -1);
+    }
+    if (event == EXCHANGE_LEAVING)
+        return exchange_end(x);
+    exchange_timer(x, 1000);
+    return exchange_try_write(x, "a", 1) == 1 ? 0 : -1;
+}
+
+#define ENDLESS RIG_OK "Transfer-Encoding: chunked\r\n\r\n"
+
+/* It is told when it is to go, however that comes, and is no latency. */
+static void endless(void **state)
+{
+    static const struct exchange_entry entry = {.step = endless_step};
+    static const int phases[] = {SERVICE_LEAVING, SERVICE_DRAINING};
+    (void)state;
+    rig.service.handler_timeout_ms = 1500;
+    rig_route(4, "/step", &entry);
+    for (size_t i = 0; i < 2; i++) {
+        rig.events[0] = '\0';
+        rig_connect();
+        rig_say(ASK);
+        rig_expect(ENDLESS);
+        rig_sleep(1000);
+        rig_sleep(1000);
+        rig_expect("1\r\na\r\n1\r\na\r\n");
+        rig.phase = phases[i];
+        rig_run();
+        rig_expect("0\r\n\r\n");
+        assert_string_equal(rig.events, "bttl");
+        assert_true(rig_lingers());
+        rig.phase = SERVICE_OPEN;
+        rig_disconnect();
+    }
+    rig_connect();
+    rig_say(ASK);
+    conn_retire(&rig.conn);
+    rig_run();
+    rig_expect(ENDLESS "0\r\n\r\n");
+    assert_true(rig_lingers());
+    assert_int_equal(net_counted(&rig.stats.latency.count), 0);
+}
+
 /* A timer that comes at the same time as the handler's limit does not put the limit off. */
 static int ticking_step(struct exchange *x, enum exchange_event event)
 {
@@ -901,6 +950,7 @@ int main(void)
         TEST(handler_timeout_begun),
         TEST(computing),
         TEST(timers),
+        TEST(endless),
         TEST(timer_and_limit),
         TEST(hung_up),
         TEST(half_close),
