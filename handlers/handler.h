@@ -30,6 +30,7 @@ struct status_source; /* handlers/status.h */
 /* What a handler may need of the server around it. */
 struct handler_env {
     const struct status_source *status; /* NULL under `modus -t` */
+    bool local; /* of the route's listener: all addresses are loopback or unix */
 };
 
 struct handler {

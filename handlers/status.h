@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the status handler shows: a snapshot of the server as plain data, and where to get one.
+/* What the status handler shows: a snapshot of the server as plain data, and where to get one; and
+ * the one thing that may be asked for on its page, another model for a listener.
  *
  * The server fills a snapshot from its shared memory; the handler only prints it, as a page, as
  * JSON or for Prometheus. Nothing in here is live: a snapshot is taken, printed and released.
@@ -30,11 +31,22 @@ enum status_state {
 };
 enum { STATUS_STATES = STATUS_DEAD + 1 };
 
+/* How many times were below STATUS_FIRST_US, how many from there to twice as much, and so on; in the
+ * last bucket all others. */
+enum { STATUS_BUCKETS = 24, STATUS_FIRST_US = 16 };
+
 /* A distribution of times in microseconds. Quantiles may be estimates from a histogram. */
 struct status_times {
     uint64_t count, sum_us;
     uint64_t p50_us, p90_us, p99_us, p999_us, max_us;
+    uint64_t bucket[STATUS_BUCKETS]; /* their sum is count */
 };
+
+/* What a bucket but the last one is below. */
+static inline uint64_t status_bucket_us(unsigned bucket)
+{
+    return (uint64_t)STATUS_FIRST_US << bucket;
+}
 
 struct status_worker {
     int64_t pid;
@@ -76,6 +88,7 @@ struct status_listener {
     uint64_t connections_idle; /* of them: between two requests, and nothing of the next has come */
     uint64_t connections_active;  /* the others */
     uint64_t connections_waiting; /* held by the kernel, not yet accepted; 0 also if not known */
+    uint64_t connections_backlog; /* how many of those there can be; 0 also if not known */
     uint64_t connections_max;     /* the limit; 0: not known */
     uint64_t accepted;            /* totals from here on */
     uint64_t refused;             /* closed unserved: at the limit, or no memory */
@@ -88,6 +101,9 @@ struct status_listener {
     uint64_t answers[6];      /* by class: [1] 1xx .. [5] 5xx; [0] cut before an answer */
     uint64_t bytes_in, bytes_out;
     struct status_times latency; /* from a request's first byte to its answer handed over */
+
+    uint64_t places;      /* requests that can be served at once: threads, workers or children */
+    uint64_t places_busy; /* of them: now; of the newest generation, as places */
 
     uint64_t threads;      /* that take work from the queue; 0: this model has none */
     uint64_t threads_busy; /* of them: at work now */
@@ -106,17 +122,41 @@ struct status_listener {
     uint64_t gil_held_percent; /* of the time that the workers of now have run */
 };
 
+/* A listener switched to another model by hand: the last time that this was asked for. */
+enum status_outcome { STATUS_NONE, STATUS_UNDER_WAY, STATUS_TAKEN, STATUS_REFUSED };
+struct status_switch {
+    uint64_t number; /* since the start; 0: never yet */
+    enum status_outcome outcome;
+    int64_t asked_ms, ended_ms; /* Unix time */
+    const char *listener, *model;
+    const char *why; /* refused: the reason */
+};
+
 struct status_snapshot {
     const char *version;
     int64_t pid; /* of the master */
     const char *config_file;
     int64_t started_ms; /* Unix time */
     int64_t uptime_ms;
-    uint64_t generation;    /* 1 at the start, one more each reload that was taken */
+    int64_t now_ms;      /* Unix time */
+    uint64_t generation; /* 1 at the start, one more each reload or switch that was taken */
+    uint64_t reloads_taken, reloads_refused, switches_taken, switches_refused;
+    struct status_switch last_switch;
     uint64_t worker_deaths; /* all listeners, also those that are gone */
     const struct status_listener *listeners;
     size_t listener_count;
     void *owner; /* for the server: what release() needs */
+};
+
+/* Who may switch models on the page: where `control = true` allows it. */
+struct status_control {
+    /* Of this start of the server, and not to be guessed: who knows it has read the page. */
+    const char *token;
+    const char *const *models; /* that there are, ended by NULL */
+    /* Ask for a listener to be served with another model, by their names. Does not wait: what comes
+     * of it is the last_switch of later snapshots. Returns 0, -EBUSY when too much has been asked
+     * for already, or another negative code. Safe from: any thread of a worker. */
+    int (*ask)(void *arg, const char *listener, const char *model);
 };
 
 /* Where snapshots come from. Both calls are made by the status handler's step entry, so they must
@@ -126,11 +166,15 @@ struct status_source {
     int (*snapshot)(void *arg, struct status_snapshot *out);
     /* Free what a successful snapshot() filled. */
     void (*release)(struct status_snapshot *s);
-    void *arg;
+    void *arg; /* for ask, too */
+    struct status_control control;
 };
 
+struct handler;
 struct page;
 
+/* May models be switched on the page of this handler with these options? */
+bool status_controls(const struct handler *handler, const void *conf);
 /* The snapshot as ?format=json has it. Safe from: any thread. */
 void status_json(struct page *p, const struct status_snapshot *s);
 

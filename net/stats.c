@@ -37,11 +37,27 @@ void net_histogram_add(struct net_histogram *h, int64_t us, uint64_t n)
         ;
 }
 
+static uint64_t before(const struct net_histogram *h, unsigned bucket)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < bucket; i++)
+        sum += net_counted(&h->bucket[i]);
+    return sum;
+}
+
+uint64_t net_histogram_below(const struct net_histogram *h, uint64_t us)
+{
+    return before(h, bucket_of(us));
+}
+
+uint64_t net_histogram_total(const struct net_histogram *h)
+{
+    return before(h, NET_HISTOGRAM_BUCKETS);
+}
+
 uint64_t net_histogram_at(const struct net_histogram *h, double share)
 {
-    uint64_t total = 0;
-    for (unsigned i = 0; i < NET_HISTOGRAM_BUCKETS; i++)
-        total += net_counted(&h->bucket[i]);
+    uint64_t total = net_histogram_total(h);
     if (total == 0)
         return 0;
     uint64_t wanted = (uint64_t)(share * (double)total);

@@ -58,6 +58,10 @@ static inline uint64_t net_counted(const _Atomic uint64_t *counter)
 void net_histogram_add(struct net_histogram *h, int64_t us, uint64_t n);
 /* The time in microseconds below which the given share (0 .. 1) of the entries lies; 0 if empty. */
 uint64_t net_histogram_at(const struct net_histogram *h, double share);
+/* How many entries lie below a time; exact where that is a power of two from 8 on. */
+uint64_t net_histogram_below(const struct net_histogram *h, uint64_t us);
+/* How many entries there are: those below any time. */
+uint64_t net_histogram_total(const struct net_histogram *h);
 /* Add block's counters to those of sum, which nobody else uses. */
 void net_stats_add(struct net_stats *sum, const struct net_stats *block);
 

@@ -29,18 +29,18 @@ uint32_t backlog_inode(int fd)
     return fstat(fd, &st) == 0 ? (uint32_t)st.st_ino : 0;
 }
 
-static void note(struct backlog *sockets, size_t count, uint32_t inode, uint32_t waiting)
+static void note(struct backlog *sockets, size_t count, const struct backlog *answer)
 {
     for (size_t i = 0; i < count; i++)
-        if (sockets[i].inode == inode)
-            sockets[i].waiting = waiting;
+        if (sockets[i].inode == answer->inode)
+            sockets[i] = *answer;
 }
 
 static void read_inet(struct backlog *sockets, size_t count, struct nlmsghdr *h)
 {
     struct inet_diag_msg *m = NLMSG_DATA(h);
     if (h->nlmsg_len >= NLMSG_LENGTH(sizeof *m))
-        note(sockets, count, m->idiag_inode, m->idiag_rqueue);
+        note(sockets, count, &(struct backlog){m->idiag_inode, m->idiag_rqueue, m->idiag_wqueue});
 }
 
 static void read_unix(struct backlog *sockets, size_t count, struct nlmsghdr *h)
@@ -51,9 +51,11 @@ static void read_unix(struct backlog *sockets, size_t count, struct nlmsghdr *h)
     unsigned left = (unsigned)(h->nlmsg_len - NLMSG_LENGTH(sizeof *m));
     struct rtattr *a = (struct rtattr *)(void *)((char *)m + NLMSG_ALIGN(sizeof *m));
     for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
-        if (a->rta_type == UNIX_DIAG_RQLEN)
-            note(sockets, count, m->udiag_ino,
-                 ((const struct unix_diag_rqlen *)RTA_DATA(a))->udiag_rqueue);
+        if (a->rta_type == UNIX_DIAG_RQLEN) {
+            const struct unix_diag_rqlen *len = RTA_DATA(a);
+            note(sockets, count,
+                 &(struct backlog){m->udiag_ino, len->udiag_rqueue, len->udiag_wqueue});
+        }
 }
 
 /* Returns false at the end of the answers, or when they can't be had. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How many connections the kernel holds that nobody has accepted yet. Whoever shows the status is a
+/* How many connections the kernel holds that nobody has accepted yet, and can hold. Whoever shows the status is a
  * worker of one listener and has no descriptor of the others', so it asks the kernel's socket
  * monitor (sock_diag(7)), which knows sockets by their inode.
  *
@@ -18,11 +18,12 @@
 struct backlog {
     uint32_t inode;   /* of a listening socket: backlog_inode() */
     uint32_t waiting; /* the answer; 0 also when the kernel does not say */
+    uint32_t most;    /* how many it holds at most */
 };
 
 /* The inode of a descriptor, 0 if it has none. */
 uint32_t backlog_inode(int fd);
-/* Fill in waiting for each. */
+/* Fill in waiting and most of each. */
 void backlog_ask(struct backlog *sockets, size_t count);
 
 #endif

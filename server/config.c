@@ -9,6 +9,7 @@
  */
 #include "server/config.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -320,12 +321,31 @@ static int open_handler(struct config_reader *r, struct config_route *route,
     return config_fail(r, route->handler_line, "%s: %s", route->handler->name, sentence);
 }
 
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+static bool is_local(const struct config_listener *l)
+{
+    for (size_t i = 0; i < l->address_count; i++)
+        if (!l->addresses[i].is_unix && !is_loopback(l->addresses[i].host))
+            return false;
+    return true;
+}
+
 int config_open_handlers(const struct config *c, struct config_listener *l,
                          const struct handler_env *env, char *why, size_t why_size)
 {
     struct config_reader r = {.name = c->file, .why = why, .why_size = why_size};
+    struct handler_env own = *env;
+    own.local = is_local(l);
     for (size_t i = 0; i < l->route_count; i++)
-        if (open_handler(&r, &l->routes[i], env) != 0)
+        if (open_handler(&r, &l->routes[i], &own) != 0)
             return -1;
     return 0;
 }

@@ -110,7 +110,7 @@ struct config *config_parse(const char *name, const char *folder, const char *te
  * "FILE:LINE: ..." in why: then it is not known. */
 int config_read_control(const char *file, char *path, size_t size, char *why, size_t why_size);
 /* Calls handler->open for each route of a listener of c, after config_read, unless that has been
- * done; on failure, why names file and line. Returns 0 or -1. */
+ * done; what env says of the listener is filled in here. On failure, why names file and line. Returns 0 or -1. */
 int config_open_handlers(const struct config *c, struct config_listener *l,
                          const struct handler_env *env, char *why, size_t why_size);
 /* Do two configurations say the same of a listener? What is in the files that they name may differ.

@@ -9,13 +9,20 @@
 
 enum { HOLD_MS = 100 };
 
+static int64_t unix_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 struct directory *directory_new(struct modus_arena *arena)
 {
     struct directory *d = modus_arena_alloc(arena, sizeof *d, 64);
     if (!d)
         return NULL;
     modus_lock_init(&d->lock, MODUS_PROCESS);
-    d->reloads = 1;
+    d->generation = 1;
     return d;
 }
 
@@ -24,10 +31,8 @@ struct listing *listing_new(struct modus_arena *arena, const struct listener *l,
 {
     struct listing *made = modus_arena_alloc(arena, sizeof *made, 64);
     size_t names = l->conf->address_count * sizeof *made->addresses;
-    struct timespec now;
     if (!made)
         return NULL;
-    clock_gettime(CLOCK_REALTIME, &now);
     *made = (struct listing){
         .past = past ? past : modus_arena_alloc(arena, sizeof *past, 64),
         .addresses = modus_arena_alloc(arena, names, 1),
@@ -35,7 +40,7 @@ struct listing *listing_new(struct modus_arena *arena, const struct listener *l,
         .plan = l->plan,
         .board = l->board,
         .number = number,
-        .since_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000,
+        .since_ms = unix_ms(),
         .duplex = l->service.duplex,
         .tls = l->tls != NULL,
         .gil = l->conf->gil && model_uses(l->model, "gil"),
@@ -81,10 +86,50 @@ void directory_set(struct directory *d, struct listing *const *listings, size_t 
     directory_let(d);
 }
 
-void directory_reloaded(struct directory *d)
+void directory_changed(struct directory *d)
 {
     hold(d, MODUS_FOREVER);
-    d->reloads++;
+    d->generation++;
+    directory_let(d);
+}
+
+static void count(struct directory_outcomes *o, bool refused)
+{
+    if (refused)
+        o->refused++;
+    else
+        o->taken++;
+}
+
+void directory_reloaded(struct directory *d, const char *why)
+{
+    hold(d, MODUS_FOREVER);
+    count(&d->reloads, why != NULL);
+    directory_let(d);
+}
+
+void directory_switching(struct directory *d, const char *listener, const char *model)
+{
+    struct directory_switch *last = &d->last_switch;
+    hold(d, MODUS_FOREVER);
+    last->number++;
+    last->state = SWITCH_UNDER_WAY;
+    last->asked_ms = unix_ms();
+    last->ended_ms = 0;
+    snprintf(last->listener, sizeof last->listener, "%s", listener);
+    snprintf(last->model, sizeof last->model, "%s", model);
+    last->why[0] = '\0';
+    directory_let(d);
+}
+
+void directory_switched(struct directory *d, const char *why)
+{
+    struct directory_switch *last = &d->last_switch;
+    hold(d, MODUS_FOREVER);
+    last->state = why ? SWITCH_REFUSED : SWITCH_TAKEN;
+    last->ended_ms = unix_ms();
+    snprintf(last->why, sizeof last->why, "%s", why ? why : "");
+    count(&d->switches, why != NULL);
     directory_let(d);
 }
 

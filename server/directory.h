@@ -13,7 +13,7 @@
  *         directory_let(d);
  *     }
  *
- * Safe from: add, remove and order the master; all else any process.
+ * Safe from: hold and let any process; all else the master.
  */
 #ifndef SERVER_DIRECTORY_H
 #define SERVER_DIRECTORY_H
@@ -22,7 +22,7 @@
 #include "server/board.h"
 #include "server/listener.h"
 
-enum { LISTING_NAME = 128, LISTING_NOTE = 160 };
+enum { LISTING_NAME = 128, LISTING_NOTE = 160, LISTING_MODEL = 32, LISTING_WHY = 512 };
 
 enum listing_state {
     LISTING_STARTING, /* its workers are not all ready yet */
@@ -52,11 +52,28 @@ struct listing {
     char (*addresses)[LISTING_NAME]; /* as bound */
 };
 
+/* How often something was asked for. */
+struct directory_outcomes {
+    uint64_t taken, refused;
+};
+
+enum directory_switch_state { SWITCH_NONE, SWITCH_UNDER_WAY, SWITCH_TAKEN, SWITCH_REFUSED };
+
+/* The last time that a listener was to be switched by hand. */
+struct directory_switch {
+    uint64_t number; /* since the start; 0: never yet */
+    enum directory_switch_state state;
+    int64_t asked_ms, ended_ms; /* Unix time */
+    char listener[LISTING_NAME], model[LISTING_MODEL], why[LISTING_WHY];
+};
+
 struct directory {
     struct modus_lock lock;
     struct listing *first; /* in the order of the file; a listener's newest before its older ones */
-    uint64_t reloads;      /* configurations taken so far */
+    uint64_t generation;   /* configurations taken so far: the first one, reloads and switches */
     uint64_t deaths;       /* of workers of listeners that are gone */
+    struct directory_outcomes reloads, switches;
+    struct directory_switch last_switch;
 };
 
 /* NULL when the arena is full. */
@@ -68,7 +85,12 @@ struct listing *listing_new(struct modus_arena *arena, const struct listener *l,
 /* Have just these from now on, in that order; a listener's newest first, then its older ones. */
 void directory_set(struct directory *d, struct listing *const *listings, size_t count);
 /* Another configuration was taken. */
-void directory_reloaded(struct directory *d);
+void directory_changed(struct directory *d);
+/* A reload has ended: why it was refused, or NULL. */
+void directory_reloaded(struct directory *d, const char *why);
+/* A switch by hand begins, and ends: why it was refused, or NULL. */
+void directory_switching(struct directory *d, const char *listener, const char *model);
+void directory_switched(struct directory *d, const char *why);
 /* Take it out, add what it has counted to its listener's past, and free it; if it is the last of its
  * listener, that goes, too. One that is not in the directory has counted nothing. */
 void directory_remove(struct directory *d, struct modus_arena *arena, struct listing *l);

@@ -99,7 +99,7 @@ static int open_intake(struct listener *l, const struct listener *before)
 static int build(struct master *m, struct generation *g, struct config_listener *conf,
                  const struct generation *before, char *why, size_t why_size)
 {
-    struct handler_env env = {&m->status};
+    struct handler_env env = {.status = &m->status};
     g->tickets = tickets_of(m, before, conf->tls_count > 0);
     if (config_open_handlers(g->config, conf, &env, why, why_size) != 0 ||
         listener_build(&g->listener, g->config, conf, g->tickets, why, why_size) != 0 ||

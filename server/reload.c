@@ -147,6 +147,16 @@ static void answer(struct reload_request *requests, const char *why)
     }
 }
 
+/* One reading of the file, or one switch, has come to an end: it is seen before it is answered. */
+static void conclude(struct master *m, struct reload_request *requests, const char *why)
+{
+    if (requests->model)
+        directory_switched(m->directory, why);
+    else
+        directory_reloaded(m->directory, why);
+    answer(requests, why);
+}
+
 static void end(struct master *m, const char *why)
 {
     struct reload *r = m->reload;
@@ -154,7 +164,7 @@ static void end(struct master *m, const char *why)
     uv_timer_stop(&m->reload_timer);
     m->reload = NULL;
     generations_free_config(m, config);
-    answer(r->requests, why);
+    conclude(m, r->requests, why);
     free(r->serving);
     free(r);
     start_next(m);
@@ -339,7 +349,7 @@ static void commit(struct master *m)
         generation_announce(g);
         hurry_old(m, g);
     }
-    directory_reloaded(m->directory);
+    directory_changed(m->directory);
     generations_free_config(m, old);
     r->until_ms = now_ms() + RETIRE_MS;
     uv_timer_start(&m->reload_timer, on_look_retired, 0, LOOK_MS);
@@ -426,9 +436,11 @@ static void start_next(struct master *m)
     char why[WHY] = "no memory";
     while (may_start(m)) {
         struct reload_request *requests = take_requests(m);
+        if (requests->model)
+            directory_switching(m->directory, requests->listener, requests->model);
         m->reload = read_anew(m, requests, why);
         if (!m->reload) {
-            answer(requests, why);
+            conclude(m, requests, why);
             continue;
         }
         m->reload->requests = requests;

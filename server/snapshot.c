@@ -13,7 +13,14 @@
 
 static void fill_times(struct status_times *to, const struct net_histogram *h)
 {
-    to->count = net_counted(&h->count);
+    uint64_t below = 0;
+    for (unsigned i = 0; i < STATUS_BUCKETS; i++) {
+        uint64_t next = i + 1 < STATUS_BUCKETS ? net_histogram_below(h, status_bucket_us(i))
+                                               : net_histogram_total(h);
+        to->bucket[i] = next - below;
+        below = next;
+    }
+    to->count = below; /* of what is in the buckets: the counter may be ahead */
     to->sum_us = net_counted(&h->sum_us);
     to->p50_us = net_histogram_at(h, 0.5);
     to->p90_us = net_histogram_at(h, 0.9);
@@ -146,6 +153,23 @@ static void fill_now(struct status_listener *to, const struct listing *l,
     to->requests_active += l->board->child_count && requests > active ? active : requests;
 }
 
+/* Who can serve a request, and who does: threads or processes, where a model has these, or else its
+ * workers. Of the newest generation: those before it take nothing on. */
+static void fill_places(struct status_listener *to, const struct listing *newest)
+{
+    const struct board *b = newest->board;
+    for (unsigned i = 0; i < b->child_count; i++) {
+        const struct child_entry *child = &b->children[i];
+        to->places_busy += atomic_load(&child->pid) != 0 && atomic_load(&child->idle_ms) == 0;
+    }
+    for (unsigned i = 0; !b->child_count && i < b->slot_count; i++)
+        to->places_busy +=
+            newest->plan.pool ? busy_lanes(b, &b->slots[i]) : to->workers[i].state == STATUS_BUSY;
+    to->places = b->child_count      ? b->child_count
+                 : newest->plan.pool ? (uint64_t)newest->plan.workers * newest->plan.pool
+                                     : newest->plan.workers;
+}
+
 /* What has been counted since the beginning. */
 static void fill_totals(struct status_listener *to, const struct net_stats *sum)
 {
@@ -195,6 +219,11 @@ struct room {
     size_t listeners, generations, workers, addresses;
 };
 
+/* The texts of the last switch by hand: they are copied, as all that others may change. */
+struct switch_texts {
+    char listener[LISTING_NAME], model[LISTING_MODEL], why[LISTING_WHY];
+};
+
 struct pieces {
     struct status_listener *listeners;
     struct status_generation *generations;
@@ -203,6 +232,7 @@ struct pieces {
     char (*texts)[LISTING_NAME];
     char (*notes)[LISTING_NOTE];
     struct backlog *sockets; /* of all listeners, in their order */
+    struct switch_texts *last_switch;
 };
 
 /* Generations of a listener follow one another, the newest first. */
@@ -231,7 +261,8 @@ static struct room room_for(const struct directory *d)
 static void *cut(struct room room, struct pieces *at)
 {
     char *memory = calloc(
-        1, room.listeners * (sizeof *at->listeners + LISTING_NAME + LISTING_NOTE) +
+        1, sizeof *at->last_switch +
+               room.listeners * (sizeof *at->listeners + LISTING_NAME + LISTING_NOTE) +
                room.generations * sizeof *at->generations + room.workers * sizeof *at->workers +
                room.addresses * (sizeof(char *) + LISTING_NAME + sizeof *at->sockets));
     if (!memory)
@@ -243,6 +274,7 @@ static void *cut(struct room room, struct pieces *at)
     at->sockets = (struct backlog *)(at->addresses + room.addresses);
     at->texts = (char(*)[LISTING_NAME])(at->sockets + room.addresses);
     at->notes = (char(*)[LISTING_NOTE])(at->texts + room.addresses + room.listeners);
+    at->last_switch = (struct switch_texts *)(at->notes + room.listeners);
     return memory;
 }
 
@@ -312,14 +344,17 @@ static void fill_listener(const struct listing *newest, struct status_listener *
         to->note = memcpy(*at->notes++, newest->note, LISTING_NOTE);
     for (unsigned i = 0; i < newest->address_count; i++)
         *at->addresses++ = keep_name(at, newest->addresses[i]);
-    for (unsigned i = 0; i < newest->board->inode_count; i++)
+    for (unsigned i = 0; i < newest->board->inode_count; i++) {
+        to->connections_backlog += at->sockets->most;
         to->connections_waiting += at->sockets++->waiting;
+    }
     if (!sum)
         return;
     net_stats_add(sum, &past->stats);
     add_gil(to, &past->gil);
     for (const struct listing *l = newest; l && l->past == past; l = l->next)
         fill_generation(to, l, sum, at);
+    fill_places(to, newest);
     fill_totals(to, sum);
     fill_gil(to, newest);
     free(sum);
@@ -332,6 +367,45 @@ static void ask_backlogs(const struct directory *d, struct backlog *sockets)
         for (unsigned i = 0; is_newest(d, l) && i < l->board->inode_count; i++)
             sockets[n++].inode = l->board->inodes[i];
     backlog_ask(sockets, n);
+}
+
+static enum status_outcome outcome_of(enum directory_switch_state state)
+{
+    switch (state) {
+    case SWITCH_UNDER_WAY:
+        return STATUS_UNDER_WAY;
+    case SWITCH_TAKEN:
+        return STATUS_TAKEN;
+    case SWITCH_REFUSED:
+        return STATUS_REFUSED;
+    case SWITCH_NONE:
+        break;
+    }
+    return STATUS_NONE;
+}
+
+static struct status_switch last_switch(const struct directory_switch *last,
+                                        struct switch_texts *texts)
+{
+    memcpy(texts->listener, last->listener, sizeof texts->listener);
+    memcpy(texts->model, last->model, sizeof texts->model);
+    memcpy(texts->why, last->why, sizeof texts->why);
+    return (struct status_switch){
+        .number = last->number,
+        .outcome = outcome_of(last->state),
+        .asked_ms = last->asked_ms,
+        .ended_ms = last->ended_ms,
+        .listener = texts->listener,
+        .model = texts->model,
+        .why = texts->why[0] ? texts->why : NULL,
+    };
+}
+
+static int64_t unix_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static int fill(const struct master *m, struct status_snapshot *out)
@@ -348,7 +422,13 @@ static int fill(const struct master *m, struct status_snapshot *out)
         .config_file = m->config->file,
         .started_ms = m->started_unix_ms,
         .uptime_ms = net_clock_us() / 1000 - m->started_ms,
-        .generation = d->reloads,
+        .now_ms = unix_ms(),
+        .generation = d->generation,
+        .reloads_taken = d->reloads.taken,
+        .reloads_refused = d->reloads.refused,
+        .switches_taken = d->switches.taken,
+        .switches_refused = d->switches.refused,
+        .last_switch = last_switch(&d->last_switch, at.last_switch),
         .worker_deaths = d->deaths,
         .listeners = at.listeners,
         .listener_count = room.listeners,
@@ -384,10 +464,9 @@ static void release(struct status_snapshot *s)
 
 void snapshot_init(struct master *m)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     m->pid = getpid();
-    m->started_unix_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    m->started_unix_ms = unix_ms();
     m->started_ms = net_clock_us() / 1000;
-    m->status = (struct status_source){take, release, m};
+    m->status = (struct status_source){.snapshot = take, .release = release, .arg = m};
+    m->status.control = (struct status_control){switches_token(), switches_models(), switches_ask};
 }

@@ -365,6 +365,7 @@ static void tear_down(struct master *m)
 {
     control_stop(m->control);
     reload_stop(m);
+    switches_stop(m);
     if (m->pid_fd >= 0)
         pid_file_give_back(m->config->pid_file, m->pid_fd);
     struct config *config = m->config;
@@ -409,7 +410,11 @@ static int serve(struct master *m)
 
 int supervise(struct config *config)
 {
-    struct master m = {.config = config, .signal_fd = -1, .pid_fd = -1, .life_line = {-1, -1}};
+    struct master m = {.config = config,
+                       .signal_fd = -1,
+                       .pid_fd = -1,
+                       .life_line = {-1, -1},
+                       .switches.pipe = {-1, -1}};
     char why[1024];
     /* What they say write(2) says too, and then a line of a log is lost, and no process. */
     signal(SIGPIPE, SIG_IGN);

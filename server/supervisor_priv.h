@@ -2,7 +2,7 @@
 /* What the files of the master share: supervisor.c its life, from the start to the end; workers.c
  * the processes; generations.c what they are processes of, and reload.c how one takes the place of
  * another; snapshot.c what others see of it all; commands.c what clients of the control socket may
- * ask for; reopen.c the logs. */
+ * ask for, and switches.c what a page may; reopen.c the logs. */
 #ifndef SERVER_SUPERVISOR_PRIV_H
 #define SERVER_SUPERVISOR_PRIV_H
 
@@ -15,6 +15,7 @@
 #include "server/directory.h"
 #include "server/listener.h"
 #include "server/supervisor.h"
+#include "server/switches.h"
 
 struct generation;
 struct master;
@@ -87,7 +88,8 @@ struct master {
     unsigned uid, gid;
     bool drop_user;
     struct status_source status;
-    struct control *control; /* NULL: there is none */
+    struct switches switches; /* of models, asked for on pages */
+    struct control *control;  /* NULL: there is none */
     struct control_waiters stops, reopens;
     int64_t reopen_ms;        /* reopens wait: monotonic, until when */
     unsigned reopen_failures; /* and how many there had been before */

@@ -72,6 +72,7 @@ static void close_foreign(struct master *m, const struct generation *own)
     if (m->pid_fd >= 0)
         close(m->pid_fd);
     control_forget(m->control);
+    switches_forget(m, own);
     close(m->signal_fd);
     close(m->life_line[1]);
     close(uv_backend_fd(&m->loop));
@@ -376,7 +377,7 @@ int workers_start(struct generation *g)
 {
     unsigned count = g->listener.plan.workers;
     g->workers = calloc(count, sizeof *g->workers);
-    if (!g->workers)
+    if (!g->workers || switches_start(g->master, g) != 0)
         return -1;
     for (unsigned slot = 0; slot < count; slot++) {
         struct supervised *s = &g->workers[slot];

@@ -63,9 +63,9 @@ struct exchange {
     size_t room_step; /* room given at each ROOM */
     bool wants_room;
     bool endless;
-    int64_t timer_ms; /* as last set; 0: it was not */
+    int64_t timer_ms;    /* as last set; 0: it was not */
     char complaint[200]; /* the last one */
-    size_t events; /* calls of step */
+    size_t events;       /* calls of step */
     int64_t slept_ms;
     int cancel_after;    /* calls of exchange_cancelled until it says yes; -1: never */
     size_t add_failures; /* exchange_add calls that were refused */
@@ -391,7 +391,7 @@ ssize_t exchange_try_write(struct exchange *x, const void *bytes, size_t len)
 
 size_t exchange_peek(struct exchange *x, const char **bytes)
 {
-    *bytes = x->body ? x->body + x->consumed : NULL;
+    *bytes = x->body ? x->body + x->consumed : "";
     return x->arrived - x->consumed;
 }
 

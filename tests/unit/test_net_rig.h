@@ -64,7 +64,8 @@ struct rig {
     int way; /* of cutting it */
     void (*record)(const struct exchange_record *r);
     char complaint[200]; /* the last */
-    char events[1000];   /* that step entries saw: b(egun) y(bytes) r(oom) t(imer) l(eaving) c(ancelled) */
+    /* that step entries saw: b(egun) y(bytes) r(oom) t(imer) l(eaving) c(ancelled) */
+    char events[1000];
 
     /* the transport in the present step */
     unsigned reads, writes;

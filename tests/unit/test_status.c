@@ -180,6 +180,10 @@ static const struct status_worker workers[] = {
     {.pid = 4243, .state = STATUS_WAITING, .started_ms = 1000000000000},
     {.pid = 4244, .state = STATUS_DEAD},
 };
+static const struct status_generation generations[] = {
+    {.number = 7, .model = "thread-pool", .since_ms = 1000000000000, .connections = 9047},
+    {.number = 6, .model = "process", .retiring = true, .requests_active = 9048},
+};
 static const char *const addresses[] = {"127.0.0.1:8080", HOSTILE};
 
 static struct status_listener full_listener(const char *name)
@@ -210,7 +214,7 @@ static struct status_listener full_listener(const char *name)
         .answers = {9012, 9013, 9014, 9015, 9016, 9017},
         .bytes_in = 9018,
         .bytes_out = 9019,
-        .latency = {9020, 9021, 9022, 9023, 9024, 9025, 9026},
+        .latency = {9020, 9021, 9022, 9023, 9024, 9025, 9026, {9100, 9101, [23] = 9102}},
         .threads = 9039,
         .threads_busy = 9040,
         .children_max = 9041,
@@ -219,7 +223,12 @@ static struct status_listener full_listener(const char *name)
         .queue_capacity = 9027,
         .queue_depth = 9028,
         .queue_rejected = 9029,
-        .queued = {9030, 9031, 9032, 9033, 9034, 9035, 9036},
+        .queued = {9030, 9031, 9032, 9033, 9034, 9035, 9036, {[22] = 9103}},
+        .connections_backlog = 9044,
+        .places = 9045,
+        .places_busy = 9046,
+        .generations = generations,
+        .generation_count = 2,
     };
 }
 
@@ -237,7 +246,8 @@ static struct exchange *ask_of(const struct status_source *source, const char *t
 
 static char *answer_to(const struct status_snapshot *s, const char *target, const char *type)
 {
-    struct status_source source = {take, release, (void *)(uintptr_t)s};
+    struct status_source source = {
+        .snapshot = take, .release = release, .arg = (void *)(uintptr_t)s};
     snapshots = releases = 0;
     struct exchange *x = ask_of(&source, target);
     assert_int_equal(x->status, 200);
@@ -279,26 +289,28 @@ static void every_number_is_there(void **state)
                                 .uptime_ms = 93784000,
                                 .generation = 8001,
                                 .worker_deaths = 8002,
+                                .reloads_taken = 8003,
+                                .reloads_refused = 8004,
+                                .switches_taken = 8005,
+                                .switches_refused = 8006,
+                                .last_switch = {8007, STATUS_REFUSED, 0, 0, HOSTILE, "x", HOSTILE},
                                 .listeners = l,
                                 .listener_count = 2};
     char *json = as_json(&s), *prometheus = as_prometheus(&s), *page = as_page(&s), wanted[32];
-    for (int n = 9001; n <= 9043; n++) {
+    for (int n = 9001; n <= 9048; n++) {
         snprintf(wanted, sizeof wanted, "%d", n);
         if (!strstr(json, wanted))
             fail_msg("%d is not in the JSON", n);
-        if (n >= 9031 && n <= 9036)
-            snprintf(wanted, sizeof wanted, " 0.00%d\n", n);
-        else if (n >= 9021 && n <= 9026)
-            snprintf(wanted, sizeof wanted, " 0.00%d\n", n);
-        else
-            snprintf(wanted, sizeof wanted, "} %d\n", n);
-        if (!strstr(prometheus, wanted))
+        bool is_quantile = (n >= 9022 && n <= 9026) || (n >= 9032 && n <= 9036);
+        bool is_sum = n == 9021 || n == 9031;
+        snprintf(wanted, sizeof wanted, is_sum ? "} 0.00%d\n" : "} %d\n", n);
+        if (!is_quantile && n < 9047 && !strstr(prometheus, wanted))
             fail_msg("%d is not for Prometheus", n);
     }
-    for (int n = 9001; n <= 9043; n++) {
+    for (int n = 9001; n <= 9048; n++) {
         if ((n >= 9020 && n <= 9026) || (n >= 9030 && n <= 9036)) /* times, in fewer digits */
             continue;
-        snprintf(wanted, sizeof wanted, "%d", n);
+        snprintf(wanted, sizeof wanted, ">%d<", n);
         if (!strstr(page, wanted))
             fail_msg("%d is not on the page", n);
     }
@@ -313,6 +325,15 @@ static void every_number_is_there(void **state)
     assert_non_null(
         strstr(prometheus, "modus_answers_total{listener=\"unix:/run/x\",class=\"5xx\"} 9017\n"));
     assert_non_null(strstr(prometheus, "modus_start_time_seconds 1000000000.123\n"));
+    assert_non_null(strstr(prometheus, "modus_request_duration_seconds_bucket{listener=\"unix:/run/"
+                                       "x\",le=\"0.000032\"} 18201\n"));
+    assert_non_null(strstr(prometheus, "le=\"67.108864\"} 18201\n"));
+    assert_non_null(strstr(prometheus, "le=\"+Inf\"} 27303\n"));
+    assert_non_null(
+        strstr(prometheus, "modus_generations{listener=\"unix:/run/x\",state=\"retiring\"} 1\n"));
+    assert_non_null(strstr(prometheus, "modus_reloads_total{outcome=\"refused\"} 8004\n"));
+    assert_non_null(strstr(prometheus, "modus_switches_total{outcome=\"taken\"} 8005\n"));
+    assert_non_null(strstr(json, "\"last_switch\":{\"number\":8007,"));
     assert_non_null(strstr(page, "1 d 02:03:04"));
     assert_true(is_prometheus(prometheus));
     free(json);
@@ -333,7 +354,7 @@ static void hostile_texts(void **state)
                                  "script>&'\\u0001\\u007f\xef\xbf\xbd\xc3\xa9\xef\xbf\xbd"));
     assert_non_null(strstr(prometheus, "listener=\"a\\\"b\\\\c\\n<script>"));
     assert_true(is_prometheus(prometheus));
-    assert_null(strstr(page, "<script"));
+    assert_null(strstr(page, "<script>x"));
     assert_null(strchr(page, '\x01'));
     assert_null(strchr(page, '\xff'));
     assert_non_null(
@@ -367,6 +388,49 @@ static void empty_snapshots(void **state)
     free(json);
 }
 
+/* One event a tick: the page when its shape is another, and the figures. */
+static void streams(void **state)
+{
+    (void)state;
+    extern const struct handler handler_status;
+    struct status_listener l = full_listener("x\ny");
+    struct status_snapshot s = {.listeners = &l, .listener_count = 1};
+    struct status_source source = {.snapshot = take, .release = release, .arg = &s};
+    struct exchange *x = ask_of(&source, "/?format=stream");
+    assert_string_equal(x->type, "text/event-stream");
+    assert_true(x->endless);
+    assert_int_equal(x->timer_ms, 1000);
+    assert_memory_equal(x->out, "retry: 1000\n\nevent: page\ndata: <p>", 34);
+    assert_non_null(strstr(x->out, "\n\ndata: {\"version\""));
+    assert_string_equal(x->out + x->out_len - 2, "\n\n");
+    for (const char *line = x->out; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (*line && *line != '\n' && strncmp(line, "data: ", 6) != 0 &&
+            strncmp(line, "event: page\n", 12) != 0 && strncmp(line, "retry: ", 7) != 0)
+            fail_msg("no field of an event: %.40s", line);
+    size_t before = x->out_len;
+    l.requests++;
+    assert_int_equal(handler_status.entry.step(x, EXCHANGE_TIMER), 0);
+    assert_memory_equal(x->out + before, "data: {", 7);
+    before = x->out_len;
+    l.model = "hybrid";
+    assert_int_equal(handler_status.entry.step(x, EXCHANGE_TIMER), 0);
+    assert_memory_equal(x->out + before, "event: page\n", 12);
+    x->room = 10; /* who takes no more gets the rest of this one, and no newer one */
+    before = x->out_len;
+    assert_int_equal(handler_status.entry.step(x, EXCHANGE_TIMER), 0);
+    assert_int_equal(x->out_len, before + 10);
+    int taken = snapshots;
+    assert_int_equal(handler_status.entry.step(x, EXCHANGE_TIMER), 0);
+    assert_int_equal(snapshots, taken);
+    assert_int_equal(x->out_len, before + 10);
+    x->room = SIZE_MAX;
+    assert_int_equal(handler_status.entry.step(x, EXCHANGE_ROOM), 0);
+    assert_string_equal(x->out + x->out_len - 2, "\n\n");
+    assert_int_equal(handler_status.entry.step(x, EXCHANGE_LEAVING), 0);
+    assert_true(x->ended);
+    fake_free(x);
+}
+
 static void many_workers(void **state)
 {
     (void)state;
@@ -375,7 +439,7 @@ static void many_workers(void **state)
     struct status_snapshot s = {.listeners = &l, .listener_count = 1};
     char *json = as_json(&s), *page = as_page(&s), *prometheus = as_prometheus(&s);
     assert_true(is_json(json));
-    assert_true(strlen(page) < 20000);
+    assert_true(strlen(page) < 60000);
     assert_non_null(strstr(page, "and 9936 more"));
     assert_non_null(strstr(prometheus, "modus_workers{listener=\"x\",state=\"starting\"} 10000\n"));
     free(json);
@@ -386,7 +450,7 @@ static void many_workers(void **state)
 static void no_source(void **state)
 {
     (void)state;
-    struct status_source failing = {take, release, NULL};
+    struct status_source failing = {.snapshot = take, .release = release};
     struct exchange *x = ask_of(NULL, "/");
     assert_int_equal(x->status, 503);
     fake_free(x);
@@ -424,11 +488,9 @@ static void bounded_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_number_is_there),
-        cmocka_unit_test(hostile_texts),
-        cmocka_unit_test(empty_snapshots),
-        cmocka_unit_test(many_workers),
-        cmocka_unit_test(no_source),
+        cmocka_unit_test(every_number_is_there), cmocka_unit_test(hostile_texts),
+        cmocka_unit_test(empty_snapshots),       cmocka_unit_test(streams),
+        cmocka_unit_test(many_workers),          cmocka_unit_test(no_source),
         cmocka_unit_test(bounded_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
