@@ -70,18 +70,20 @@
     const points = rates.map((r, i) => `${from + i - 1},${(19 - (r / most) * 18).toFixed(1)}`);
     put(section.querySelector("[data-rate]"), newest < 100 ? newest.toFixed(1) : count(Math.round(newest)));
     put(section.querySelector("[data-when]"), "now");
-    const spark = section.querySelector(".spark");
-    spark.classList.toggle("on", rates.length > 1);
-    spark.firstElementChild.setAttribute("d", `M${points.join("L")}`);
+    section.querySelector(".spark path").setAttribute("d", `M${points.join("L")}`);
   }
 
-  // The least bound below which that share of the times is; exact to a bucket, so twice at most.
-  function below(buckets, bounds, part, most) {
+  // The time within which that share of the answers came, as if they lay evenly in their bucket.
+  function within(buckets, bounds, part, most) {
     const wanted = part * buckets.reduce((sum, n) => sum + n, 0);
     let seen = 0;
     for (let i = 0; i < bounds.length; i++) {
+      const from = i ? bounds[i - 1] : 0;
+      if (buckets[i] && seen + buckets[i] >= wanted) {
+        const to = Math.min(bounds[i], most);
+        return Math.round(from + ((to - from) * (wanted - seen)) / buckets[i]);
+      }
       seen += buckets[i];
-      if (seen > wanted) return Math.min(bounds[i], most);
     }
     return most;
   }
@@ -97,7 +99,7 @@
     put(section.querySelector("[data-window]"), is_recent ? `In the last ${seconds} s` : "Since the start");
     for (const element of section.querySelectorAll("[data-q]")) {
       const part = element.dataset.q;
-      put(element, us(is_recent ? below(recent, bounds, Number(part), times.max) : whole[part]));
+      put(element, us(is_recent ? within(recent, bounds, Number(part), times.max) : whole[part]));
     }
     section.querySelectorAll(".bars rect").forEach((rect, i) => {
       const height = (shown[i] * 98) / most + (shown[i] ? 2 : 0);

@@ -105,24 +105,12 @@ static void load_tile(struct page *p, const struct status_snapshot *s,
     tile(p, "requests a second");
     page_format(p, "<b data-rate>%" PRIu64 ".%" PRIu64 "</b>", tenths / 10, tenths % 10);
     page_puts(p, "<svg class=\"spark\" viewBox=\"0 0 60 20\" preserveAspectRatio=\"none\" "
-                 "aria-hidden=\"true\"><path d=\"\"/></svg><p><span data-when>on average</span>; ");
+                 "aria-hidden=\"true\"><path d=\"\"/></svg><div class=\"bar\"></div><p><span "
+                 "data-when>on average</span>; ");
     count_figure(p, "span", "requests.active", l->requests_active);
     page_puts(p, " in progress, ");
     count_figure(p, "span", "requests.total", l->requests);
     page_puts(p, " in all</p></div>\n");
-}
-
-static void connections_tile(struct page *p, const struct status_listener *l)
-{
-    tile(p, "connections");
-    count_figure(p, "b", "connections.open", l->connections_open);
-    page_puts(p, "<p>of ");
-    count_figure(p, "span", "connections.max", l->connections_max);
-    page_puts(p, "; ");
-    count_figure(p, "span", "connections.idle", l->connections_idle);
-    page_puts(p, " idle, ");
-    count_figure(p, "span", "connections.active", l->connections_active);
-    page_puts(p, " active</p></div>\n");
 }
 
 /* A bar from 0 to 1, and what it stands for. */
@@ -134,6 +122,20 @@ static void bar(struct page *p, const char *path, uint64_t part, uint64_t whole)
                 "aria-hidden=\"true\"><rect data-bar=\"%s\" height=\"10\" width=\"%" PRIu64
                 "\"/></svg>",
                 path, permille < 1000 ? permille : 1000);
+}
+
+static void connections_tile(struct page *p, const struct status_listener *l)
+{
+    tile(p, "connections");
+    count_figure(p, "b", "connections.open", l->connections_open);
+    bar(p, "connections.open connections.max", l->connections_open, l->connections_max);
+    page_puts(p, "<p>of ");
+    count_figure(p, "span", "connections.max", l->connections_max);
+    page_puts(p, "; ");
+    count_figure(p, "span", "connections.idle", l->connections_idle);
+    page_puts(p, " idle, ");
+    count_figure(p, "span", "connections.active", l->connections_active);
+    page_puts(p, " active</p></div>\n");
 }
 
 static void busy_tile(struct page *p, const struct status_listener *l)
@@ -160,9 +162,9 @@ static void queue_tile(struct page *p, const struct status_listener *l)
     bar(p, "queue.depth queue.capacity", l->queue_depth, l->queue_capacity);
     page_puts(p, "<p>of ");
     count_figure(p, "span", "queue.capacity", l->queue_capacity);
-    page_puts(p, "; half waited less than ");
+    page_puts(p, "; half waited ");
     us_figure(p, "queue.waited_us.p50", l->queued.p50_us);
-    page_puts(p, ", 99 % less than ");
+    page_puts(p, " at most, 99 % ");
     us_figure(p, "queue.waited_us.p99", l->queued.p99_us);
     page_puts(p, "; ");
     count_figure(p, "span", "queue.rejected", l->queue_rejected);
@@ -230,13 +232,13 @@ static void put_histogram(struct page *p, const struct status_listener *l, size_
     const struct status_times *t = &l->latency;
     page_format(p,
                 "<figure class=\"times\"><figcaption><h3>time to answer</h3><p id=\"t%zu\">"
-                "<span data-window>Since the start</span>: half in less than <span "
+                "<span data-window>Since the start</span>: half within <span "
                 "data-q=\"0.5\">",
                 index);
     put_us(p, t->p50_us);
-    page_puts(p, "</span>, 90 % <span data-q=\"0.9\">");
+    page_puts(p, "</span>, 90 % within <span data-q=\"0.9\">");
     put_us(p, t->p90_us);
-    page_puts(p, "</span>, 99 % <span data-q=\"0.99\">");
+    page_puts(p, "</span>, 99 % within <span data-q=\"0.99\">");
     put_us(p, t->p99_us);
     page_puts(p, "</span>. Longest ever ");
     us_figure(p, "requests.latency_us.max", t->max_us);
