@@ -1,4 +1,6 @@
 """The status listener: what it counts, in its three forms."""
+import base64
+import hashlib
 import json
 import os
 import re
@@ -242,7 +244,7 @@ def test_forms_agree(site: Site) -> None:
     wanted["modus_requests_active", ""] = l["requests"]["active"]
     for answer_class, n in l["requests"]["answers"].items():
         wanted["modus_answers_total", f'class="{answer_class}"'] = n
-    for group, names in (("queue", {"depth": "queue_depth", "capacity": "queue_capacity", "rejected": "queue_rejected_total"}), ("threads", {"busy": "threads_busy", "total": "threads"}), ("children", {"now": "children", "idle": "children_idle", "limit": "children_max"})):
+    for group, names in (("queue", {"depth": "queue_depth", "capacity": "queue_capacity", "rejected": "queue_rejected_total"}), ("threads", {"busy": "threads_busy", "total": "threads"}), ("children", {"now": "children", "idle": "children_idle", "limit": "children_max"}), ("saturation", {"busy": "places_busy", "places": "places"})):
         for key, name in names.items():
             wanted[f"modus_{name}", ""] = l[group][key] if l[group] else 0
     for i, w in enumerate(l["workers"]):
@@ -250,10 +252,16 @@ def test_forms_agree(site: Site) -> None:
     assert {key: samples.get(key) for key in wanted} == wanted
     page = site.server["watch"].ask("/").text
     part = page[page.index(f"<h2>{l['name']}") :]
-    for w in l["workers"]:
-        assert f"<td>{w['pid']}</td><td>{w['state']}</td>" in part
-    for group in ("queue", "threads", "children"):
-        assert l[group] is None or all(f"<td>{n}</td>" in part for n in l[group].values() if isinstance(n, int))
+    part = part[: part.index("</section>")]
+    for i, w in enumerate(l["workers"]):
+        assert f"<td>{w['pid']}</td><td data-u=\"text\" data-f=\"workers.{i}.state\">{w['state']}</td>" in part
+    for group in ("connections", "saturation", "queue", "threads", "children"):
+        for key, n in (l[group] or {}).items():
+            assert isinstance(n, dict) or f'data-f="{group}.{key}">{grouped(n)}</dd>' in part, f"{group}.{key}"
+
+
+def grouped(n: int) -> str:
+    return f"{n:,}".replace(",", "\u202f") if n >= 10000 else str(n)
 
 
 def test_cut_answers_are_counted(site: Site) -> None:
@@ -271,7 +279,10 @@ def test_page(site: Site) -> None:
     assert (a.status, a.one("Content-Type")) == (200, "text/html; charset=utf-8")
     assert a.one("Cache-Control") == "no-store"
     assert site.model.name in a.text and site.main.text in a.text
-    assert "<script" not in a.text
+    assert a.text.count("<script") == 1 and "src=" not in a.text  # all that it needs is in it
+    hashes = re.findall("'sha256-([A-Za-z0-9+/=]+)'", a.one("Content-Security-Policy") or "")
+    parts = [re.search(f"<{element}>(.*?)</{element}>", a.text, re.S)[1] for element in ("script", "style")]
+    assert hashes == [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts]
 
 
 @pytest.mark.parametrize("query, status", [("?format=xml", 400), ("?format=", 400), ("?x=1", 200), ("?format=html", 200)])
@@ -298,7 +309,7 @@ def test_prometheus(site: Site) -> None:
             continue
         match = SAMPLE.fullmatch(line)
         assert match, line
-        assert re.sub("_(sum|count)$", "", match[1]) in types or match[1] in types, line
+        assert re.sub("_(sum|count|bucket)$", "", match[1]) in types or match[1] in types, line
         assert (match[1], match[2]) not in samples, f"twice: {line}"
         samples[match[1], match[2]] = float(match[3])
     assert {"modus_build_info", "modus_connections_accepted_total", "modus_requests_total", "modus_request_duration_seconds"} <= set(types)
