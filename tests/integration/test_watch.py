@@ -85,10 +85,15 @@ def test_stream_holds_nobody(serve, model: Model) -> None:
         stream.figures()
     for path in ("/hello", "/sleep?ms=1", "/spin?n=1") * 3:
         assert server["main"].ask(path).status == 200
-    l = server.listener_status("main")
-    assert l["requests"]["active"] == 0 and l["requests"]["latency_us"]["max"] < 1_000_000 * SLOW
-    if model.shares_descriptors:
-        assert l["saturation"]["busy"] == 0 and {w["state"] for w in l["workers"]} == {"waiting"}
+
+    def at_rest() -> bool:
+        l = server.listener_status("main")
+        assert l["requests"]["active"] == 0 and l["requests"]["latency_us"]["max"] < 1_000_000 * SLOW
+        if model.shares_descriptors:
+            assert l["saturation"]["busy"] == 0 and {w["state"] for w in l["workers"]} == {"waiting"}
+        return True
+
+    eventually(at_rest)
     for stream in streams:
         assert total(stream.figures(), server) > 0
         stream.wire.close()

@@ -744,7 +744,7 @@ static void bad_options(void **state)
 static void opening(void **state)
 {
     (void)state;
-    struct handler_env env = {NULL};
+    struct handler_env env = {0};
     struct config *c = good(
         L
         "route / { static { root = a } } route /b { text {} } route /c { static { root = b } } }");
