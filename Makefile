@@ -16,7 +16,7 @@ BUILD    := build/$(VARIANT)
 PACKAGES_BUILD := gcc libc6-dev pkg-config libuv1-dev libssl-dev libconfuse-dev node-llhttp media-types
 PACKAGES_TEST  := $(PACKAGES_BUILD) libcmocka-dev clang libclang-rt-14-dev llvm wrk curl \
                   nghttp2-client slowhttptest openssl python3 python3-pytest python3-pytest-xdist procps spin gdb \
-                  python3-prometheus-client chromium
+                  python3-prometheus-client chromium fonts-dejavu-core
 PACKAGES_BENCH := $(PACKAGES_TEST) nginx apache2
 PACKAGES_BENCH_TOOLBOX := $(PACKAGES_BUILD) libglib2.0-dev libapr1-dev libaprutil1-dev libck-dev python3
 

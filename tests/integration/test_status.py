@@ -36,7 +36,8 @@ def test_json(site: Site) -> None:
     assert (l["model"], l["protocol"], l["tls"]) == (site.model.name, "http", site.secure)
     assert site.server.listener_status("tcp")["protocol"] == "tcp"
     assert l["workers"] and all(proc.is_alive(w["pid"]) for w in l["workers"])
-    assert {w["state"] for w in l["workers"]} <= {"waiting", "busy"}
+    # One that is ready begins to serve when all are.
+    eventually(lambda: {w["state"] for w in site.server.listener_status("main")["workers"]} <= {"waiting", "busy"})
     assert l["connections"]["max"] > 0
     assert (l["queue"] is not None) == site.model.queued
 

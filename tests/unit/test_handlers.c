@@ -58,7 +58,7 @@ static void text_without_body(void **state)
     (void)state;
     static const int bare[] = {204, 205, 304};
     const struct handler *h = handler_find("text");
-    struct handler_env env = {NULL};
+    struct handler_env env = {0};
     char why[200];
     for (size_t i = 0; i < 3; i++) {
         struct text_conf conf = {"x", "text/plain", bare[i]};
