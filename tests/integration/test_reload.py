@@ -78,8 +78,9 @@ def test_request_in_progress_ends_where_it_is(serve, model: Model) -> None:
     old = server.workers("main")
     with server["main"].connect() as busy, server["main"].connect() as half:
         half.ask("/hello")
-        busy.send(request(f"/sleep?ms={int(1000 * SLOW)}"))
         half.send(b"GET /body HT")
+        eventually(lambda: server.listener_status("main")["connections"]["active"] == 1)
+        busy.send(request(f"/sleep?ms={int(1000 * SLOW)}"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)
         server.reload([listener(model, routes=body("new")), watch(model)])
         assert server["main"].ask("/body").text == "new"
