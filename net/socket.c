@@ -122,6 +122,32 @@ int socket_listen(const struct socket_address *a, int backlog, char *why, size_t
     return -1;
 }
 
+/* Of two addresses of one family: the same? */
+static bool is_same(const union any_address *a, const union any_address *b)
+{
+    if (a->any.sa_family != b->any.sa_family)
+        return false;
+    if (a->any.sa_family == AF_UNIX)
+        return strcmp(a->un.sun_path, b->un.sun_path) == 0;
+    if (a->any.sa_family == AF_INET)
+        return a->in.sin_port == b->in.sin_port && a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
+    return a->in6.sin6_port == b->in6.sin6_port &&
+           memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof a->in6.sin6_addr) == 0;
+}
+
+bool socket_is_bound_to(int fd, const struct socket_address *a)
+{
+    union any_address wanted, bound = {0};
+    socklen_t len = sizeof bound - 1; /* a path fills its array without a zero byte */
+    if (fill(a, &wanted) == 0 || getsockname(fd, &bound.any, &len) != 0)
+        return false;
+    if (is_same(&wanted, &bound))
+        return true;
+    struct socket_address four = {.host = "0.0.0.0", .port = a->port};
+    return !a->unix_path && strcmp(a->host, "*") == 0 && fill(&four, &wanted) &&
+           is_same(&wanted, &bound);
+}
+
 void socket_defer_accept(int fd, bool defer)
 {
     int seconds = defer ? 1 : 0;

@@ -23,6 +23,8 @@ struct socket_address {
 /* Bind and listen. A unix socket file that nobody answers on is replaced. Returns a descriptor, or
  * -1 with one sentence in why. */
 int socket_listen(const struct socket_address *address, int backlog, char *why, size_t why_size);
+/* Is a socket bound to that address? "*" is any address, of both families or of IPv4 alone. */
+bool socket_is_bound_to(int fd, const struct socket_address *address);
 /* Let connections come up only once they have sent something, or at once. A hint: failing is no
  * error. */
 void socket_defer_accept(int fd, bool defer);

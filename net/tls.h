@@ -41,6 +41,14 @@ size_t tls_shared_size(void);
  * key is accepted in the turn after its own. Twice: no ticket given so far is accepted any more.
  * Safe from: any thread or process that has the block. */
 void tls_shared_rotate(void *shared);
+/* The keys as a line of text, which another build understands; this turn's key is made if none was
+ * needed yet, so that both go on with the same. It is as secret as they. Returns 0, or -1: no room
+ * (TLS_SHARED_TEXT is enough), or no randomness. */
+enum { TLS_SHARED_TEXT = 640 };
+int tls_shared_write(void *shared, char *text, size_t size);
+/* Set the keys of a zeroed block to those of a text. Returns 0, or -1 when it is not understood: the
+ * block stays as it was. */
+int tls_shared_read(void *shared, const char *text);
 
 /* Read and check the certificates of a listener. The first is the default; the others are chosen by
  * SNI from the names in them (subjectAltName, wildcards of one label; else the common name).

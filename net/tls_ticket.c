@@ -14,7 +14,9 @@
 #include "net/tls_priv.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -161,6 +163,55 @@ static int ticket_key_named(struct tls_shared *keys, const unsigned char *name,
     }
     return -1;
 }
+
+/* --- to another build -------------------------------------------------------------------------- */
+
+static const char format_name[] = "tickets-1";
+enum { ALL_WORDS = 1 + 2 * TICKET_WORDS };
+
+static _Atomic uint64_t *word_at(struct tls_shared *keys, int i)
+{
+    return i == 0 ? &keys->extra_turns
+                  : &keys->rows[(i - 1) / TICKET_WORDS].words[(i - 1) % TICKET_WORDS];
+}
+
+int tls_shared_write(void *shared, char *text, size_t size)
+{
+    struct tls_shared *keys = shared;
+    struct ticket_key key;
+    size_t n = sizeof(format_name) - 1;
+    bool ok = ticket_key_current(keys, &key) && size >= TLS_SHARED_TEXT;
+    static_assert(sizeof(format_name) + ALL_WORDS * 17 <= TLS_SHARED_TEXT, "room for all words");
+    OPENSSL_cleanse(&key, sizeof(key));
+    if (!ok)
+        return -1;
+    memcpy(text, format_name, sizeof(format_name));
+    for (int i = 0; i < ALL_WORDS; i++)
+        n += (size_t)snprintf(text + n, size - n, " %" PRIx64, atomic_load(word_at(keys, i)));
+    return 0;
+}
+
+int tls_shared_read(void *shared, const char *text)
+{
+    struct tls_shared *keys = shared;
+    uint64_t words[ALL_WORDS];
+    size_t len = strlen(format_name);
+    if (strncmp(text, format_name, len) != 0)
+        return -1;
+    char *end = NULL;
+    const char *at = text + len;
+    for (int i = 0; i < ALL_WORDS; i++, at = end) {
+        if (*at != ' ')
+            return -1;
+        words[i] = strtoull(at + 1, &end, 16);
+    }
+    for (int i = 0; *at == '\0' && i < ALL_WORDS; i++)
+        atomic_store(word_at(keys, i), words[i]);
+    OPENSSL_cleanse(words, sizeof(words));
+    return *at == '\0' ? 0 : -1;
+}
+
+/* --- in a connection --------------------------------------------------------------------------- */
 
 static bool ticket_mac_init(EVP_MAC_CTX *mac, struct ticket_key *key)
 {
