@@ -16,7 +16,7 @@
 #include "server/config.h"
 #include "server/control.h"
 
-enum { CONNECT_MS = 5000 };
+enum { CONNECT_MS = 5000, TRIES = 5 };
 
 struct answer {
     char *bytes;
@@ -157,7 +157,13 @@ static int print_answer(const char *path, const struct answer *a)
     return -1;
 }
 
-static int talk(const char *path, const char *line, size_t len, int limit_ms)
+/* The server that had the socket has handed it to another. */
+static bool is_again(const struct answer *a)
+{
+    return strncmp(a->bytes, "again\n", 6) == 0;
+}
+
+static int talk(const char *path, const char *line, size_t len, int limit_ms, int tries)
 {
     struct answer a = {0};
     int fd = connect_to(path);
@@ -166,11 +172,12 @@ static int talk(const char *path, const char *line, size_t len, int limit_ms)
     set_limit(fd, SO_RCVTIMEO, limit_ms);
     send_all(fd, line, len);
     int rc = read_answer(fd, path, &a);
-    if (rc == 0)
+    bool again = rc == 0 && is_again(&a) && tries > 1;
+    if (rc == 0 && !again)
         rc = print_answer(path, &a);
     free(a.bytes);
     close(fd);
-    return rc;
+    return again ? talk(path, line, len, limit_ms, tries - 1) : rc;
 }
 
 int ask_server(const char *file, const char *const *words, int count, int limit_ms)
@@ -189,5 +196,5 @@ int ask_server(const char *file, const char *const *words, int count, int limit_
         fprintf(stderr, "modus: these words are too long for a request\n");
         return 1;
     }
-    return talk(path, line, len, limit_ms) == 0 ? 0 : 1;
+    return talk(path, line, len, limit_ms, TRIES) == 0 ? 0 : 1;
 }

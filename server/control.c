@@ -10,8 +10,8 @@
 #include "server/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +58,8 @@ struct control {
     char *path;
     dev_t device; /* of the file that is ours */
     ino_t inode;
-    int fd;
+    bool borrowed;   /* it is another master's */
+    int fd;          /* -1: listens no more */
     uv_loop_t *loop; /* NULL: not started yet, or closed */
     uv_poll_t watch;
     uv_timer_t look;
@@ -81,7 +82,7 @@ static void on_closed(uv_handle_t *watch)
 {
     struct client *client = watch->data;
     client->state = FREE;
-    if (client->control->paused && client->control->loop)
+    if (client->control->paused && client->control->loop && client->control->fd >= 0)
         go_on(client->control);
 }
 
@@ -177,6 +178,13 @@ void control_refuse(struct control_request *request, const char *why)
 {
     if (request->client)
         refuse(request->client, why);
+    free(request);
+}
+
+void control_again(struct control_request *request)
+{
+    if (request->client)
+        answer(request->client, "again\n", NULL, 0);
     free(request);
 }
 
@@ -447,7 +455,7 @@ static void on_look(uv_timer_t *timer)
             end_client(client);
         idle &= client->state != READING && client->state != SENDING;
     }
-    if (c->paused)
+    if (c->paused && c->fd >= 0)
         go_on(c);
     else if (idle)
         uv_timer_stop(timer);
@@ -478,10 +486,19 @@ int control_check(const char *path, char *why, size_t why_size)
     return may_write_folder_of(path, why, why_size);
 }
 
+static int know_file(struct control *c)
+{
+    struct stat st;
+    if (lstat(c->path, &st) != 0)
+        return -1;
+    c->device = st.st_dev;
+    c->inode = st.st_ino;
+    return 0;
+}
+
 struct control *control_open(const char *path, char *why, size_t why_size)
 {
     char reason[512];
-    struct stat st;
     if (check_length(path, why, why_size) != 0)
         return NULL;
     struct control *c = calloc(1, sizeof *c);
@@ -492,13 +509,25 @@ struct control *control_open(const char *path, char *why, size_t why_size)
     }
     struct socket_address address = {.unix_path = path, .mode = OWNER_ONLY};
     c->fd = socket_listen(&address, BACKLOG, reason, sizeof reason);
-    if (c->fd >= 0 && lstat(path, &st) == 0) {
-        c->device = st.st_dev;
-        c->inode = st.st_ino;
+    if (c->fd >= 0 && know_file(c) == 0)
         return c;
-    }
     snprintf(why, why_size, "cannot listen on control socket %s: %s", path, reason);
     free(c->path);
+    free(c);
+    return NULL;
+}
+
+struct control *control_adopt(const char *path, int fd, char *why, size_t why_size)
+{
+    struct control *c = calloc(1, sizeof *c);
+    if (c && (c->path = strdup(path)) && (c->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0) {
+        c->borrowed = true;
+        know_file(c);
+        return c;
+    }
+    snprintf(why, why_size, "memory or descriptors are out");
+    if (c)
+        free(c->path);
     free(c);
     return NULL;
 }
@@ -513,29 +542,61 @@ int control_start(struct control *c, uv_loop_t *loop, const struct control_comma
     if (uv_poll_init(loop, &c->watch, c->fd) != 0)
         return -1;
     c->loop = loop;
+    c->borrowed = false;
     return uv_poll_start(&c->watch, UV_READABLE, on_listener) == 0 ? 0 : -1;
+}
+
+int control_fd(const struct control *c)
+{
+    return c->fd;
+}
+
+bool control_is_borrowed(const struct control *c)
+{
+    return c->borrowed;
 }
 
 void control_forget(const struct control *c)
 {
     if (!c)
         return;
-    close(c->fd);
+    if (c->fd >= 0)
+        close(c->fd);
     for (size_t i = 0; i < CONTROL_CLIENTS; i++)
         if (c->clients[i].state != FREE && c->clients[i].fd >= 0)
             close(c->clients[i].fd);
 }
 
-void control_stop(struct control *c)
+/* Listen no more; the file goes if it is ours. */
+static void close_listener(struct control *c)
 {
     struct stat st;
-    if (!c)
+    if (c->fd < 0)
         return;
-    c->loop = NULL;
-    if (lstat(c->path, &st) == 0 && st.st_dev == c->device && st.st_ino == c->inode)
+    if (!c->borrowed && lstat(c->path, &st) == 0 && st.st_dev == c->device && st.st_ino == c->inode)
         unlink(c->path);
     close(c->fd);
     c->fd = -1;
+}
+
+void control_stop(struct control *c)
+{
+    if (!c)
+        return;
+    c->loop = NULL;
+    close_listener(c);
+}
+
+void control_leave(struct control *c, bool taken)
+{
+    if (!c)
+        return;
+    c->borrowed = taken;
+    uv_poll_stop(&c->watch);
+    close_listener(c);
+    for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+        if (c->clients[i].state == READING)
+            answer(&c->clients[i], "again\n", NULL, 0);
 }
 
 void control_free(struct control *c)

@@ -5,6 +5,7 @@
  *     client                          master
  *     "status --json\n"        ->     looks for the command in its table, calls its run()
  *                              <-     "ok\n" or "error: why\n", then the body, then the end
+ *                                     "again\n": another server has the socket now, ask that one
  *
  * A request is one line of words; in a word %XX stands for the byte XX, so that a word may hold
  * blanks. A command answers when what it was asked for is done, which may be much later: it keeps
@@ -17,6 +18,7 @@
 #ifndef SERVER_CONTROL_H
 #define SERVER_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <uv.h>
 
@@ -46,15 +48,25 @@ int control_check(const char *path, char *why, size_t why_size);
 /* Make it; a file that a dead server left is replaced. Clients wait until control_start(). Returns
  * NULL with one sentence in why: another server has it, something else stands there, ... */
 struct control *control_open(const char *path, char *why, size_t why_size);
+/* The same from fd, another master's socket at path, which is taken: what is made at path is not ours
+ * before control_start(). Returns NULL with one sentence in why. */
+struct control *control_adopt(const char *path, int fd, char *why, size_t why_size);
 /* Serve clients in loop. commands and arg (for run) are borrowed. Returns 0 or -1. */
 int control_start(struct control *c, uv_loop_t *loop, const struct control_command *commands,
                   void *arg);
+/* Its listening socket, to be handed to another master. */
+int control_fd(const struct control *c);
+/* Is it another master's, not ours yet? */
+bool control_is_borrowed(const struct control *c);
 /* In a forked child: close the descriptors, which are the master's. NULL is allowed. Safe from: the
  * child, at once after the fork. */
 void control_forget(const struct control *c);
 /* The loop has been closed: listen no more and remove the file, if it is still ours. Answers can
  * still be given. NULL is allowed. */
 void control_stop(struct control *c);
+/* While the loop runs: listen no more, and send those away who have not asked yet. taken: the socket
+ * is another master's from now on, and its file stays. NULL is allowed. */
+void control_leave(struct control *c, bool taken);
 /* End all clients. Every request must have been answered. NULL is allowed. */
 void control_free(struct control *c);
 
@@ -62,6 +74,8 @@ void control_free(struct control *c);
 void control_answer(struct control_request *request, const char *body, size_t len);
 /* Answer "error: why". why is one line. Takes the request. */
 void control_refuse(struct control_request *request, const char *why);
+/* Have the client ask again, whom it then finds. Takes the request. */
+void control_again(struct control_request *request);
 /* Put a request aside; takes it. */
 void control_keep(struct control_waiters *waiters, struct control_request *request);
 /* Answer all of them: with an error if why is not NULL. Nobody waits then. */

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/log.h"
 #include "server/may_write.h"
 
 static bool is_still(const char *path, int fd)
@@ -37,15 +38,18 @@ static bool is_pid_file(int fd)
 static bool is_free(int fd, const char *path, char *why, size_t why_size)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char pid[32] = "";
     if (!is_pid_file(fd)) {
         snprintf(why, why_size, "pid_file %s is there already, and is no pid file", path);
         return false;
     }
-    if (fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
+    if (fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
         return true;
+    ssize_t n = pread(fd, pid, sizeof pid - 1, 0); /* the lock knows no process */
+    pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
     snprintf(why, why_size,
-             "pid_file %s is that of a running server, process %d; stop it or name another file",
-             path, lock.l_pid);
+             "pid_file %s is that of a running server%s%s; stop it or name another file", path,
+             *pid ? ", process " : "", pid);
     return false;
 }
 
@@ -61,15 +65,24 @@ int pid_file_check(const char *path, char *why, size_t why_size)
     return is_ours ? 0 : -1;
 }
 
+/* Who reads it meanwhile finds the old number or the new one, and nothing else. */
+static bool write_pid(int fd)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%d\n", getpid());
+    memset(text + n, '\n', sizeof text - (size_t)n);
+    struct stat st;
+    size_t len = fstat(fd, &st) == 0 && st.st_size > n ? (size_t)st.st_size : (size_t)n;
+    len = len < sizeof text ? len : sizeof text;
+    return pwrite(fd, text, len, 0) == (ssize_t)len && ftruncate(fd, n) == 0;
+}
+
 static int lock_and_write(int fd, const char *path, char *why, size_t why_size)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char text[32];
-    int n = snprintf(text, sizeof text, "%d\n", getpid());
     if (!is_free(fd, path, why, why_size))
         return -1;
-    if (fcntl(fd, F_SETLK, &lock) == 0 && ftruncate(fd, 0) == 0 &&
-        pwrite(fd, text, (size_t)n, 0) == n)
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0 && write_pid(fd))
         return 0;
     snprintf(why, why_size, "cannot write pid_file %s: %s", path, strerror(errno));
     return -1;
@@ -91,6 +104,12 @@ int pid_file_take(const char *path, char *why, size_t why_size)
             return -1;
         /* One that was just stopping removed it under our hands. */
     }
+}
+
+void pid_file_write(int fd)
+{
+    if (!write_pid(fd))
+        log_warn("cannot write the pid file: %s", strerror(errno));
 }
 
 void pid_file_give_back(const char *path, int fd)
