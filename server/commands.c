@@ -29,7 +29,9 @@ static void run_reopen(void *arg, struct control_request *request, char **argume
 
 static void on_reloaded(void *request, const char *why)
 {
-    if (why)
+    if (why == reload_elsewhere)
+        control_again(request);
+    else if (why)
         control_refuse(request, why);
     else
         control_answer(request, NULL, 0);
@@ -41,6 +43,12 @@ static void run_reload(void *arg, struct control_request *request, char **argume
     reload_begin(arg, on_reloaded, request);
 }
 
+static void run_upgrade(void *arg, struct control_request *request, char **arguments)
+{
+    (void)arguments;
+    upgrade_begin(arg, request);
+}
+
 /* A listener that is switched by hand, and who wants it so. */
 struct by_hand {
     struct control_request *request;
@@ -50,7 +58,9 @@ struct by_hand {
 static void on_switched(void *arg, const char *why)
 {
     struct by_hand *b = arg;
-    if (why)
+    if (why == reload_elsewhere)
+        control_again(b->request);
+    else if (why)
         control_refuse(b->request, why);
     else
         control_answer(b->request, b->text, strlen(b->text));
@@ -73,8 +83,9 @@ static void run_model(void *arg, struct control_request *request, char **argumen
 static void run_drain(void *arg, struct control_request *request, char **arguments)
 {
     struct master *m = arg;
-    char why[512] = "a reload is under way";
-    struct generation *g = m->reload ? NULL : generation_named(m, arguments[0], why, sizeof why);
+    bool busy = m->reload || upgrade_is_pending(m);
+    char why[512] = "a reload or an upgrade is under way";
+    struct generation *g = busy ? NULL : generation_named(m, arguments[0], why, sizeof why);
     if (!g) {
         control_refuse(request, why);
         return;
@@ -210,6 +221,7 @@ const struct control_command commands[] = {
     {"status --json", 0, run_status_json},
     {"logs reopen", 0, run_reopen},
     {"reload", 0, run_reload},
+    {"upgrade", 0, run_upgrade},
     {"model", 2, run_model}, /* a listener, its new model */
     {"drain", 1, run_drain}, /* a listener */
     {0},

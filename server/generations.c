@@ -44,6 +44,16 @@ static void *tickets_of(struct master *m, const struct generation *before, bool 
     return tls ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
 }
 
+/* What a listener has from another master, before this one was started. */
+static const struct inherited_listener *take_keys(struct master *m, struct generation *g)
+{
+    struct inherited_listener *from = inherit_listener(m->inheritance, g->config, g->listener.conf);
+    if (from && from->tickets && g->tickets && tls_shared_read(g->tickets, from->tickets) != 0)
+        log_info("%s: sessions do not go on: the earlier build's keys are not understood",
+                 from->title);
+    return from;
+}
+
 /* Is the socket at that place in a listener the one for an address? A port that the kernel has
  * chosen belongs to the place. */
 static bool is_bound_for(const struct listener *l, size_t at, const struct config_address *a,
@@ -69,14 +79,17 @@ static int bound_for(const struct master *m, const struct generation *before,
 }
 
 static int open_sockets(struct master *m, struct generation *g, const struct generation *before,
-                        char *why, size_t why_size)
+                        const struct inherited_listener *from, char *why, size_t why_size)
 {
     const struct config_listener *conf = g->listener.conf;
     int *have = calloc(conf->address_count, sizeof *have);
     if (!have)
         return -1;
-    for (size_t i = 0; i < conf->address_count; i++)
+    for (size_t i = 0; i < conf->address_count; i++) {
         have[i] = bound_for(m, before, &conf->addresses[i], i);
+        if (have[i] < 0)
+            have[i] = inherit_socket(m->inheritance, from, conf, i);
+    }
     int r = listener_open(&g->listener, g->config, have, why, why_size);
     free(have);
     return r;
@@ -103,7 +116,7 @@ static int build(struct master *m, struct generation *g, struct config_listener 
     g->tickets = tickets_of(m, before, conf->tls_count > 0);
     if (config_open_handlers(g->config, conf, &env, why, why_size) != 0 ||
         listener_build(&g->listener, g->config, conf, g->tickets, why, why_size) != 0 ||
-        open_sockets(m, g, before, why, why_size) != 0)
+        open_sockets(m, g, before, take_keys(m, g), why, why_size) != 0)
         return -1;
     snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener",
              g->config->file, conf->line);

@@ -13,6 +13,7 @@
 #include "server/config.h"
 #include "server/config_value.h"
 #include "server/models.h"
+#include "server/program.h"
 #include "server/supervisor.h"
 #include "server/title.h"
 
@@ -30,13 +31,14 @@ static const char usage[] =
     "       modus logs reopen         open the logs again, and wait until nobody writes to the "
     "old\n"
     "       modus reload              take the changed FILE\n"
+    "       modus upgrade             have the program that was put in its place serve\n"
     "       modus model LISTENER MODEL    serve a listener with another model\n"
     "       modus drain LISTENER      stop serving one listener\n"
     "\n"
     "FILE is conf/modus.conf unless given, or " MODUS_PREFIX
     "/etc/modus/modus.conf if that is not there.\n"
-    "Signals: TERM, INT and QUIT stop gracefully (a second one at once), USR1 opens the logs "
-    "again.\n";
+    "Signals: TERM, INT and QUIT stop gracefully (a second one at once), HUP reloads, USR1 opens "
+    "the logs\nagain, USR2 upgrades.\n";
 
 enum { EXIT_FINE, EXIT_REFUSED, EXIT_USAGE };
 enum { MOST_WORDS = 8, SOON_MS = 5000 };
@@ -60,6 +62,7 @@ static const struct question {
     {{"status"}, 0, "status [--json]", SOON_MS},
     {{"logs", "reopen"}, 0, "logs reopen", 0},
     {{"reload"}, 0, "reload", 0},
+    {{"upgrade"}, 0, "upgrade", 0},
     {{"model"}, 2, "model LISTENER MODEL", 0},
     {{"drain"}, 1, "drain LISTENER", 0},
 };
@@ -99,6 +102,19 @@ static const char *default_file(void)
     return access(here, F_OK) == 0 ? here : MODUS_PREFIX "/etc/modus/modus.conf";
 }
 
+static int serve(const char *file)
+{
+    char why[1024];
+    struct inheritance *in = inherit(why, sizeof why);
+    struct config *c = why[0] ? NULL : config_read(file, why, sizeof why);
+    if (c)
+        return supervise(c, in); /* which takes both */
+    if (!inherit_refuse(in, why))
+        fprintf(stderr, "%s\n", why);
+    inherit_free(in);
+    return EXIT_REFUSED;
+}
+
 static int with_config(const struct command *command)
 {
     char why[1024];
@@ -107,8 +123,6 @@ static int with_config(const struct command *command)
         fprintf(stderr, "%s\n", why);
         return EXIT_REFUSED;
     }
-    if (strcmp(command->verb, "serve") == 0)
-        return supervise(c); /* which takes c */
     int status = EXIT_FINE;
     if (strcmp(command->verb, "explain") == 0) {
         config_explain(c);
@@ -234,6 +248,7 @@ static bool parse(int argc, char **argv, struct command *command)
 int main(int argc, char **argv)
 {
     struct command command = {0};
+    program_init(argc > 0 ? argv[0] : NULL);
     title_init(argc, argv);
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcasecmp(argv[1], "-v") == 0))
         return print_version();
@@ -249,5 +264,7 @@ int main(int argc, char **argv)
         return print_models();
     if (strcmp(command.verb, "handlers") == 0)
         return print_handlers();
+    if (strcmp(command.verb, "serve") == 0)
+        return serve(command.file);
     return is_question(command.verb) ? ask(&command) : with_config(&command);
 }

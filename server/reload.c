@@ -6,11 +6,13 @@
  * Requests that come meanwhile get a reload of their own afterwards: the file may have changed since
  * it was read.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/log.h"
+#include "server/notify.h"
 #include "server/supervisor_priv.h"
 
 enum { START_MS = 30000, LOOK_MS = 5, RETIRE_MS = 1000, GENERATIONS_MAX = 3, WHY = 1024 };
@@ -157,12 +159,22 @@ static void conclude(struct master *m, struct reload_request *requests, const ch
     answer(requests, why);
 }
 
+/* Taken or not, it serves. */
+static void notify_outcome(const struct master *m, const char *why)
+{
+    char text[WHY + 32];
+    snprintf(text, sizeof text, "not reloaded: %s", why ? why : "");
+    if (!m->stopping)
+        supervisor_notify_serving(m, why ? text : NULL);
+}
+
 static void end(struct master *m, const char *why)
 {
     struct reload *r = m->reload;
     struct config *config = r->config;
     uv_timer_stop(&m->reload_timer);
     m->reload = NULL;
+    notify_outcome(m, why);
     generations_free_config(m, config);
     conclude(m, r->requests, why);
     free(r->serving);
@@ -298,17 +310,6 @@ static int64_t now_ms(void)
     return (int64_t)(uv_hrtime() / 1000000);
 }
 
-static bool still_accepts(const struct generation *g)
-{
-    const struct board *b = g->listener.board;
-    if (g->state != GENERATION_RETIRING || g->killing)
-        return false;
-    for (unsigned i = 0; i < b->slot_count; i++)
-        if (atomic_load(&b->slots[i].state) == WORKER_WAITING)
-            return true;
-    return false;
-}
-
 /* Who is told that the new configuration serves must not meet the old one. A worker that is held by a
  * handler accepts nothing meanwhile. */
 static void on_look_retired(uv_timer_t *timer)
@@ -316,7 +317,7 @@ static void on_look_retired(uv_timer_t *timer)
     struct master *m = timer->data;
     bool accept = false;
     for (const struct generation *g = m->generations; g; g = g->next)
-        accept |= still_accepts(g);
+        accept |= workers_accept(g);
     if (accept && now_ms() < m->reload->until_ms)
         return;
     log_info("reloaded: %u of %zu listeners changed", m->reload->changed,
@@ -428,7 +429,8 @@ static struct reload_request *take_requests(struct master *m)
 
 static bool may_start(const struct master *m)
 {
-    return m->reload_requests && !m->reload && m->ready && !m->stopping;
+    return m->reload_requests && !m->reload && m->ready && !m->stopping && !m->leaving &&
+           !upgrade_is_pending(m);
 }
 
 static void start_next(struct master *m)
@@ -438,8 +440,10 @@ static void start_next(struct master *m)
         struct reload_request *requests = take_requests(m);
         if (requests->model)
             directory_switching(m->directory, requests->listener, requests->model);
+        notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reloading", notify_clock_us());
         m->reload = read_anew(m, requests, why);
         if (!m->reload) {
+            notify_outcome(m, why);
             conclude(m, requests, why);
             continue;
         }
@@ -464,9 +468,9 @@ static void enqueue(struct master *m, struct reload_request *request)
 void reload_begin(struct master *m, void (*done)(void *arg, const char *why), void *arg)
 {
     struct reload_request *request = calloc(1, sizeof *request);
-    if (!request || m->stopping) {
+    if (!request || m->stopping || m->leaving) {
         free_request(request);
-        done(arg, m->stopping ? "the server stops" : "no memory");
+        done(arg, m->leaving ? reload_elsewhere : m->stopping ? "the server stops" : "no memory");
         return;
     }
     *request = (struct reload_request){.done = done, .arg = arg};
@@ -486,6 +490,15 @@ void reload_switch(struct master *m, const char *listener, const char *model,
         return;
     }
     enqueue(m, request);
+}
+
+const char reload_elsewhere[] = "another server has taken over: ask again";
+
+void reload_pass_on(struct master *m)
+{
+    struct reload_request *requests = m->reload_requests;
+    m->reload_requests = NULL;
+    answer(requests, reload_elsewhere);
 }
 
 void reload_stop(struct master *m)

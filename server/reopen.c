@@ -90,6 +90,7 @@ void reopen_logs(struct master *m, struct control_request *request)
     }
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
+    predecessor_tell(m, "logs");
     if (m->reopens.first)
         wait_for_all(m);
 }

@@ -20,6 +20,7 @@
 #include "server/log.h"
 #include "server/log_file.h"
 #include "server/may_write.h"
+#include "server/notify.h"
 #include "server/pid_file.h"
 #include "server/supervisor_priv.h"
 #include "server/title.h"
@@ -151,6 +152,12 @@ static int take_pid_file(struct master *m, char *why, size_t why_size)
 {
     const struct config *c = m->config;
     char reason[512];
+    const struct inheritance *in = m->inheritance;
+    if (in && in->pid_file && strcmp(in->pid_file, c->pid_file) == 0) {
+        m->pid_fd = fcntl(in->pid_fd, F_DUPFD_CLOEXEC, 0);
+        m->pid_borrowed = true;
+        return m->pid_fd >= 0 ? 0 : refuse(c, c->line_pid_file, strerror(errno), why, why_size);
+    }
     m->pid_fd = c->pid_file[0] ? pid_file_take(c->pid_file, reason, sizeof reason) : -1;
     if (m->pid_fd >= 0 || c->pid_file[0] == '\0')
         return 0;
@@ -166,7 +173,11 @@ static int open_control(struct master *m, char *why, size_t why_size)
 {
     const struct config *c = m->config;
     char reason[512];
-    m->control = c->control[0] ? control_open(c->control, reason, sizeof reason) : NULL;
+    const struct inheritance *in = m->inheritance;
+    if (in && in->control && strcmp(in->control, c->control) == 0)
+        m->control = control_adopt(c->control, in->control_fd, reason, sizeof reason);
+    else if (c->control[0])
+        m->control = control_open(c->control, reason, sizeof reason);
     if (m->control || c->control[0] == '\0')
         return 0;
     if (c->line_control == 0) {
@@ -174,6 +185,20 @@ static int open_control(struct master *m, char *why, size_t why_size)
         return 0;
     }
     return refuse(c, c->line_control, reason, why, why_size);
+}
+
+/* What others have opened for us has been taken. Of another master's something is told at `ready`. */
+static int look_at_inheritance(struct master *m, char *why, size_t why_size)
+{
+    struct inheritance *in = m->inheritance;
+    if (!in)
+        return 0;
+    if (in->link >= 0)
+        return predecessor_open(m, in->link, why, why_size);
+    inherit_say_left(in);
+    inherit_free(in);
+    m->inheritance = NULL;
+    return 0;
 }
 
 /* Everything that can be refused comes first; nothing is forked before all of it holds. */
@@ -199,20 +224,25 @@ static int prepare(struct master *m, char *why, size_t why_size)
         return -1;
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
-    return take_pid_file(m, why, why_size) == 0 ? open_control(m, why, why_size) : -1;
+    if (take_pid_file(m, why, why_size) != 0 || open_control(m, why, why_size) != 0)
+        return -1;
+    return look_at_inheritance(m, why, why_size);
 }
 
 /* --- events ---------------------------------------------------------------------------------- */
 
 void supervisor_after_end(struct master *m)
 {
-    if (m->stopping && m->running == 0)
+    bool over = (m->stopping || m->leaving) && m->running == 0;
+    bool alone = !m->predecessor || predecessor_serves(m);
+    if (over && alone && !upgrade_holds(m))
         uv_stop(&m->loop);
 }
 
 static void kill_all(struct master *m)
 {
     m->killing = true;
+    upgrade_stop(m, true);
     for (struct generation *g = m->generations; g; g = g->next)
         workers_kill(g);
     supervisor_after_end(m);
@@ -231,10 +261,14 @@ void supervisor_cannot_start(struct generation *g, const char *how)
 {
     struct master *m = g->master;
     char why[512];
+    snprintf(why, sizeof why, "%s:%d: %s could not start: %s", g->config->file,
+             g->listener.conf->line, listener_name(&g->listener), how);
     if (m->ready) {
-        snprintf(why, sizeof why, "%s:%d: %s could not start: %s", g->config->file,
-                 g->listener.conf->line, listener_name(&g->listener), how);
         reload_fail(m, why);
+        return;
+    }
+    if (predecessor_serves(m)) {
+        predecessor_refuse(m, why);
         return;
     }
     log_error("a worker could not start: the server stops");
@@ -248,31 +282,53 @@ void supervisor_cannot_start(struct generation *g, const char *how)
 void supervisor_stop(struct master *m)
 {
     int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
-    if (m->stopping && now_ms - m->stop_ms < ONE_WISH_MS)
+    bool begun = m->stopping || (m->leaving && predecessor_serves(m));
+    if (begun && now_ms - m->stop_ms < ONE_WISH_MS)
         return;
-    if (m->stopping) {
+    m->stop_ms = now_ms;
+    predecessor_tell(m, "stop");
+    if (begun) {
         log_info("stopping at once");
         kill_all(m);
         return;
     }
-    m->stop_ms = now_ms;
+    if (predecessor_serves(m)) {
+        predecessor_refuse(m, "the new server was told to stop");
+        return;
+    }
     long long limit_ms = m->config->drain_timeout_ms;
     bool whole = limit_ms % 1000 == 0;
     log_info("stopping: requests in progress may take up to %lld %s; a second signal (Ctrl-C, "
              "TERM) ends them at once",
              whole ? limit_ms / 1000 : limit_ms, whole ? "s" : "ms");
     m->stopping = true;
+    notify("STOPPING=1\nSTATUS=stopping: requests in progress end");
     reload_stop(m);
+    upgrade_stop(m, false);
     uv_timer_start(&m->drain_timer, on_drain_timeout, (uint64_t)m->config->drain_timeout_ms, 0);
     for (struct generation *g = m->generations; g; g = g->next)
         generation_stop(g);
     supervisor_after_end(m);
 }
 
+void supervisor_leave(struct master *m)
+{
+    m->leaving = true;
+    struct generation *g = m->generations;
+    while (g) {
+        struct generation *next = g->next;
+        if (g->state == GENERATION_STARTING)
+            generation_retire(g, g);
+        g = next;
+    }
+    supervisor_after_end(m);
+}
+
 static void say_reloaded(void *arg, const char *why)
 {
-    (void)arg;
-    if (why)
+    if (why == reload_elsewhere)
+        upgrade_pass_on(arg, SIGHUP);
+    else if (why)
         log_error("not reloaded: %s", why);
 }
 
@@ -295,9 +351,36 @@ static void on_signal(uv_poll_t *watch, int status, int events)
             reload_begin(m, say_reloaded, m);
             break;
         default:
-            log_warn("SIGUSR2 (upgrade) is not in this build: ignored");
+            upgrade_begin(m, NULL);
         }
     }
+}
+
+void supervisor_notify_serving(const struct master *m, const char *what)
+{
+    size_t n = m->config->listener_count;
+    notify("READY=1\nSTATUS=serving %zu listener%s%s%s", n, n == 1 ? "" : "s", what ? "; " : "",
+           what ? what : "");
+}
+
+/* From the loop, so that the manager hears it only while that turns. */
+static void on_watchdog(uv_timer_t *timer)
+{
+    (void)timer;
+    notify("WATCHDOG=1");
+}
+
+void supervisor_serve(struct master *m)
+{
+    for (struct generation *g = m->generations; g; g = g->next)
+        generation_serve(g);
+    m->ready = true;
+    log_announce("ready");
+    supervisor_notify_serving(m, NULL);
+    uint64_t half_ms = notify_watchdog_us() / 2000;
+    if (half_ms)
+        uv_timer_start(&m->watchdog_timer, on_watchdog, 0, half_ms);
+    reload_look(m);
 }
 
 static void look_ready(struct master *m)
@@ -305,11 +388,7 @@ static void look_ready(struct master *m)
     for (const struct generation *g = m->generations; g; g = g->next)
         if (!workers_ready(g))
             return;
-    for (struct generation *g = m->generations; g; g = g->next)
-        generation_serve(g);
-    m->ready = true;
-    log_announce("ready");
-    reload_look(m);
+    supervisor_serve(m);
 }
 
 static void on_bell(uv_poll_t *watch, int status, int events)
@@ -321,6 +400,8 @@ static void on_bell(uv_poll_t *watch, int status, int events)
         return;
     if (m->ready)
         reload_look(m);
+    else if (m->predecessor)
+        predecessor_ready(m);
     else
         look_ready(m);
 }
@@ -342,7 +423,10 @@ static int open_loop(struct master *m)
     uv_timer_init(&m->loop, &m->port_timer);
     uv_timer_init(&m->loop, &m->reload_timer);
     uv_timer_init(&m->loop, &m->logs_timer);
-    if (m->control && control_start(m->control, &m->loop, commands, m) != 0)
+    uv_timer_init(&m->loop, &m->watchdog_timer);
+    if (m->predecessor && predecessor_start(m) != 0)
+        return -1;
+    if (m->control && !m->predecessor && control_start(m->control, &m->loop, commands, m) != 0)
         return -1;
     if (uv_poll_init(&m->loop, &m->signal_watch, m->signal_fd) != 0 ||
         uv_poll_start(&m->signal_watch, UV_READABLE, on_signal) != 0 ||
@@ -366,7 +450,12 @@ static void tear_down(struct master *m)
     control_stop(m->control);
     reload_stop(m);
     switches_stop(m);
-    if (m->pid_fd >= 0)
+    upgrade_fini(m);
+    predecessor_fini(m);
+    inherit_free(m->inheritance);
+    if (m->pid_fd >= 0 && m->pid_borrowed)
+        close(m->pid_fd);
+    else if (m->pid_fd >= 0)
         pid_file_give_back(m->config->pid_file, m->pid_fd);
     struct config *config = m->config;
     while (m->generations) {
@@ -382,6 +471,22 @@ static void tear_down(struct master *m)
     control_free(m->control);
 }
 
+static void start_all(struct master *m)
+{
+    for (struct generation *g = m->generations; g; g = g->next) {
+        if (workers_start(g) == 0)
+            continue;
+        m->exit_status = 1;
+        if (predecessor_serves(m)) {
+            predecessor_refuse(m, "the processes of a listener cannot be made");
+        } else {
+            m->stopping = true;
+            kill_all(m);
+        }
+        return;
+    }
+}
+
 static int serve(struct master *m)
 {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -389,28 +494,24 @@ static int serve(struct master *m)
         log_error("the master cannot start its loop");
         return 1;
     }
-    for (const struct generation *g = m->generations; g; g = g->next)
+    for (const struct generation *g = m->generations; g && !m->predecessor; g = g->next)
         generation_announce(g);
     title_set("master %s", m->config->file);
-    for (struct generation *g = m->generations; g && !m->stopping; g = g->next)
-        if (workers_start(g) != 0) {
-            m->exit_status = 1;
-            m->stopping = true;
-            kill_all(m);
-        }
+    start_all(m);
     if (!m->stopping || m->running)
         uv_run(&m->loop, UV_RUN_DEFAULT);
     uv_walk(&m->loop, close_handle, NULL);
     uv_run(&m->loop, UV_RUN_DEFAULT);
     uv_loop_close(&m->loop);
     if (m->exit_status == 0)
-        log_info("stopped");
+        log_info(m->leaving ? "process %d has finished what it had" : "stopped", m->pid);
     return m->exit_status;
 }
 
-int supervise(struct config *config)
+int supervise(struct config *config, struct inheritance *inheritance)
 {
     struct master m = {.config = config,
+                       .inheritance = inheritance,
                        .signal_fd = -1,
                        .pid_fd = -1,
                        .life_line = {-1, -1},
@@ -419,11 +520,13 @@ int supervise(struct config *config)
     /* What they say write(2) says too, and then a line of a log is lost, and no process. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    notify_init();
+    notify_hush(inheritance && inheritance->link >= 0); /* we are not the main process yet */
     snapshot_init(&m);
     int status = 1;
     if (prepare(&m, why, sizeof why) == 0)
         status = serve(&m);
-    else
+    else if (!inherit_refuse(m.inheritance, why))
         fprintf(stderr, "%s\n", why);
     tear_down(&m);
     return status;

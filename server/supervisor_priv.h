@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the master share: supervisor.c its life, from the start to the end; workers.c
  * the processes; generations.c what they are processes of, and reload.c how one takes the place of
- * another; snapshot.c what others see of it all; commands.c what clients of the control socket may
- * ask for, and switches.c what a page may; reopen.c the logs. */
+ * another; upgrade.c how another master takes the place of this one, and predecessor.c how this one
+ * has; snapshot.c what others see of it all; commands.c what clients of the control socket may ask
+ * for, and switches.c what a page may; reopen.c the logs. */
 #ifndef SERVER_SUPERVISOR_PRIV_H
 #define SERVER_SUPERVISOR_PRIV_H
 
@@ -13,6 +14,7 @@
 #include "handlers/status.h"
 #include "server/control.h"
 #include "server/directory.h"
+#include "server/inherit.h"
 #include "server/listener.h"
 #include "server/supervisor.h"
 #include "server/switches.h"
@@ -62,28 +64,36 @@ struct generation {
 
 struct reload;
 struct reload_request;
+struct upgrade;
+struct predecessor;
 
 struct master {
     struct config *config;
-    struct generation *generations; /* all that have processes, or are to get some */
-    struct generation *going;       /* have none any more, and are freed when libuv lets go */
-    struct reload *reload;          /* under way; NULL: none */
+    struct generation *generations;  /* all that have processes, or are to get some */
+    struct generation *going;        /* have none any more, and are freed when libuv lets go */
+    struct reload *reload;           /* under way; NULL: none */
+    struct inheritance *inheritance; /* while the first generations are built, or NULL */
+    struct predecessor *predecessor; /* the master before this one, as long as it lives, or NULL */
+    struct upgrade *upgrade;         /* to another master: under way, or done; NULL: none */
+    struct stray *strays;            /* processes of another master that has died */
     struct directory *directory;
     struct modus_arena *arena;
     struct modus_doorbell *bell; /* in the arena; workers' ready events ring it */
     struct supervised *orphans;
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
-    uv_timer_t drain_timer, port_timer, reload_timer, logs_timer;
+    uv_timer_t drain_timer, port_timer, reload_timer, logs_timer, watchdog_timer;
     int signal_fd;
     int life_line[2]; /* the write end is ours alone */
     int pid;
     int64_t started_unix_ms, started_ms;
     unsigned running; /* processes, orphans too */
     bool ready, stopping, killing;
+    bool leaving;                           /* another master serves: ends with its last process */
     struct reload_request *reload_requests; /* for another, once the one under way is over */
     int64_t stop_ms;                        /* monotonic: when it was told to stop */
     int pid_fd;                             /* holds the pid file; -1 none */
+    bool pid_borrowed;                      /* it is another master's */
     int exit_status;
     unsigned uid, gid;
     bool drop_user;
@@ -98,6 +108,55 @@ struct master {
 /* supervisor.c */
 /* Stop gracefully; when that is under way, at once. */
 void supervisor_stop(struct master *m);
+/* All workers are ready, and nobody else serves: we do. */
+void supervisor_serve(struct master *m);
+/* Another master serves: finish what there is, and end. */
+void supervisor_leave(struct master *m);
+/* A line for the service manager: what we are doing. */
+void supervisor_notify_serving(const struct master *m, const char *what);
+
+/* upgrade.c */
+/* Begin one. request, which may be NULL, is taken: it is answered when the new master serves, or
+ * with the reason why it does not. */
+void upgrade_begin(struct master *m, struct control_request *request);
+/* Is one under way, of which the outcome is open? Then listeners stay as they are. */
+bool upgrade_is_pending(const struct master *m);
+/* Must the end wait for what it has started? */
+bool upgrade_holds(const struct master *m);
+/* Is that process the other master, or one that it has left behind? */
+bool upgrade_knows(const struct master *m, pid_t pid);
+/* The server stops, gracefully or at once: what does not serve yet will not. */
+void upgrade_stop(struct master *m, bool at_once);
+/* Another master serves: give it a signal that was meant for the server. */
+bool upgrade_pass_on(const struct master *m, int signal);
+/* In a forked child: close the descriptors, which are the master's. */
+void upgrade_forget(const struct master *m);
+/* The loop is closed: answer who waits, and free all. */
+void upgrade_fini(struct master *m);
+
+/* predecessor.c */
+/* Take the link to the master before this one. Returns 0, or -1 with why. */
+int predecessor_open(struct master *m, int link, char *why, size_t why_size);
+/* Listen to it. Returns 0 or -1. */
+int predecessor_start(struct master *m);
+/* All workers are ready: ask to serve, or serve if it is gone. */
+void predecessor_ready(struct master *m);
+/* Does it still serve? */
+bool predecessor_serves(const struct master *m);
+/* We can't take its place: tell it, and let go of what we have begun. Nothing if it serves no more. */
+void predecessor_refuse(struct master *m, const char *why);
+/* Tell it, if it lives, to stop, or to open its logs again: "stop", "logs". */
+void predecessor_tell(struct master *m, const char *what);
+/* In a forked child: close the link, which is the master's. */
+void predecessor_forget(const struct master *m);
+/* The loop is closed: free it. */
+void predecessor_fini(struct master *m);
+
+/* strays.c */
+/* Another master has died, and its processes are ours now, as a subreaper: hear of their ends. */
+void strays_look(struct master *m);
+bool strays_have(const struct master *m, pid_t pid);
+void strays_free(struct master *m);
 
 /* commands.c: for control_start(); its arg is the master. */
 extern const struct control_command commands[];
@@ -114,6 +173,10 @@ void workers_kill(struct generation *g);
 /* Have them look at their board. */
 void workers_ring(struct generation *g);
 bool workers_ready(const struct generation *g);
+/* Is it one of ours, or of those that a dead acceptor of ours left behind? */
+bool workers_know(const struct master *m, pid_t pid);
+/* May any of them still accept? One that is held by a handler does not meanwhile. */
+bool workers_accept(const struct generation *g);
 
 /* generations.c */
 /* Build one, with its sockets and its board, after before, which goes on meanwhile; NULL: the first
@@ -145,7 +208,7 @@ void generation_free(struct generation *g);
 /* supervisor.c */
 /* A process of a generation that is starting has ended, as a line says. */
 void supervisor_cannot_start(struct generation *g, const char *how);
-/* A process has ended. */
+/* A process has ended: perhaps that was what our own end waited for. */
 void supervisor_after_end(struct master *m);
 
 /* reload.c */
@@ -159,6 +222,10 @@ void reload_look(struct master *m);
 void reload_fail(struct master *m, const char *why);
 /* The server stops: nothing is taken any more. */
 void reload_stop(struct master *m);
+/* Another master serves: who waits for a reload is to ask that one. */
+void reload_pass_on(struct master *m);
+/* What done is told then, as why. */
+extern const char reload_elsewhere[];
 /* Does one that is under way have that configuration? */
 bool reload_has(const struct master *m, const struct config *config);
 

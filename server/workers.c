@@ -73,6 +73,8 @@ static void close_foreign(struct master *m, const struct generation *own)
         close(m->pid_fd);
     control_forget(m->control);
     switches_forget(m, own);
+    upgrade_forget(m);
+    predecessor_forget(m);
     close(m->signal_fd);
     close(m->life_line[1]);
     close(uv_backend_fd(&m->loop));
@@ -163,8 +165,11 @@ static void on_orphan_end(struct supervised *s)
     free(s);
 }
 
+/* Of this master's own, whatever else it has as a subreaper. */
 static bool is_known(const struct master *m, pid_t pid)
 {
+    if (upgrade_knows(m, pid))
+        return true;
     for (const struct generation *g = m->generations; g; g = g->next)
         for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
             if (g->workers[i].pid == pid)
@@ -390,6 +395,22 @@ int workers_start(struct generation *g)
         if (start_worker(&g->workers[slot]) != 0)
             return -1;
     return 0;
+}
+
+bool workers_know(const struct master *m, pid_t pid)
+{
+    return is_known(m, pid) || is_on_some_board(m, pid);
+}
+
+bool workers_accept(const struct generation *g)
+{
+    const struct board *b = g->listener.board;
+    if (g->state != GENERATION_RETIRING || g->killing)
+        return false;
+    for (unsigned i = 0; i < b->slot_count; i++)
+        if (atomic_load(&b->slots[i].state) == WORKER_WAITING)
+            return true;
+    return false;
 }
 
 bool workers_ready(const struct generation *g)
