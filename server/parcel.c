@@ -168,8 +168,8 @@ static int receive_packet(struct parcel *p, int link)
                              .msg_control = room.bytes,
                              .msg_controllen = sizeof room.bytes};
     ssize_t n = recvmsg(link, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n < 0)
-        return errno == ECONNRESET ? -EPIPE : -errno;
+    if (n < 0) /* a reset is told once, and before what was sent: the other end had not read all */
+        return errno == ECONNRESET ? -EINTR : -errno;
     p->len += (size_t)n;
     int rc = keep_fds(p, &message);
     if (rc == 0 && n == 0)

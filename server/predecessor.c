@@ -17,32 +17,23 @@ struct predecessor {
     struct master *master;
     int link;
     uv_poll_t watch;
-    struct parcel out, in;
-    const char *then; /* to be told when out is sent, or NULL */
-    bool serves;      /* it has not said that we do */
-    bool told;        /* that we are ready */
+    struct parcel out, in; /* out: that we are ready, until it is sent */
+    bool serves;           /* it has not said that we do */
+    bool told;             /* that we are ready */
+    bool speaks;           /* the service manager hears it, not us */
+    bool owes_logs;        /* was told to open them again, and has not said that it has */
     bool gone;
 };
 
-static void on_link(uv_poll_t *watch, int status, int events);
-
-static void listen_to(struct predecessor *p)
+/* A word of ours, which is short: there is room for it, or it is not read at all. */
+static int say(const struct predecessor *p, const char *word, const char *value)
 {
-    bool more = p->out.sent < p->out.len;
-    uv_poll_start(&p->watch, UV_READABLE | (more ? UV_WRITABLE : 0), on_link);
-}
-
-static void send_some(struct predecessor *p)
-{
-    if (parcel_send(&p->out, p->link) == -EAGAIN) {
-        listen_to(p);
-        return;
-    }
-    parcel_fini(&p->out); /* an error is told by the end of the link */
-    const char *then = p->then;
-    p->then = NULL;
-    if (then)
-        predecessor_tell(p->master, then);
+    struct parcel out = {0};
+    parcel_put(&out, word, "%s", value);
+    parcel_seal(&out);
+    int rc = parcel_send(&out, p->link);
+    parcel_fini(&out);
+    return rc;
 }
 
 void predecessor_tell(struct master *m, const char *what)
@@ -50,13 +41,8 @@ void predecessor_tell(struct master *m, const char *what)
     struct predecessor *p = m->predecessor;
     if (!p || p->gone || p->serves)
         return;
-    if (p->out.len) {
-        p->then = what;
-        return;
-    }
-    parcel_put(&p->out, what, "%s", "");
-    parcel_seal(&p->out);
-    send_some(p);
+    if (say(p, what, "") == 0)
+        p->owes_logs |= strcmp(what, "logs") == 0;
 }
 
 /* --- beginning to serve ---------------------------------------------------------------------- */
@@ -67,7 +53,6 @@ static void take_over(struct predecessor *p)
     p->serves = false;
     inherit_free(m->inheritance);
     m->inheritance = NULL;
-    notify_hush(false);
     if (m->pid_fd >= 0 && m->pid_borrowed)
         pid_file_write(m->pid_fd);
     m->pid_borrowed = false;
@@ -76,6 +61,17 @@ static void take_over(struct predecessor *p)
     if (m->control && control_start(m->control, &m->loop, commands, m) != 0)
         log_error("no control socket: its loop takes no more");
     supervisor_serve(m);
+    if (!p->gone)
+        say(p, "serves", MODUS_VERSION);
+}
+
+/* The service manager hears us from now on. */
+static void speak(struct predecessor *p)
+{
+    notify_hush(false);
+    p->speaks = false;
+    if (p->master->ready && !p->master->stopping)
+        supervisor_notify_serving(p->master, NULL);
 }
 
 static void on_closed(uv_handle_t *watch)
@@ -89,6 +85,8 @@ static void on_gone(struct predecessor *p)
     struct master *m = p->master;
     p->gone = true;
     uv_poll_stop(&p->watch);
+    if (p->speaks)
+        speak(p);
     if (p->serves) {
         log_error("the server that was to be upgraded has been killed: the new one serves when it "
                   "is ready");
@@ -101,6 +99,27 @@ static void on_gone(struct predecessor *p)
     close(p->link);
     uv_close((uv_handle_t *)&p->watch, on_closed);
     supervisor_after_end(m);
+}
+
+static void on_link(uv_poll_t *watch, int status, int events);
+
+/* Of `ready`, which may be long. An error is told by the end of the link. */
+static void send_some(struct predecessor *p)
+{
+    bool more = parcel_send(&p->out, p->link) == -EAGAIN;
+    if (!more)
+        parcel_fini(&p->out);
+    uv_poll_start(&p->watch, UV_READABLE | (more ? UV_WRITABLE : 0), on_link);
+}
+
+static void heed(struct predecessor *p, const char *word)
+{
+    if (strcmp(word, "go") == 0 && p->serves && !p->master->stopping)
+        take_over(p);
+    else if (strcmp(word, "main") == 0)
+        speak(p);
+    else if (strcmp(word, "logs") == 0)
+        p->owes_logs = false;
 }
 
 static void on_link(uv_poll_t *watch, int status, int events)
@@ -119,10 +138,14 @@ static void on_link(uv_poll_t *watch, int status, int events)
         return;
     }
     key = parcel_next(&p->in, &at, &value);
-    bool go = key && strcmp(key, "go") == 0;
+    if (key)
+        heed(p, key);
     parcel_fini(&p->in);
-    if (go && p->serves && !p->master->leaving)
-        take_over(p);
+}
+
+bool predecessor_owes_logs(const struct master *m)
+{
+    return m->predecessor && m->predecessor->owes_logs;
 }
 
 static bool all_ready(const struct master *m)
@@ -136,7 +159,7 @@ static bool all_ready(const struct master *m)
 static void put_taken(struct parcel *out, const struct master *m)
 {
     const struct inheritance *in = m->inheritance;
-    parcel_put(out, "ready", "%s", MODUS_VERSION);
+    parcel_put(out, "ready", "%s", "");
     for (size_t i = 0; i < in->listener_count; i++) {
         const struct inherited_listener *l = &in->listeners[i];
         bool any = false;
@@ -157,7 +180,7 @@ static void put_taken(struct parcel *out, const struct master *m)
 void predecessor_ready(struct master *m)
 {
     struct predecessor *p = m->predecessor;
-    if (m->leaving || m->stopping || !all_ready(m))
+    if (m->stopping || !all_ready(m))
         return;
     if (p->gone) {
         m->predecessor = NULL;
@@ -176,19 +199,12 @@ bool predecessor_serves(const struct master *m)
     return m->predecessor && m->predecessor->serves;
 }
 
-void predecessor_refuse(struct master *m, const char *why)
+bool predecessor_refuse(struct master *m, const char *why)
 {
     struct predecessor *p = m->predecessor;
-    struct parcel out = {0};
-    if (!predecessor_serves(m) || m->leaving)
-        return;
-    parcel_put(&out, "refused", "%s", why);
-    parcel_seal(&out);
-    if (!p->out.len) /* else it has read nothing yet, and will see our end */
-        parcel_send(&out, p->link);
-    parcel_fini(&out);
-    m->exit_status = 1;
-    supervisor_leave(m);
+    if (!predecessor_serves(m) || p->gone || m->stopping || p->out.len)
+        return false;
+    return say(p, "refused", why) == 0;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -200,7 +216,8 @@ int predecessor_open(struct master *m, int link, char *why, size_t why_size)
         snprintf(why, why_size, "memory is out");
         return -1;
     }
-    *m->predecessor = (struct predecessor){.master = m, .link = link, .serves = true};
+    *m->predecessor =
+        (struct predecessor){.master = m, .link = link, .serves = true, .speaks = true};
     m->predecessor->watch.data = m->predecessor;
     return 0;
 }

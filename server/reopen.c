@@ -28,7 +28,7 @@ static unsigned count_behind(const struct master *m)
     unsigned behind = 0;
     for (const struct generation *g = m->generations; g; g = g->next)
         behind += board_logs_behind(g->listener.board);
-    return behind;
+    return behind + predecessor_owes_logs(m);
 }
 
 static void look(struct master *m)
@@ -38,6 +38,9 @@ static void look(struct master *m)
     if (behind && now_ms() < m->reopen_ms)
         return;
     uv_timer_stop(&m->logs_timer);
+    if (m->successor_reopens)
+        upgrade_say_reopened(m);
+    m->successor_reopens = false;
     if (behind) {
         snprintf(why, sizeof why,
                  "%u %s may still write to the old files: busy for longer than drain_timeout",
@@ -91,6 +94,12 @@ void reopen_logs(struct master *m, struct control_request *request)
     if (m->drop_user)
         log_give(m->config->error_log, m->uid, m->gid);
     predecessor_tell(m, "logs");
-    if (m->reopens.first)
+    if (m->reopens.first || m->successor_reopens)
         wait_for_all(m);
+}
+
+void reopen_for_successor(struct master *m)
+{
+    m->successor_reopens = true;
+    reopen_logs(m, NULL);
 }

@@ -267,14 +267,9 @@ void supervisor_cannot_start(struct generation *g, const char *how)
         reload_fail(m, why);
         return;
     }
-    if (predecessor_serves(m)) {
-        predecessor_refuse(m, why);
-        return;
-    }
-    log_error("a worker could not start: the server stops");
-    m->exit_status = 1;
-    m->stopping = true;
-    kill_all(m);
+    if (!predecessor_refuse(m, why))
+        log_error("a worker could not start: the server stops");
+    supervisor_give_up(m);
 }
 
 /* `timeout`, `sudo` and some shells pass a signal on that we have had ourselves: two in one moment
@@ -282,20 +277,20 @@ void supervisor_cannot_start(struct generation *g, const char *how)
 void supervisor_stop(struct master *m)
 {
     int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
-    bool begun = m->stopping || (m->leaving && predecessor_serves(m));
-    if (begun && now_ms - m->stop_ms < ONE_WISH_MS)
+    if (m->stopping && now_ms - m->stop_ms < ONE_WISH_MS)
         return;
-    m->stop_ms = now_ms;
     predecessor_tell(m, "stop");
-    if (begun) {
+    if (m->stopping) {
         log_info("stopping at once");
         kill_all(m);
         return;
     }
     if (predecessor_serves(m)) {
-        predecessor_refuse(m, "the new server was told to stop");
+        (void)predecessor_refuse(m, "the new server was told to stop");
+        supervisor_give_up(m);
         return;
     }
+    m->stop_ms = now_ms;
     long long limit_ms = m->config->drain_timeout_ms;
     bool whole = limit_ms % 1000 == 0;
     log_info("stopping: requests in progress may take up to %lld %s; a second signal (Ctrl-C, "
@@ -314,14 +309,14 @@ void supervisor_stop(struct master *m)
 void supervisor_leave(struct master *m)
 {
     m->leaving = true;
-    struct generation *g = m->generations;
-    while (g) {
-        struct generation *next = g->next;
-        if (g->state == GENERATION_STARTING)
-            generation_retire(g, g);
-        g = next;
-    }
     supervisor_after_end(m);
+}
+
+void supervisor_give_up(struct master *m)
+{
+    m->exit_status = 1;
+    m->stopping = true;
+    kill_all(m);
 }
 
 static void say_reloaded(void *arg, const char *why)
@@ -476,13 +471,8 @@ static void start_all(struct master *m)
     for (struct generation *g = m->generations; g; g = g->next) {
         if (workers_start(g) == 0)
             continue;
-        m->exit_status = 1;
-        if (predecessor_serves(m)) {
-            predecessor_refuse(m, "the processes of a listener cannot be made");
-        } else {
-            m->stopping = true;
-            kill_all(m);
-        }
+        (void)predecessor_refuse(m, "the processes of a listener cannot be made");
+        supervisor_give_up(m);
         return;
     }
 }

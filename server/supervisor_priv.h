@@ -103,6 +103,7 @@ struct master {
     struct control_waiters stops, reopens;
     int64_t reopen_ms;        /* reopens wait: monotonic, until when */
     unsigned reopen_failures; /* and how many there had been before */
+    bool successor_reopens;   /* the master after this one waits for it, too */
 };
 
 /* supervisor.c */
@@ -112,6 +113,8 @@ void supervisor_stop(struct master *m);
 void supervisor_serve(struct master *m);
 /* Another master serves: finish what there is, and end. */
 void supervisor_leave(struct master *m);
+/* We have not begun to serve, and will not: end. */
+void supervisor_give_up(struct master *m);
 /* A line for the service manager: what we are doing. */
 void supervisor_notify_serving(const struct master *m, const char *what);
 
@@ -129,6 +132,8 @@ bool upgrade_knows(const struct master *m, pid_t pid);
 void upgrade_stop(struct master *m, bool at_once);
 /* Another master serves: give it a signal that was meant for the server. */
 bool upgrade_pass_on(const struct master *m, int signal);
+/* Nobody here writes to the old logs any more. */
+void upgrade_say_reopened(const struct master *m);
 /* In a forked child: close the descriptors, which are the master's. */
 void upgrade_forget(const struct master *m);
 /* The loop is closed: answer who waits, and free all. */
@@ -143,10 +148,12 @@ int predecessor_start(struct master *m);
 void predecessor_ready(struct master *m);
 /* Does it still serve? */
 bool predecessor_serves(const struct master *m);
-/* We can't take its place: tell it, and let go of what we have begun. Nothing if it serves no more. */
-void predecessor_refuse(struct master *m, const char *why);
+/* We can't take its place: tell it. Returns false if there is none that could hear it. */
+bool predecessor_refuse(struct master *m, const char *why);
 /* Tell it, if it lives, to stop, or to open its logs again: "stop", "logs". */
 void predecessor_tell(struct master *m, const char *what);
+/* Does it still have to say that its logs are open again? */
+bool predecessor_owes_logs(const struct master *m);
 /* In a forked child: close the link, which is the master's. */
 void predecessor_forget(const struct master *m);
 /* The loop is closed: free it. */
@@ -165,6 +172,8 @@ extern const struct control_command commands[];
 /* Open all logs again, here and in all workers. request, which may be NULL, is taken: it is answered
  * when nobody writes to the old files any more. */
 void reopen_logs(struct master *m, struct control_request *request);
+/* The same for the master after this one, which is told. */
+void reopen_for_successor(struct master *m);
 
 /* workers.c */
 /* Start those of a generation. Returns 0 or -1. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* To another master: see server/upgrade.h. This is the old one's part.
  *
- *   OFFERED -> DONE     it is ready: all that serves is retired, or stopped where it was not taken
- *      +-----> FAILED   it has refused, ended, or is late: it is told to go, and we go on
+ *   OFFERED -> TOLD     it is ready, and was told to serve
+ *      |        +-> DONE     it serves: what served here is retired, or stopped where it was not taken
+ *      +--------+-> FAILED   it has refused, ended, or is late: it is told to go, and we go on
  *
  * The link stays open as long as the process lives: its end tells the new one that we are dead. */
 #include "server/upgrade.h"
@@ -27,9 +28,9 @@
 #include "server/supervisor_priv.h"
 #include "server/title.h"
 
-enum { START_MS = 30000, LOOK_MS = 5, RETIRE_MS = 1000, WHY = 1024, HANDLES = 3 };
+enum { START_MS = 30000, END_MS = 1000, LOOK_MS = 5, RETIRE_MS = 1000, WHY = 1024, HANDLES = 3 };
 
-enum upgrade_state { OFFERED, FAILED, DONE };
+enum upgrade_state { OFFERED, TOLD, FAILED, DONE };
 
 struct upgrade {
     struct master *master;
@@ -37,10 +38,11 @@ struct upgrade {
     pid_t pid; /* 0: reaped */
     int pidfd, link;
     uv_poll_t end_watch, link_watch;
-    uv_timer_t timer; /* OFFERED: to be ready; FAILED: to be gone; DONE: until nobody accepts */
+    uv_timer_t timer; /* OFFERED, TOLD: to serve; FAILED: to be gone; DONE: until nobody accepts */
     int64_t until_ms; /* DONE: to be answered at the latest */
-    struct parcel out, in;
-    struct control_waiters waiting;
+    struct parcel out, in, ready;
+    struct control_waiters waiting; /* answered when its process has ended, if it failed */
+    char why[WHY];
     unsigned open_handles;
 };
 
@@ -136,6 +138,7 @@ static void free_upgrade(struct upgrade *u)
 {
     parcel_fini(&u->out);
     parcel_fini(&u->in);
+    parcel_fini(&u->ready);
     close(u->pidfd);
     close(u->link);
     free(u);
@@ -150,6 +153,7 @@ static void on_closed(uv_handle_t *handle)
 
 static void drop(struct upgrade *u)
 {
+    control_answer_all(&u->waiting, u->why);
     u->master->upgrade = NULL;
     uv_close((uv_handle_t *)&u->end_watch, on_closed);
     uv_close((uv_handle_t *)&u->link_watch, on_closed);
@@ -173,13 +177,16 @@ static void on_still_there(uv_timer_t *timer)
 static void fail(struct upgrade *u, const char *why)
 {
     struct master *m = u->master;
-    if (u->state != OFFERED)
+    if (u->state != OFFERED && u->state != TOLD)
         return;
+    bool told = u->state == TOLD;
+    if (told && m->pid_fd >= 0)
+        pid_file_write(m->pid_fd);
     u->state = FAILED;
     log_error("not upgraded: %s", why);
-    control_answer_all(&u->waiting, why);
-    signal_it(u, SIGTERM); /* what it has accepted it finishes */
-    uv_timer_start(&u->timer, on_still_there, (uint64_t)m->config->drain_timeout_ms, 0);
+    snprintf(u->why, sizeof u->why, "%s", why);
+    signal_it(u, told ? SIGKILL : SIGTERM); /* its way to stop would be to close the sockets */
+    uv_timer_start(&u->timer, on_still_there, END_MS, 0);
     reload_look(m);
 }
 
@@ -237,37 +244,44 @@ static void give_files(struct master *m, struct parcel *in)
     control_leave(m->control, is_taken(in, "control", 0));
 }
 
-static int say_go(const struct upgrade *u)
+static int say(const struct upgrade *u, const char *word)
 {
-    struct parcel go = {0};
-    parcel_put(&go, "go", "%s", "");
-    parcel_seal(&go);
-    int rc = parcel_send(&go, u->link);
-    parcel_fini(&go);
+    struct parcel p = {0};
+    parcel_put(&p, word, "%s", "");
+    parcel_seal(&p);
+    int rc = parcel_send(&p, u->link);
+    parcel_fini(&p);
     return rc;
 }
 
-/* It is ready. The manager takes word only from the process that it knows as the main one, so it
- * hears of the new one from us, and before that one speaks. */
+/* It is ready. What it has said of that is kept until it serves. */
+static void tell(struct upgrade *u)
+{
+    parcel_fini(&u->ready);
+    u->ready = u->in;
+    u->in = (struct parcel){0};
+    u->state = TOLD;
+    if (say(u, "go") < 0)
+        fail(u, "the new server has closed the link when it was ready");
+}
+
+/* It serves. The manager takes word only from the process that it knows as the main one, so it hears
+ * of the new one from us, and before that one speaks. */
 static void commit(struct upgrade *u, const char *version)
 {
     struct master *m = u->master;
-    notify("MAINPID=%d", u->pid);
-    if (say_go(u) < 0) {
-        notify("MAINPID=%d", m->pid);
-        fail(u, "the new server has closed the link when it was ready");
-        return;
-    }
-    notify_hush(true);
     u->state = DONE;
+    notify("MAINPID=%d", u->pid);
+    notify_hush(true);
+    say(u, "main");
     log_info("upgraded to modus %s: process %d serves, this one finishes what it has", version,
              u->pid);
-    give_files(m, &u->in);
+    give_files(m, &u->ready);
     reload_pass_on(m);
     title_set("master %s, retired for process %d", m->config->file, u->pid);
     u->until_ms = now_ms() + RETIRE_MS;
     uv_timer_start(&u->timer, on_look_retired, 0, LOOK_MS);
-    retire_all(m, &u->in);
+    retire_all(m, &u->ready);
     supervisor_leave(m);
 }
 
@@ -275,14 +289,16 @@ static void commit(struct upgrade *u, const char *version)
 
 static void heed(struct upgrade *u, const char *key, const char *value)
 {
-    if (u->state == OFFERED && strcmp(key, "ready") == 0 && !u->master->stopping)
+    if (u->state == OFFERED && strcmp(key, "ready") == 0)
+        tell(u);
+    else if (u->state == TOLD && strcmp(key, "serves") == 0)
         commit(u, value);
     else if (u->state == OFFERED && strcmp(key, "refused") == 0)
         fail(u, value);
     else if (u->state == DONE && strcmp(key, "stop") == 0)
         supervisor_stop(u->master);
     else if (u->state == DONE && strcmp(key, "logs") == 0)
-        reopen_logs(u->master, NULL);
+        reopen_for_successor(u->master);
 }
 
 static void read_link(struct upgrade *u)
@@ -358,8 +374,8 @@ static const char *hindrance(const struct master *m)
     if (!m->ready)
         return "the server is not ready yet";
     if (m->upgrade)
-        return m->upgrade->state == OFFERED ? "another upgrade is under way"
-                                            : "the last one's process has not ended yet";
+        return upgrade_is_pending(m) ? "another upgrade is under way"
+                                     : "the last one's process has not ended yet";
     if (m->reload)
         return "a reload is under way";
     return program_path() ? NULL : "where the program lies is not known";
@@ -419,7 +435,7 @@ void upgrade_begin(struct master *m, struct control_request *request)
 
 bool upgrade_is_pending(const struct master *m)
 {
-    return m->upgrade && m->upgrade->state == OFFERED;
+    return m->upgrade && (m->upgrade->state == OFFERED || m->upgrade->state == TOLD);
 }
 
 bool upgrade_holds(const struct master *m)
@@ -448,6 +464,12 @@ bool upgrade_pass_on(const struct master *m, int signal)
     return true;
 }
 
+void upgrade_say_reopened(const struct master *m)
+{
+    if (m->leaving && m->upgrade)
+        say(m->upgrade, "logs");
+}
+
 void upgrade_forget(const struct master *m)
 {
     if (!m->upgrade)
@@ -463,6 +485,6 @@ void upgrade_fini(struct master *m)
     if (!u)
         return;
     m->upgrade = NULL;
-    control_answer_all(&u->waiting, u->state == DONE ? NULL : "the server has ended");
+    control_answer_all(&u->waiting, u->state == DONE ? NULL : u->why);
     free_upgrade(u);
 }

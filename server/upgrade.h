@@ -8,13 +8,15 @@
  *       listener= socket= tickets=         names, binds the others, starts its workers
  *       intake= ...                  <-    ready= listener=N ... pid_file= control=
  *                                            what it has taken; or refused=why, and it goes
- *     go=                            ->    serves: its pid is in the file, it answers commands
- *     retires its generations
+ *     go=                            ->    begins to serve: its pid is in the file, it answers commands
+ *     retires its generations        <-    serves=
+ *     main=                          ->    the service manager knows whom to hear
  *                                    <-    stop=    be quick
  *                                    <-    logs=    open the logs again
+ *     logs=                         ->    nobody here writes to the old files any more
  *     ends, and with it the link
  *
- * Until `go` the old one serves and nothing of it has changed; whatever the new one does, or if it
+ * Until `serves` the old one serves and nothing of it has changed; whatever the new one does, or if it
  * ends, the old one says why and goes on. If the old one is killed meanwhile, the new one serves as
  * soon as it can. What an earlier build wrote later ones must understand: a field's meaning never
  * changes, new fields may be passed over; else UPGRADE_VERSION grows, and versions refuse each other.

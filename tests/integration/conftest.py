@@ -124,8 +124,8 @@ def servers(trust: ssl.SSLContext) -> Iterator[Callable[..., Server]]:
     a listener that tells the status comes along."""
     started: list[Server] = []
 
-    def start(model: Model, *sections: Listener, nofile: tuple[int, int] | None = None, **options) -> Server:
-        started.append(Server([*sections, watch(model)], options, trust, nofile))
+    def start(model: Model, *sections: Listener, nofile: tuple[int, int] | None = None, binary: Path = BINARY, environment: dict | None = None, **options) -> Server:
+        started.append(Server([*sections, watch(model)], options, trust, nofile, binary, environment))
         return started[-1]
 
     yield start

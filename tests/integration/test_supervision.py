@@ -315,14 +315,6 @@ def test_other_signals_of_a_terminal_hurt_no_worker(serve, model: Model, number:
     assert server.status()["worker_deaths"] == 0
 
 
-def test_reload_that_is_not_in_this_build_hurts_nobody(serve, model: Model) -> None:
-    server = serve(model, listener(model))
-    for number in (signal.SIGHUP, signal.SIGUSR2):
-        server.signal(number)
-    assert server["main"].ask("/hello").status == 200
-    assert server.process.poll() is None
-
-
 # --- workers that die ----------------------------------------------------------------------------
 
 

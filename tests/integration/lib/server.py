@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -105,10 +106,38 @@ def for_others(folder: Path) -> Path:
     return copy
 
 
+class Successor:
+    """A server that an upgrade has started: no child of ours, so its exit code is its parent's to know."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._pidfd = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._pidfd], [], [], 0)[0]:
+            self.returncode = 0
+            os.close(self._pidfd)
+        return self.returncode
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        eventually(lambda: self.poll() is not None, within=seconds / SLOW, what=f"process {self.pid} has ended")
+        return 0
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Server:
     """A running server. Ask it for a listener's endpoint by name: server["main"]."""
 
-    def __init__(self, listeners: list[Listener], options: dict, trust: ssl.SSLContext, nofile: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, listeners: list[Listener], options: dict, trust: ssl.SSLContext, nofile: tuple[int, int] | None = None, binary: Path = BINARY, environment: dict | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="modus-test-"))
         self.folder.chmod(0o755)  # a server that drops its user must get in
         self.config = self.folder / "modus.conf"
@@ -119,7 +148,7 @@ class Server:
         self._trust = trust
         self._error_path = self.folder / "stderr"
         self._error_log = self.folder / options["error_log"] if "error_log" in options else self._error_path
-        self.process = self._launch(nofile)
+        self.process: subprocess.Popen | Successor = self._launch(nofile, binary, environment or {})
         self.endpoints: dict[str, list[Endpoint]] = {}
         try:
             eventually(self._is_ready, within=STARTING / SLOW, what="ready")
@@ -130,7 +159,7 @@ class Server:
 
     # --- life
 
-    def _launch(self, nofile: tuple[int, int] | None) -> subprocess.Popen:
+    def _launch(self, nofile: tuple[int, int] | None, binary: Path, environment: dict) -> subprocess.Popen:
         def in_child() -> None:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing outlives the tests
             if nofile:
@@ -139,11 +168,11 @@ class Server:
         name, value = self.mark.split("=")
         with open(self._error_path, "wb") as errors:
             return subprocess.Popen(
-                [BINARY, "-c", self.config],
+                [binary, "-c", self.config],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env={**os.environ, name: value},
+                env={**os.environ, name: value, **environment},
                 cwd="/",
                 start_new_session=True,
                 preexec_fn=in_child,
@@ -183,6 +212,21 @@ class Server:
             found = [t for t in found if t not in texts]
             self.endpoints[listener.name] = [Endpoint(t, context, name) for t in texts]
         return said
+
+    def upgrade(self) -> "subprocess.Popen | Successor":
+        """Have another process take its place, and wait until it has. Returns the one before."""
+        before, begin = self.process, len(self._said())
+        outcome = re.compile(r"upgraded to modus \S+: process (\d+) serves|not upgraded: .*")
+        self.signal(signal.SIGUSR2)
+        said = eventually(lambda: outcome.search(self._said(), begin), within=STARTING / SLOW, what="an outcome")
+        assert said[1], said[0]
+        eventually(lambda: ": ready\n" in self._said()[begin:], what="ready")
+        self.succeed(int(said[1]))
+        return before
+
+    def succeed(self, pid: int) -> None:
+        """That process is the server now."""
+        self.process = Successor(pid)
 
     def _said(self) -> str:
         return self._error_log.read_text(errors="replace") if self._error_log.exists() else ""
