@@ -150,7 +150,8 @@ ETC      = $(DESTDIR)$(PREFIX)/etc/modus
 DOC      = $(DESTDIR)$(PREFIX)/share/doc/modus
 MAN      = $(DESTDIR)$(PREFIX)/share/man
 EXAMPLES = modus.conf $(patsubst conf/%,%,$(shell find conf/www -type f))
-DOCS     = README.md LICENSE conf/production.conf conf/reference.conf conf/modus.service
+DOCS     = README.md LICENSE conf/production.conf conf/reference.conf conf/modus.service \
+           conf/modus.socket
 
 install: all install-toolbox ## install server and toolbox below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus

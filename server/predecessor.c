@@ -79,6 +79,15 @@ static void on_closed(uv_handle_t *watch)
     free(watch->data);
 }
 
+static void let_go(struct predecessor *p)
+{
+    p->master->predecessor = NULL;
+    parcel_fini(&p->in);
+    parcel_fini(&p->out);
+    close(p->link);
+    uv_close((uv_handle_t *)&p->watch, on_closed);
+}
+
 /* It has ended. */
 static void on_gone(struct predecessor *p)
 {
@@ -93,11 +102,7 @@ static void on_gone(struct predecessor *p)
         predecessor_ready(m);
         return;
     }
-    m->predecessor = NULL;
-    parcel_fini(&p->in);
-    parcel_fini(&p->out);
-    close(p->link);
-    uv_close((uv_handle_t *)&p->watch, on_closed);
+    let_go(p);
     supervisor_after_end(m);
 }
 
@@ -183,10 +188,8 @@ void predecessor_ready(struct master *m)
     if (m->stopping || !all_ready(m))
         return;
     if (p->gone) {
-        m->predecessor = NULL;
         take_over(p);
-        close(p->link);
-        uv_close((uv_handle_t *)&p->watch, on_closed);
+        let_go(p);
     } else if (!p->told) {
         p->told = true;
         put_taken(&p->out, m);

@@ -31,22 +31,24 @@ static char *end_of(char **strings, char *end)
     return end;
 }
 
-/* A copy of the environment elsewhere, which lives as long as the process; NULL: no memory. */
+/* A copy of the environment elsewhere, which lives as long as the process, in one piece: what is
+ * taken out of it later stays where it is. NULL: no memory. */
 static char **copy_environment(void)
 {
-    size_t n = 0, done = 0;
-    while (environ[n])
-        n++;
-    char **copy = calloc(n + 1, sizeof *copy);
-    for (; copy && done < n; done++)
-        if (!(copy[done] = strdup(environ[done])))
-            break;
-    if (copy && done == n)
-        return copy;
-    while (copy && done > 0)
-        free(copy[--done]);
-    free(copy);
-    return NULL;
+    static char **kept;
+    size_t n = 0, size = 0;
+    for (; environ[n]; n++)
+        size += strlen(environ[n]) + 1;
+    kept = malloc((n + 1) * sizeof *kept + size);
+    char *to = kept ? (char *)(kept + n + 1) : NULL;
+    for (size_t i = 0; kept && i < n; i++) {
+        size_t len = strlen(environ[i]) + 1;
+        kept[i] = memcpy(to, environ[i], len);
+        to += len;
+    }
+    if (kept)
+        kept[n] = NULL;
+    return kept;
 }
 
 void title_init(int argc, char **argv)

@@ -69,15 +69,11 @@ def waits(file: Path) -> Path:
     return go
 
 
-def children(pid: int) -> set[int]:
-    return {int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-
-
 def begin(server: Server) -> int:
     """Begin an upgrade. Returns its process."""
-    before = children(server.pid)
+    before = proc.children(server.pid)
     server.signal(signal.SIGUSR2)
-    return eventually(lambda: children(server.pid) - before, what="a new process").pop()
+    return eventually(lambda: set(proc.children(server.pid)) - set(before), what="a new process").pop()
 
 
 def refused(server: Server) -> str:
@@ -140,7 +136,7 @@ def test_request_in_progress_ends_where_it_is(serve, model: Model) -> None:
         half.send(b"GET /body HT")
         eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)
         before = server.upgrade()
-        assert server["main"].ask("/body").text == "new"
+        eventually(lambda: server["main"].ask("/body").text == "new")
         assert proc.title(before.pid).startswith(f"modus: master {server.config}, retired")
         half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
         assert half.answer().text == "old"
@@ -411,7 +407,7 @@ def test_broken_program_changes_nothing(serve, binary: Path, how: str) -> None:
     assert re.search(f"error: not upgraded: {why}\n", server.errors)
     assert server.workers("main") == workers
     eventually(lambda: proc.descriptors(server.pid) == descriptors)
-    assert not [c for c in children(server.pid) if proc.state(c) == "Z"]
+    assert not [c for c in proc.children(server.pid) if proc.state(c) == "Z"]
     shutil.copy(BINARY, binary.with_suffix(".new"))
     binary.with_suffix(".new").replace(binary)
     customer.leave()
@@ -443,7 +439,7 @@ def test_mistakes_in_the_file_change_nothing(serve, model: Model, tmp_path) -> N
     assert server.workers("main") == workers and pid_of(server) == server.pid
     assert (server.folder / "web.sock").exists()
     eventually(lambda: proc.descriptors(server.pid) == descriptors)
-    assert not [c for c in children(server.pid) if proc.state(c) == "Z"]
+    assert not [c for c in proc.children(server.pid) if proc.state(c) == "Z"]
     for c in customers:
         c.leave()
     server.config.write_text(config_text(good, {}))
@@ -474,7 +470,7 @@ def test_second_is_refused_and_a_reload_waits(serve, binary: Path) -> None:
     assert code == 1 and "under way" in why
     server.config.write_text(config_text([listener(ONE, routes=body("new")), watch(ONE)], {}))
     reload_ = subprocess.Popen([BINARY, "reload", "-c", server.config])
-    eventually(lambda: len(children(server.pid)) > 0)
+    eventually(lambda: len(proc.children(server.pid)) > 0)
     assert server["main"].ask("/body").text == "old" and reload_.poll() is None
     proc.end(child)
     assert reload_.wait(PATIENCE * SLOW) == 0
@@ -518,11 +514,11 @@ def test_new_one_is_killed_when_it_is_ready(serve, model: Model, binary: Path) -
         server.signal(signal.SIGSTOP)
         go.touch()
         count = len(server.workers("main")) + len(server.workers("watch"))
-        eventually(lambda: ["modus: " + m for m in [model.name] * count] == [" ".join(proc.title(c).split()[:2]) for c in children(child)], within=10)
+        eventually(lambda: ["modus: " + m for m in [model.name] * count] == [" ".join(proc.title(c).split()[:2]) for c in proc.children(child)], within=10)
         proc.end(child)
         server.signal(signal.SIGCONT)
         eventually(lambda: re.search(r"not upgraded: the new server(, process \d+, was ended by signal 9| has closed the link)", server.errors[said:]))
-        eventually(lambda: not [c for c in children(server.pid) if proc.state(c) == "Z"])
+        eventually(lambda: not [c for c in proc.children(server.pid) if proc.state(c) == "Z"])
         eventually(lambda: model is ONE or set(server.processes()) == own)
         assert pid_of(server) == server.pid and server["main"].ask("/hello").status == 200
         go.unlink()
@@ -534,6 +530,7 @@ def test_old_one_is_killed_while_the_new_one_starts(serve, binary: Path) -> None
     server = serve(ONE, listener(ONE), binary=binary)
     go = waits(binary)
     child = begin(server)
+    assert modus("status", config=server.config)[0] == 0, "what is given is on its way"
     old = server.process
     proc.end(server.pid)
     old.wait()
@@ -567,5 +564,5 @@ def test_upgrades_leave_nothing_behind(serve, model: Model, certificates) -> Non
         assert not proc.is_alive(before.pid)
         eventually(lambda: proc.descriptors(server.pid) <= descriptors)
     eventually(lambda: len(server.processes()) == count)
-    assert not [c for c in children(server.pid) if proc.state(c) == "Z"]
+    assert not [c for c in proc.children(server.pid) if proc.state(c) == "Z"]
     assert server["secure"].ask("/hello").status == server["main"].ask("/hello").status == 200
