@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "net/tls.h"
+#include "server/backlog.h"
 #include "server/intake.h"
 #include "server/log.h"
 #include "server/supervisor_priv.h"
@@ -44,14 +45,12 @@ static void *tickets_of(struct master *m, const struct generation *before, bool 
     return tls ? modus_arena_alloc(m->arena, tls_shared_size(), 64) : NULL;
 }
 
-/* What a listener has from another master, before this one was started. */
-static const struct inherited_listener *take_keys(struct master *m, struct generation *g)
+/* And over an upgrade. */
+static void take_keys(const struct generation *g, const struct inherited_listener *from)
 {
-    struct inherited_listener *from = inherit_listener(m->inheritance, g->config, g->listener.conf);
     if (from && from->tickets && g->tickets && tls_shared_read(g->tickets, from->tickets) != 0)
         log_info("%s: sessions do not go on: the earlier build's keys are not understood",
                  from->title);
-    return from;
 }
 
 /* Is the socket at that place in a listener the one for an address? A port that the kernel has
@@ -78,6 +77,33 @@ static int bound_for(const struct master *m, const struct generation *before,
     return -1;
 }
 
+bool generation_is_lent(const struct master *m, int fd)
+{
+    uint32_t inode = m->lent_count ? backlog_inode(fd) : 0;
+    for (size_t i = 0; i < m->lent_count; i++)
+        if (m->lent[i] == inode)
+            return true;
+    return false;
+}
+
+static void note_lent(struct master *m, int fd)
+{
+    uint32_t *more = reallocarray(m->lent, m->lent_count + 1, sizeof *more);
+    if (!more)
+        return;
+    m->lent = more;
+    m->lent[m->lent_count++] = backlog_inode(fd);
+}
+
+static int inherited_for(struct master *m, const struct inherited_listener *from,
+                         const struct config_listener *conf, size_t place)
+{
+    const struct inherited_socket *s = inherit_socket(m->inheritance, from, conf, place);
+    if (s && s->lent)
+        note_lent(m, s->fd);
+    return s ? s->fd : -1;
+}
+
 static int open_sockets(struct master *m, struct generation *g, const struct generation *before,
                         const struct inherited_listener *from, char *why, size_t why_size)
 {
@@ -88,7 +114,7 @@ static int open_sockets(struct master *m, struct generation *g, const struct gen
     for (size_t i = 0; i < conf->address_count; i++) {
         have[i] = bound_for(m, before, &conf->addresses[i], i);
         if (have[i] < 0)
-            have[i] = inherit_socket(m->inheritance, from, conf, i);
+            have[i] = inherited_for(m, from, conf, i);
     }
     int r = listener_open(&g->listener, g->config, have, why, why_size);
     free(have);
@@ -97,15 +123,19 @@ static int open_sockets(struct master *m, struct generation *g, const struct gen
 
 /* All generations of a listener have the same one, by descriptors of their own. TLS can't move: its
  * keys are in a process; nor what is one exchange from begin to end. */
-static int open_intake(struct listener *l, const struct listener *before)
+static int open_intake(struct listener *l, const struct listener *before,
+                       struct inherited_listener *from)
 {
+    const int *have = before ? before->intake : from ? from->intake : NULL;
     if (l->tls || l->service.duplex)
         return 0;
-    if (!before || before->intake[0] < 0)
+    if (!have || have[0] < 0 || have[1] < 0)
         return intake_open(l->intake);
     for (int i = 0; i < 2; i++)
-        if ((l->intake[i] = fcntl(before->intake[i], F_DUPFD_CLOEXEC, 0)) < 0)
+        if ((l->intake[i] = fcntl(have[i], F_DUPFD_CLOEXEC, 0)) < 0)
             return -1;
+    if (from)
+        from->intake_taken = true;
     return 0;
 }
 
@@ -113,14 +143,16 @@ static int build(struct master *m, struct generation *g, struct config_listener 
                  const struct generation *before, char *why, size_t why_size)
 {
     struct handler_env env = {.status = &m->status};
+    struct inherited_listener *from = inherit_listener(m->inheritance, g->config, conf);
     g->tickets = tickets_of(m, before, conf->tls_count > 0);
     if (config_open_handlers(g->config, conf, &env, why, why_size) != 0 ||
         listener_build(&g->listener, g->config, conf, g->tickets, why, why_size) != 0 ||
-        open_sockets(m, g, before, take_keys(m, g), why, why_size) != 0)
+        open_sockets(m, g, before, from, why, why_size) != 0)
         return -1;
+    take_keys(g, from);
     snprintf(why, why_size, "%s:%d: no shared memory or descriptors for this listener",
              g->config->file, conf->line);
-    if (open_intake(&g->listener, before ? &before->listener : NULL) != 0 ||
+    if (open_intake(&g->listener, before ? &before->listener : NULL, from) != 0 ||
         make_board(m, &g->listener) != 0)
         return -1;
     g->listing = listing_new(m->arena, &g->listener, before ? before->listing->number + 1 : 1,
@@ -194,7 +226,7 @@ void generation_announce(const struct generation *g)
 void generation_serve(struct generation *g)
 {
     for (size_t i = 0; i < g->listener.fd_count; i++)
-        g->listener.borrowed[i] = false; /* the one before hands them over */
+        g->listener.borrowed[i] = generation_is_lent(g->master, g->listener.fds[i]);
     set_state(g, GENERATION_SERVING, LISTING_SERVING);
     modus_event_set(&g->listener.board->serve);
 }
@@ -225,10 +257,10 @@ static void stay(const struct generation *g)
     }
 }
 
-void generation_retire(struct generation *g, const struct generation *next)
+void generation_retire(struct generation *g, bool taken_in)
 {
     struct board *b = g->listener.board;
-    bool moves = g->listener.intake[1] >= 0 && next->listener.intake[0] >= 0;
+    bool moves = g->listener.intake[1] >= 0 && taken_in;
     set_state(g, GENERATION_RETIRING, LISTING_RETIRING);
     listener_hand_over(&g->listener);
     if (!moves)
@@ -270,11 +302,20 @@ static void watch_ports(struct master *m)
     uv_timer_start(&m->port_timer, on_port_timer, PORT_LOOK_MS, PORT_LOOK_MS);
 }
 
+/* Sockets that are systemd's outlive us: what waits there is for the next server. */
+static void leave_lent(struct generation *g)
+{
+    for (size_t i = 0; i < g->listener.fd_count; i++)
+        if (generation_is_lent(g->master, g->listener.fds[i]))
+            atomic_store(&g->listener.board->taken[i], true);
+}
+
 void generation_stop(struct generation *g)
 {
     struct board *b = g->listener.board;
     bool alone = g->state == GENERATION_SERVING;
     set_state(g, GENERATION_STOPPING, LISTING_RETIRING);
+    leave_lent(g);
     if (alone)
         listener_refuse_new(&g->listener);
     if (alone && !g->master->stopping)

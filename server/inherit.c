@@ -58,7 +58,7 @@ static bool take_all(struct inherited_listener *all, int count, const char *name
         if (flags >= 0)
             fcntl(fd, F_SETFL, flags | O_NONBLOCK); /* several processes accept */
         all->sockets[all->socket_count++] =
-            (struct inherited_socket){.fd = fd, .name = next_name(&names)};
+            (struct inherited_socket){.fd = fd, .name = next_name(&names), .lent = true};
     }
     return true;
 }
@@ -152,6 +152,16 @@ static bool add_socket(struct inheritance *in, const char *value)
     return more->fd >= 0;
 }
 
+/* "PLACE" */
+static void mark_lent(struct inheritance *in, const char *value)
+{
+    struct inherited_listener *l =
+        in->listener_count ? &in->listeners[in->listener_count - 1] : NULL;
+    unsigned long place = strtoul(value, NULL, 10);
+    for (size_t i = 0; l && i < l->socket_count; i++)
+        l->sockets[i].lent |= l->sockets[i].place == place;
+}
+
 /* "DESCRIPTOR DESCRIPTOR" */
 static void add_intake(struct inheritance *in, const char *value)
 {
@@ -180,7 +190,9 @@ static bool understand(struct inheritance *in, const char *key, const char *valu
         return add_listener(in, value) != NULL;
     if (strcmp(key, "socket") == 0)
         return add_socket(in, value);
-    if (strcmp(key, "tickets") == 0 && in->listener_count)
+    if (strcmp(key, "lent") == 0)
+        mark_lent(in, value);
+    else if (strcmp(key, "tickets") == 0 && in->listener_count)
         in->listeners[in->listener_count - 1].tickets = value;
     else if (strcmp(key, "intake") == 0)
         add_intake(in, value);
@@ -296,8 +308,9 @@ static bool is_for(const struct inherited_socket *s, const struct config_address
     return (s->text && !a->is_unix) || socket_is_bound_to(s->fd, &address);
 }
 
-int inherit_socket(struct inheritance *in, const struct inherited_listener *own,
-                   const struct config_listener *conf, size_t place)
+const struct inherited_socket *inherit_socket(struct inheritance *in,
+                                              const struct inherited_listener *own,
+                                              const struct config_listener *conf, size_t place)
 {
     for (size_t i = 0; in && i < in->listener_count; i++)
         for (size_t j = 0; j < in->listeners[i].socket_count; j++) {
@@ -306,9 +319,9 @@ int inherit_socket(struct inheritance *in, const struct inherited_listener *own,
                 (!s->text && !is_listening(s->fd)))
                 continue;
             s->taken = true;
-            return s->fd;
+            return s;
         }
-    return -1;
+    return NULL;
 }
 
 void inherit_say_left(const struct inheritance *in)

@@ -24,6 +24,7 @@ struct inherited_socket {
     char *name;       /* systemd's name for it, or NULL */
     unsigned place;   /* among the addresses of its listener */
     int fd;
+    bool lent; /* systemd's, which goes on with it after us */
     bool taken;
 };
 
@@ -56,10 +57,10 @@ bool inherit_refuse(struct inheritance *in, const char *why);
  * be NULL, as below. */
 struct inherited_listener *inherit_listener(struct inheritance *in, const struct config *c,
                                             const struct config_listener *conf);
-/* The socket for conf's address at a place; own is what inherit_listener() gave. Returns -1 when
- * there is none. */
-int inherit_socket(struct inheritance *in, const struct inherited_listener *own,
-                   const struct config_listener *conf, size_t place);
+/* The socket for conf's address at a place; own is what inherit_listener() gave. NULL: there is none. */
+const struct inherited_socket *inherit_socket(struct inheritance *in,
+                                              const struct inherited_listener *own,
+                                              const struct config_listener *conf, size_t place);
 /* Say in the log which of systemd's sockets no listener names. */
 void inherit_say_left(const struct inheritance *in);
 /* Close the sockets and all else but the link. NULL is allowed. */

@@ -256,7 +256,7 @@ void listener_refuse_new(struct listener *l)
 bool listener_has_waiting(const struct listener *l)
 {
     for (size_t i = 0; i < l->fd_count; i++)
-        if (socket_has_waiting(l->fds[i]))
+        if (!l->borrowed[i] && socket_has_waiting(l->fds[i]))
             return true;
     return false;
 }

@@ -27,10 +27,10 @@ struct listener {
     struct route *routes;
     struct tls_context *tls;
     struct access_log *access_log;
-    int *fds;           /* one an address */
-    bool *borrowed;     /* of these: an earlier generation's sockets, by descriptors of our own */
-    uint64_t print;     /* of the files of its certificates */
-    int intake[2];      /* server/intake.h: to take from, to give to; -1 where nothing can move */
+    int *fds;       /* one an address */
+    bool *borrowed; /* of these: others' sockets (an earlier generation's, systemd's), by ours */
+    uint64_t print; /* of the files of its certificates */
+    int intake[2];  /* server/intake.h: to take from, to give to; -1 where nothing can move */
     char (*names)[128]; /* where each is bound */
     size_t fd_count;
     bool refuses;      /* stopping (master): no new connection can come */
@@ -56,7 +56,7 @@ void listener_hand_over(struct listener *l);
 bool listener_has_socket(const struct listener *l, int fd);
 /* Let no new connection come, while those that the kernel has can still be accepted. */
 void listener_refuse_new(struct listener *l);
-/* Do connections wait to be accepted? */
+/* Do connections wait to be accepted, on sockets that are not others' now? */
 bool listener_has_waiting(const struct listener *l);
 /* Listen no more, in no process that has the descriptors, and close them here. What waits to be
  * accepted is reset: look first. */

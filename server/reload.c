@@ -296,7 +296,7 @@ static void retire_old(struct master *m, const struct reload *r)
         struct generation *next = g->next;
         const struct generation *successor = successor_of(r, g);
         if (g->state == GENERATION_SERVING && successor)
-            generation_retire(g, successor);
+            generation_retire(g, successor->listener.intake[0] >= 0);
         else if (g->state == GENERATION_SERVING && !is_served_by(r, g)) {
             leave_taken(r, g);
             generation_stop(g);

@@ -460,6 +460,7 @@ static void tear_down(struct master *m)
     }
     m->config = NULL;
     config_free(config);
+    free(m->lent);
     modus_arena_close(m->arena);
     control_answer_all(&m->reopens, "the server has ended");
     control_answer_all(&m->stops, NULL);

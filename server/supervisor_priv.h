@@ -76,6 +76,8 @@ struct master {
     struct predecessor *predecessor; /* the master before this one, as long as it lives, or NULL */
     struct upgrade *upgrade;         /* to another master: under way, or done; NULL: none */
     struct stray *strays;            /* processes of another master that has died */
+    uint32_t *lent;                  /* inodes of sockets that are systemd's, and outlive us */
+    size_t lent_count;
     struct directory *directory;
     struct modus_arena *arena;
     struct modus_doorbell *bell; /* in the arena; workers' ready events ring it */
@@ -197,12 +199,14 @@ struct generation *generation_new(struct master *m, struct config *config,
  * Returns NULL with why: there is none, or there are several. */
 struct generation *generation_named(const struct master *m, const char *name, char *why,
                                     size_t why_size);
+/* Is that listening socket systemd's? */
+bool generation_is_lent(const struct master *m, int fd);
 /* Say where it serves, and with which model. */
 void generation_announce(const struct generation *g);
 /* It serves now; others see it as such. */
 void generation_serve(struct generation *g);
-/* The next one serves: let its connections go, there where that can take them in. */
-void generation_retire(struct generation *g, const struct generation *next);
+/* The next one serves, here or in another master: let its connections go, there if taken_in. */
+void generation_retire(struct generation *g, bool taken_in);
 /* Take in nothing new, finish what is there. */
 void generation_stop(struct generation *g);
 /* It has not begun to serve, and will not: kill what it has started. */

@@ -67,9 +67,15 @@ static void put_listener(struct parcel *out, const struct generation *g)
     const struct listener *l = &g->listener;
     char tickets[TLS_SHARED_TEXT];
     parcel_put(out, "listener", "%s", l->conf->addresses[0].text);
-    for (size_t i = 0; i < l->fd_count; i++)
+    for (size_t i = 0; i < l->fd_count; i++) {
         parcel_put(out, "socket", "%d %zu %s", parcel_add(out, l->fds[i]), i,
                    l->conf->addresses[i].text);
+        if (generation_is_lent(g->master, l->fds[i]))
+            parcel_put(out, "lent", "%zu", i);
+    }
+    if (l->intake[0] >= 0)
+        parcel_put(out, "intake", "%d %d", parcel_add(out, l->intake[0]),
+                   parcel_add(out, l->intake[1]));
     if (g->tickets && tls_shared_write(g->tickets, tickets, sizeof tickets) == 0)
         parcel_put(out, "tickets", "%s", tickets);
     explicit_bzero(tickets, sizeof tickets);
@@ -227,7 +233,7 @@ static void retire_all(struct master *m, struct parcel *in)
         if (!g)
             continue;
         if (is_taken(in, "listener", number))
-            generation_retire(g, g);
+            generation_retire(g, is_taken(in, "intake", number));
         else
             generation_stop(g);
         number++;

@@ -6,7 +6,7 @@
  *     old                                  new
  *     version=N pid_file= control=   ->    reads the configuration anew, takes the sockets that it
  *       listener= socket= tickets=         names, binds the others, starts its workers
- *       intake= ...                  <-    ready= listener=N ... pid_file= control=
+ *       intake= lent= ...            <-    ready= listener=N ... pid_file= control=
  *                                            what it has taken; or refused=why, and it goes
  *     go=                            ->    begins to serve: its pid is in the file, it answers commands
  *     retires its generations        <-    serves=

@@ -54,6 +54,11 @@ class Unit:
         return self.folder / "modus.conf"
 
     @property
+    def pid(self) -> int:
+        """As its pid file says."""
+        return int((self.folder / "modus.pid").read_text())
+
+    @property
     def errors(self) -> str:
         return (self.folder / "stderr").read_text()
 
@@ -184,6 +189,35 @@ def test_any_address(start, model: Model) -> None:
     assert Endpoint(f"[::1]:{port}").ask("/hello").status == 200
 
 
+def test_sockets_outlive_the_server(start, model: Model, tmp_path) -> None:
+    """Who comes between two servers is served by the second one. An upgrade in between changes nothing of that."""
+    path = tmp_path / "web.sock"
+    four, unix = bind("127.0.0.1"), bind(str(path))
+    both = listener(model, endpoint(four).text, endpoint(unix).text)
+    unit = start(both, sockets=[four, unix])
+    for upgrade in (False, True):
+        unit.expect("READY")
+        if upgrade:
+            old, begin = unit.process, len(unit.hear())
+            assert unit.modus("upgrade").returncode == 0
+            unit.process = Successor(unit.pid)
+            unit.expect("MAINPID", str(unit.pid), after=begin)
+            old.wait(PATIENCE * SLOW)
+        with endpoint(four).connect() as idle:
+            assert idle.ask("/hello").status == 200
+            unit.process.send_signal(signal.SIGTERM)
+            idle.expect_end()
+        assert unit.process.wait(PATIENCE * SLOW) == 0
+        waiting = [endpoint(s).connect() for s in (four, unix)]
+        for wire in waiting:
+            wire.send(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert path.exists()
+        unit = start(both, sockets=[four, unix])
+        for wire in waiting:
+            assert wire.answer().status == 200
+            wire.close()
+
+
 def test_what_waited_before_the_start_is_served(start, model: Model) -> None:
     sock = bind("127.0.0.1")
     with endpoint(sock).connect() as early:
@@ -228,7 +262,7 @@ def test_upgrade_names_the_new_main_process(start, model: Model) -> None:
     for _ in range(3):
         old, begin = unit.process, len(unit.hear())
         assert unit.modus("upgrade").returncode == 0
-        new = int((unit.folder / "modus.pid").read_text())
+        new = unit.pid
         main = unit.expect("MAINPID", str(new), after=begin)
         ready = unit.expect("READY", after=main)
         unit.process = Successor(new)

@@ -89,7 +89,7 @@ def refused(server: Server) -> str:
 def test_upgrade_under_load(serve, model: Model, certificates, secure: bool) -> None:
     main = replace(listener(model), certificates=[certificates["one"]] if secure else [])
     server = serve(model, main)
-    customers = [Customer(server["main"], path, may_leave=True) for path in ("/hello", "/sleep?ms=5", "/spin?n=1000")]
+    customers = [Customer(server["main"], path, may_leave=secure) for path in ("/hello", "/sleep?ms=5", "/spin?n=1000")]
     for _ in range(4):
         answered = [c.answered for c in customers]
         before = server.upgrade()
@@ -140,12 +140,78 @@ def test_request_in_progress_ends_where_it_is(serve, model: Model) -> None:
         assert proc.title(before.pid).startswith(f"modus: master {server.config}, retired")
         half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
         assert half.answer().text == "old"
-        a = busy.answer()
-        assert (a.status, a.closes) == (200, True)
-        busy.expect_end()
-    assert before.wait() == 0
+        assert busy.answer().status == 200
+        assert (half.ask("/body").text, busy.ask("/body").text) == ("new", "new"), "and its connection goes on"
+        assert before.wait() == 0
     assert server["main"].ask("/body").text == "new"
 
+
+def test_idle_connection_over_tls_may_ask_once_more(serve, model: Model, certificates) -> None:
+    server = serve(model, replace(listener(model), certificates=[certificates["one"]]))
+    with server["main"].connect() as idle:
+        idle.ask("/hello")
+        before = server.upgrade()
+        assert idle.is_quiet(0.3), "it is not cut off"
+        a = idle.ask("/hello")
+        assert (a.status, a.closes) == (200, True)
+        idle.expect_end()
+    before.wait()
+
+
+@pytest.mark.parametrize("other", MODELS, ids=lambda m: f"to-{m}")
+def test_connections_move(serve, model: Model, other: Model) -> None:
+    """Idle ones, and those that have sent more than one request: nobody connects anew."""
+    server = serve(model, listener(model, routes=body("old"), max_connections=256))
+    wires = [server["main"].connect() for _ in range(20)]
+    for wire in wires[:15]:
+        assert wire.ask("/body").text == "old"
+    sent = [f"/sleep?ms={n % 7 + 1}" if n % 3 else f"/spin?n={n}" for n in range(60)]
+    for wire in wires[:4]:
+        wire.send(b"".join(request(path) for path in sent))
+    server.config.write_text(config_text([listener(other, routes=body("new"), max_connections=256), watch(model)], {}))
+    before = server.upgrade()
+    for wire in wires[:4]:
+        for path in sent:
+            a = wire.answer()
+            assert (a.status, a.closes) == (200, False) and a.text.split()[1] == path.partition("=")[2]
+    before.wait()
+    for wire in wires:
+        a = wire.ask("/body")
+        assert (a.text, a.closes) == ("new", False)
+    status = server.listener_status("main")["connections"]
+    assert status["open"] == 20 and status["accepted"] <= 5, "those that had said nothing yet"
+    for wire in wires:
+        wire.close()
+
+
+@pytest.mark.limit(40)
+def test_wrk_sees_no_upgrade(serve, model: Model) -> None:
+    """64 connections, half of the requests wait: no error, and nobody connects anew."""
+    server = serve(model, listener(model, max_connections=256))
+    script = server.folder / "half.lua"
+    script.write_text('local n = 0 function request() n = n + 1 return wrk.format("GET", n % 2 == 0 and "/sleep" or "/hello") end')
+    wrk = subprocess.Popen(["wrk", "-t1", "-c64", "-d4", "-s", script, server["main"].url], stdout=subprocess.PIPE, text=True)
+    eventually(lambda: server.listener_status("main")["connections"]["accepted"] >= 64)
+    for _ in range(4):
+        before = server.upgrade()
+        eventually(lambda: server.listener_status("main")["requests"]["total"] > 100, within=10)
+        before.wait()
+    assert server.listener_status("main")["connections"]["accepted"] == 0
+    report = wrk.communicate(timeout=PATIENCE * SLOW)[0]
+    assert "Socket errors" not in report and "Non-2xx" not in report, report
+
+
+def test_connections_move_only_where_they_can(serve, model: Model, certificates) -> None:
+    """The listener is another protocol's after the upgrade: what is open ends with its next answer."""
+    server = serve(model, listener(model))
+    server.config.write_text(config_text([replace(listener(model), certificates=[certificates["one"]]), watch(model)], {}))
+    with server["main"].connect() as idle:
+        idle.ask("/hello")
+        before = server.upgrade()
+        assert idle.is_quiet(0.3)
+        a = idle.ask("/hello")
+        assert (a.status, a.closes) == (200, True)
+    before.wait()
 
 def test_session_resumes(serve, model: Model, certificates) -> None:
     """Also when no key was needed before."""
