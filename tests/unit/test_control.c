@@ -373,6 +373,53 @@ static void file_of_another(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+/* To another master, which begins when it is told to: the file stays all the time, who has asked is
+ * answered here, who has not is to ask there. */
+static void handed_over(void **state)
+{
+    (void)state;
+    assert_int_equal(open_one(NULL), 0);
+    struct control *next = control_adopt(path, control_fd(control), why, sizeof why);
+    assert_non_null(next);
+    assert_true(control_is_borrowed(next));
+    int waits = dial(), silent = dial();
+    say(waits, "later\n", 6);
+    say(silent, "hel", 3);
+    while (kept == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    control_leave(control, true);
+    assert_string_equal(answer_of(silent), "again\n");
+    int early = dial();
+    say(early, "hello\n", 6);
+    assert_int_equal(control_start(next, &loop, table, &loop), 0);
+    assert_false(control_is_borrowed(next));
+    assert_string_equal(answer_of(early), "ok\nhello\n");
+    control_answer_all(&waiting, NULL);
+    assert_string_equal(answer_of(waits), "ok\n");
+    close_loop();
+    control_free(control);
+    assert_int_equal(access(path, F_OK), 0);
+    control = NULL;
+    control_stop(next);
+    control_free(next);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
+/* The other master gives up, or this one leaves and nobody takes the socket. */
+static void not_handed_over(void **state)
+{
+    (void)state;
+    assert_int_equal(open_one(NULL), 0);
+    struct control *next = control_adopt(path, control_fd(control), why, sizeof why);
+    assert_non_null(next);
+    control_stop(next);
+    control_free(next);
+    assert_string_equal(ask("hello\n"), "ok\nhello\n");
+    control_leave(control, false);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(close_one(NULL), 0);
+}
+
 static void refused(const char *at, const char *expected)
 {
     why[0] = '\0';
@@ -413,6 +460,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(file, open_one, close_one),
         cmocka_unit_test(stale_file),
         cmocka_unit_test(file_of_another),
+        cmocka_unit_test(handed_over),
+        cmocka_unit_test(not_handed_over),
         cmocka_unit_test(paths_that_can_not_be),
     };
     if (!mkdtemp(folder))

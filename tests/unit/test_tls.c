@@ -983,6 +983,54 @@ static void tickets_outlive_their_context(void **state)
     munmap(shared, tls_shared_size());
 }
 
+/* To another build: the same keys from then on, also when none was needed yet. */
+static void tickets_go_as_text(void **state)
+{
+    char text[TLS_SHARED_TEXT], again[TLS_SHARED_TEXT];
+    void *here = shared_block(), *there = shared_block();
+    (void)state;
+    tls_shared_rotate(here);
+    assert_int_equal(tls_shared_write(here, text, sizeof(text) - 1), -1);
+    assert_int_equal(tls_shared_write(here, text, sizeof(text)), 0);
+    struct tls_context *before = context_of("default", here);
+    SSL_SESSION *session = session_from(before, TLS1_3_VERSION);
+    assert_int_equal(tls_shared_read(there, text), 0);
+    struct tls_context *after = context_of("default", there);
+    assert_int_equal(resumes(after, session), 1);
+    assert_int_equal(tls_shared_write(there, again, sizeof(again)), 0);
+    assert_string_equal(again, text);
+    tls_shared_rotate(there);
+    assert_int_equal(resumes(after, session), 1);
+    tls_shared_rotate(there);
+    assert_int_equal(resumes(after, session), 0);
+    SSL_SESSION_free(session);
+    tls_context_free(before);
+    tls_context_free(after);
+    munmap(here, tls_shared_size());
+    munmap(there, tls_shared_size());
+}
+
+static void text_that_is_no_keys(void **state)
+{
+    char text[TLS_SHARED_TEXT + 2];
+    void *here = shared_block(), *there = shared_block(), *zero = shared_block();
+    (void)state;
+    assert_int_equal(tls_shared_write(here, text, TLS_SHARED_TEXT), 0);
+    for (size_t len = strlen(text); len-- > 0;) {
+        char *cut = strndup(text, len); /* a last word that is shorter is a word as well */
+        if (text[len] == ' ' || len < 12)
+            assert_int_equal(tls_shared_read(there, cut), -1);
+        free(cut);
+    }
+    strcat(text, " ");
+    assert_int_equal(tls_shared_read(there, text), -1);
+    assert_int_equal(tls_shared_read(there, "tickets-2 0 0"), -1);
+    assert_memory_equal(there, zero, tls_shared_size());
+    munmap(here, tls_shared_size());
+    munmap(there, tls_shared_size());
+    munmap(zero, tls_shared_size());
+}
+
 static int wait_code(pid_t pid)
 {
     int status;
@@ -1906,6 +1954,8 @@ int main(void)
         cmocka_unit_test(tickets_resume_and_rotate),
         cmocka_unit_test(keys_begin_after_any_number_of_turns),
         cmocka_unit_test(tickets_outlive_their_context),
+        cmocka_unit_test(tickets_go_as_text),
+        cmocka_unit_test(text_that_is_no_keys),
         cmocka_unit_test(tickets_cross_processes),
         cmocka_unit_test(half_set_key_is_completed),
         cmocka_unit_test(killed_processes_harm_nobody),
