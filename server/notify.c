@@ -9,11 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TEXT_SIZE = 1024 };
+enum { TEXT_SIZE = 1024, PATIENCE_S = 1 };
 
 static struct {
     struct sockaddr_un address;
@@ -71,22 +72,34 @@ void notify_pass_on(pid_t pid)
     setenv("WATCHDOG_PID", text, 1);
 }
 
+static void send_to_manager(const char *text, size_t len, int flags)
+{
+    struct timeval limit = {.tv_sec = PATIENCE_S};
+    if (!manager.len || manager.silent)
+        return;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    sendto(fd, text, len, MSG_NOSIGNAL | flags, (struct sockaddr *)&manager.address, manager.len);
+    close(fd);
+}
+
 void notify(const char *format, ...)
 {
     char text[TEXT_SIZE];
     va_list args;
-    if (!manager.len || manager.silent)
-        return;
     va_start(args, format);
     int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    int fd = n > 0 ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
-    if (fd < 0)
-        return;
-    size_t len = n < (int)sizeof text ? (size_t)n : sizeof text - 1;
-    sendto(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&manager.address,
-           manager.len);
-    close(fd);
+    if (n > 0)
+        send_to_manager(text, n < (int)sizeof text ? (size_t)n : sizeof text - 1, 0);
+}
+
+void notify_alive(void)
+{
+    static const char text[] = "WATCHDOG=1";
+    send_to_manager(text, sizeof text - 1, MSG_DONTWAIT);
 }
 
 void notify_hush(bool silent)

@@ -8,7 +8,8 @@
  * Of an upgrade the manager hears from the process that it knows as the main one, which says who
  * that is from now on, and is silent afterwards; then the new one speaks.
  *
- * Nothing here waits, and what is not heard is lost. Safe from: the master.
+ * A manager whose queue is full is waited for, a second at most; then what was said is lost. Safe from:
+ * the master.
  */
 #ifndef SERVER_NOTIFY_H
 #define SERVER_NOTIFY_H
@@ -23,6 +24,8 @@ void notify_init(void);
 void notify_pass_on(pid_t pid);
 /* Lines NAME=VALUE, without the last line's end. */
 __attribute__((format(printf, 1, 2))) void notify(const char *format, ...);
+/* WATCHDOG=1, without any waiting: there is another one soon. */
+void notify_alive(void);
 /* Say no more, or speak again: another process is the main one. */
 void notify_hush(bool silent);
 /* How often the manager wants to hear that we live, in microseconds; 0: it does not. */

@@ -362,7 +362,7 @@ void supervisor_notify_serving(const struct master *m, const char *what)
 static void on_watchdog(uv_timer_t *timer)
 {
     (void)timer;
-    notify("WATCHDOG=1");
+    notify_alive();
 }
 
 void supervisor_serve(struct master *m)

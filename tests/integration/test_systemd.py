@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,26 @@ class Unit:
     manager: socket.socket
     heard: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # pid of the sender, variables
 
+    def __post_init__(self) -> None:
+        self.listening = threading.Thread(target=self._listen)
+        self.listening.start()
+
+    def _listen(self) -> None:
+        """All the time, as a manager does: the kernel keeps ten for who does not."""
+        while True:
+            data, control, _, _ = self.manager.recvmsg(4096, 100)
+            if data == b"END":
+                return
+            pid = int.from_bytes(control[0][2][:4], "little")
+            self.heard.append((pid, dict(line.split("=", 1) for line in data.decode().split("\n"))))
+
+    def close(self) -> None:
+        """What was sent before is heard."""
+        if self.listening.is_alive():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"END", self.manager.getsockname())
+        self.listening.join()
+
     @property
     def config(self) -> Path:
         return self.folder / "modus.conf"
@@ -62,19 +83,10 @@ class Unit:
     def errors(self) -> str:
         return (self.folder / "stderr").read_text()
 
-    def hear(self) -> list[tuple[int, dict[str, str]]]:
-        while True:
-            try:
-                data, control, _, _ = self.manager.recvmsg(4096, 100, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return self.heard
-            pid = int.from_bytes(control[0][2][:4], "little")
-            self.heard.append((pid, dict(line.split("=", 1) for line in data.decode().split("\n"))))
-
     def expect(self, name: str, value: str = "1", after: int = 0) -> int:
         """Wait for a message. Returns its place among all."""
         def look() -> list[int]:
-            return [i for i, (_, said) in enumerate(self.hear()) if i >= after and said.get(name) == value]
+            return [i for i, (_, said) in enumerate(list(self.heard)) if i >= after and said.get(name) == value]
 
         return eventually(look, within=10, what=f"{name}={value}, not only {self.heard}")[0]
 
@@ -129,6 +141,7 @@ def start() -> Iterator[Callable[..., Unit]]:
         unit.process.send_signal(signal.SIGTERM)
         unit.process.wait(PATIENCE * SLOW)
         unit.process.kill()
+        unit.close()
         unit.manager.close()
         assert not re.search(r"Sanitizer|runtime error:", unit.errors), unit.errors
     for folder in folders:
@@ -198,7 +211,7 @@ def test_sockets_outlive_the_server(start, model: Model, tmp_path) -> None:
     for upgrade in (False, True):
         unit.expect("READY")
         if upgrade:
-            old, begin = unit.process, len(unit.hear())
+            old, begin = unit.process, len(unit.heard)
             assert unit.modus("upgrade").returncode == 0
             unit.process = Successor(unit.pid)
             unit.expect("MAINPID", str(unit.pid), after=begin)
@@ -249,7 +262,8 @@ def test_life(start, model: Model, abstract: bool) -> None:
     unit.process.send_signal(signal.SIGTERM)
     stopping = unit.expect("STOPPING")
     assert unit.process.wait(PATIENCE * SLOW) == 0
-    assert unit.hear()[stopping + 1 :] == []
+    unit.close()
+    assert unit.heard[stopping + 1 :] == []
     assert all(pid == unit.process.pid for pid, _ in unit.heard)
 
 
@@ -260,7 +274,7 @@ def test_upgrade_names_the_new_main_process(start, model: Model) -> None:
     unit.expect("READY")
     customer = Customer(endpoint(sock), may_leave=True)
     for _ in range(3):
-        old, begin = unit.process, len(unit.hear())
+        old, begin = unit.process, len(unit.heard)
         assert unit.modus("upgrade").returncode == 0
         new = unit.pid
         main = unit.expect("MAINPID", str(new), after=begin)
@@ -279,7 +293,8 @@ def test_upgrade_that_fails_says_nothing(start) -> None:
     ready = unit.expect("READY")
     unit.config.write_text("nonsense\n")
     assert unit.modus("upgrade").returncode == 1
-    assert unit.hear()[ready + 1 :] == []
+    unit.close()
+    assert unit.heard[ready + 1 :] == []
 
 
 def test_watchdog(start, model: Model) -> None:
@@ -290,9 +305,9 @@ def test_watchdog(start, model: Model) -> None:
         place = unit.expect("WATCHDOG", after=place + 1)
     unit.process.send_signal(signal.SIGSTOP)
     eventually(lambda: proc.state(unit.process.pid) == "T")
-    stopped = len(unit.hear())
+    stopped = len(unit.heard)
     with pytest.raises(AssertionError):
-        eventually(lambda: len(unit.hear()) > stopped, within=0.5 / SLOW)
+        eventually(lambda: len(unit.heard) > stopped, within=0.5 / SLOW)
     unit.process.send_signal(signal.SIGCONT)
     unit.expect("WATCHDOG", after=stopped)
     other = start(listener(model, "unix:web.sock"), environment={"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"})
@@ -307,7 +322,8 @@ def test_manager_who_does_not_listen(start, where: str) -> None:
     unit = start(listener(ONE, "unix:web.sock"), environment={"NOTIFY_SOCKET": where})
     eventually(lambda: ": ready\n" in unit.errors, within=10)
     assert Endpoint(f"unix:{unit.folder}/web.sock").ask("/hello").status == 200
-    assert unit.hear() == []
+    unit.close()
+    assert unit.heard == []
 
 
 # --- the files that are installed ------------------------------------------------------------------
