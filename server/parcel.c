@@ -220,6 +220,8 @@ void parcel_fini(struct parcel *p)
     for (size_t i = 0; p->received && i < p->fd_count; i++)
         if (p->fds[i] >= 0)
             close(p->fds[i]);
+    if (p->text)
+        explicit_bzero(p->text, p->len); /* there may be keys in it */
     free(p->text);
     free(p->fds);
     *p = (struct parcel){0};

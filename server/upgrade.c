@@ -384,6 +384,9 @@ static const char *hindrance(const struct master *m)
                                      : "the last one's process has not ended yet";
     if (m->reload)
         return "a reload is under way";
+    if (m->pid == 1)
+        return "process 1 can't go before the new one: with it all others end (a container is "
+               "started anew instead)";
     return program_path() ? NULL : "where the program lies is not known";
 }
 

@@ -22,7 +22,7 @@ from lib.config import Listener, config_text
 from lib.customer import Customer
 from lib.models import MODELS, Model
 from lib.raw import request
-from lib.server import BINARY, Server, Successor, for_others, refuses
+from lib.server import BINARY, Endpoint, Server, for_others, refuses
 from lib.site import BASIC_ROUTES, SIZES, tcp, watch
 
 ONE = MODELS[0]
@@ -191,7 +191,7 @@ def test_wrk_sees_no_upgrade(serve, model: Model) -> None:
     server = serve(model, listener(model, max_connections=256))
     script = server.folder / "half.lua"
     script.write_text('local n = 0 function request() n = n + 1 return wrk.format("GET", n % 2 == 0 and "/sleep" or "/hello") end')
-    wrk = subprocess.Popen(["wrk", "-t1", "-c64", "-d100", "-s", script, server["main"].url], stdout=subprocess.PIPE, text=True)
+    wrk = subprocess.Popen(["wrk", "-t1", "-c64", "-d100", "--timeout", "60s", "-s", script, server["main"].url], stdout=subprocess.PIPE, text=True)
     eventually(lambda: server.listener_status("main")["connections"]["accepted"] >= 64)
     for _ in range(4):
         before = server.upgrade()
@@ -615,6 +615,95 @@ def test_variable_without_a_socket(tmp_path) -> None:
     for value in ("0", "1", "77", "x", ""):
         done = subprocess.run([BINARY, "-c", tmp_path / "m"], env={"MODUS_UPGRADE": value}, capture_output=True, text=True, timeout=PATIENCE * SLOW)
         assert done.returncode == 1 and "MODUS_UPGRADE is set, and names no socket" in done.stderr
+
+
+def test_program_gets_nothing_but_the_link(serve, binary: Path) -> None:
+    """What it takes, it takes out of messages: another program than ours holds no socket of ours."""
+    server = serve(ONE, listener(ONE, access_log="access.log"), binary=binary)
+    seen = binary.parent / "seen"
+    put(binary, f"#!/bin/sh\nls -l /proc/$$/fd > {seen}\necho $MODUS_UPGRADE >> {seen}\nexit 3\n")
+    assert modus("upgrade", config=server.config)[0] == 1
+    assert "ended with status 3" in refused(server)
+    *lines, number = seen.read_text().split("\n")[:-1]
+    links = dict(line.split(" -> ") for line in lines if " -> " in line)
+    beyond = {key.split()[-1]: what for key, what in links.items() if int(key.split()[-1]) > 2 and what not in (str(binary), "/dev/null")}
+    assert list(beyond) == [number] and beyond[number].startswith("socket:"), links
+
+
+# --- the messages, by somebody who knows only what upgrade.h says -----------------------------------
+
+
+class Giver:
+    """A server that is to be upgraded, as far as the one that it starts can see."""
+
+    def __init__(self, config: Path, *fields: str, fds: list[int] = [], sealed: bool = True) -> None:
+        self.link, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link.settimeout(PATIENCE)
+        self.process = subprocess.Popen([BINARY, "-c", config], env={"MODUS_UPGRADE": str(other.fileno())}, pass_fds=[other.fileno()], stderr=subprocess.PIPE, text=True)
+        other.close()
+        socket.send_fds(self.link, [("\0".join([*fields, "end=" if sealed else "half"]) + "\0").encode()], fds)
+
+    def say(self, word: str) -> None:
+        self.link.send(f"{word}=\0end=\0".encode())
+
+    def hear(self) -> list[str]:
+        return self.link.recv(65536).decode().split("\0")[:-2]
+
+    def __enter__(self) -> "Giver":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.link.close()
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.mark.parametrize("first, why", [("version=2", "(version 2) is not this build's (1)"), ("hello=1", "(version unknown)"), ("", "(version unknown)")])
+def test_another_version_is_refused(tmp_path, first: str, why: str) -> None:
+    (tmp_path / "m").write_text(listener(ONE).text())
+    with Giver(tmp_path / "m", first) as giver:
+        [answer] = giver.hear()
+        assert answer.startswith("refused=the running server's way to hand over ") and why in answer
+        assert giver.process.wait(PATIENCE * SLOW) == 1
+
+
+@pytest.mark.parametrize("field", ["socket=0 0 127.0.0.1:0", "listener=x\0socket=7 0 y", "listener=x\0socket=", "listener=x\0socket=0 y"])
+def test_nonsense_is_refused(tmp_path, field: str) -> None:
+    (tmp_path / "m").write_text(listener(ONE).text())
+    with Giver(tmp_path / "m", "version=1", field) as giver:
+        [answer] = giver.hear()
+        assert answer.startswith("refused=what the running server gives is not understood: socket=")
+        assert giver.process.wait(PATIENCE * SLOW) == 1
+
+
+def test_a_later_builds_fields_are_passed_over(model: Model) -> None:
+    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as ours, socket.create_server(("127.0.0.1", 0)) as other:
+        folder = Path(name)
+        config = folder / "modus.conf"
+        config.write_text(listener(model).text())
+        os.set_blocking(ours.fileno(), False)
+        fields = ["version=1", "colour=blue", "thing=1 new", "listener=127.0.0.1:0", "socket=0 0 127.0.0.1:0", "tickets=tickets-9 ?", "taste=", "listener=gone", "socket=2 0 gone"]
+        with Giver(config, *fields, fds=[ours.fileno(), other.fileno(), other.fileno()]) as giver:
+            assert giver.hear() == ["ready=", "listener=0"]
+            assert not (folder / "modus.pid").read_text().startswith("0")
+            giver.say("weather")
+            giver.say("go")
+            assert [word.partition("=")[0] for word in giver.hear()] == ["serves"]
+            giver.say("main")
+            endpoint = Endpoint("127.0.0.1:%d" % ours.getsockname()[1])
+            assert endpoint.ask("/hello").status == 200
+            giver.process.send_signal(signal.SIGTERM)
+            assert giver.hear() == ["stop="]
+            giver.link.close()
+            assert giver.process.wait(PATIENCE * SLOW) == 0
+
+
+def test_giver_that_ends_before_it_has_given(tmp_path) -> None:
+    (tmp_path / "m").write_text(listener(ONE).text())
+    with Giver(tmp_path / "m", sealed=False) as giver:
+        giver.link.close()
+        assert "what the earlier server gives has not come: Broken pipe" in giver.process.stderr.read()
+        assert giver.process.wait(PATIENCE * SLOW) == 1
 
 
 # --- nothing is left -----------------------------------------------------------------------------
