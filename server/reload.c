@@ -83,7 +83,7 @@ static void append(struct master *m, struct generation *g)
 
 static int refuse(const struct config *c, int line, const char *what, char *why)
 {
-    snprintf(why, WHY, "%s:%d: %s is changed by a restart only", c->file, line, what);
+    snprintf(why, WHY, "%s:%d: %s is changed by an upgrade or a restart only", c->file, line, what);
     return -1;
 }
 
@@ -370,6 +370,8 @@ void reload_look(struct master *m)
         commit(m);
 }
 
+const char reload_elsewhere[] = "another server has taken over: ask again";
+
 /* --- the beginning --------------------------------------------------------------------------- */
 
 static void on_late(uv_timer_t *timer)
@@ -465,12 +467,20 @@ static void enqueue(struct master *m, struct reload_request *request)
     start_next(m);
 }
 
+/* Why nothing can be asked for now. */
+static const char *why_not(const struct master *m)
+{
+    if (m->leaving)
+        return reload_elsewhere;
+    return m->stopping ? "the server stops" : "no memory";
+}
+
 void reload_begin(struct master *m, void (*done)(void *arg, const char *why), void *arg)
 {
     struct reload_request *request = calloc(1, sizeof *request);
     if (!request || m->stopping || m->leaving) {
         free_request(request);
-        done(arg, m->leaving ? reload_elsewhere : m->stopping ? "the server stops" : "no memory");
+        done(arg, why_not(m));
         return;
     }
     *request = (struct reload_request){.done = done, .arg = arg};
@@ -484,15 +494,13 @@ void reload_switch(struct master *m, const char *listener, const char *model,
     if (request)
         *request = (struct reload_request){
             .done = done, .arg = arg, .listener = strdup(listener), .model = strdup(model)};
-    if (!request || !request->listener || !request->model || m->stopping) {
+    if (!request || !request->listener || !request->model || m->stopping || m->leaving) {
         free_request(request);
-        done(arg, m->stopping ? "the server stops" : "no memory");
+        done(arg, why_not(m));
         return;
     }
     enqueue(m, request);
 }
-
-const char reload_elsewhere[] = "another server has taken over: ask again";
 
 void reload_pass_on(struct master *m)
 {

@@ -234,7 +234,7 @@ static int prepare(struct master *m, char *why, size_t why_size)
 void supervisor_after_end(struct master *m)
 {
     bool over = (m->stopping || m->leaving) && m->running == 0;
-    bool alone = !m->predecessor || predecessor_serves(m);
+    bool alone = !m->predecessor || predecessor_serves(m) || m->killing;
     if (over && alone && !upgrade_holds(m))
         uv_stop(&m->loop);
 }
@@ -445,7 +445,6 @@ static void tear_down(struct master *m)
     control_stop(m->control);
     reload_stop(m);
     switches_stop(m);
-    upgrade_fini(m);
     predecessor_fini(m);
     inherit_free(m->inheritance);
     if (m->pid_fd >= 0 && m->pid_borrowed)
@@ -462,6 +461,7 @@ static void tear_down(struct master *m)
     config_free(config);
     free(m->lent);
     modus_arena_close(m->arena);
+    upgrade_fini(m); /* with the link's end the next master takes us for ended */
     control_answer_all(&m->reopens, "the server has ended");
     control_answer_all(&m->stops, NULL);
     control_free(m->control);

@@ -418,7 +418,8 @@ void upgrade_begin(struct master *m, struct control_request *request)
     pid_t pid = start(m, links);
     int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
     if (pidfd < 0) {
-        refuse(request, strerror(errno));
+        snprintf(u->why, sizeof u->why, "cannot make a process for it: %s", strerror(errno));
+        refuse(request, u->why);
         if (pid > 0) {
             kill(pid, SIGKILL);
             waitpid(pid, NULL, 0);

@@ -490,9 +490,9 @@ def test_mistakes_change_nothing(serve, model: Model, tmp_path) -> None:
         "certificate": (text + f'listen "127.0.0.1:0" {{ tls {{ certificate = "none.pem" key = "none.key" }} route "/" {{ text {{ }} }} }}\n', "none.pem"),
         "port taken": (text + f'listen "{address}" {{ route "/" {{ text {{ }} }} }}\n', f"cannot listen on {address}"),
         "no root": (text + 'listen "127.0.0.1:0" { route "/" { static { root = "none" } } }\n', "none"),
-        "user": (f'user = "nobody"\n' + text, r":1: user is changed by a restart only"),
-        "pid file": ('pid_file = "other.pid"\n' + text, r":1: pid_file is changed by a restart only"),
-        "control": ('control = "other.sock"\n' + text, r":1: control is changed by a restart only"),
+        "user": (f'user = "nobody"\n' + text, r":1: user is changed by an upgrade or a restart only"),
+        "pid file": ('pid_file = "other.pid"\n' + text, r":1: pid_file is changed by an upgrade or a restart only"),
+        "control": ('control = "other.sock"\n' + text, r":1: control is changed by an upgrade or a restart only"),
         "access log": (text + f'listen "127.0.0.1:0" {{ access_log = "/none/a.log" route "/" {{ text {{ }} }} }}\n', "/none/a.log"),
     }
     for name, (file, why) in mistakes.items():
