@@ -329,6 +329,26 @@ def test_command_answers_when_it_serves(serve, model: Model) -> None:
     assert server["main"].ask("/body").text == "3"
 
 
+def test_files_that_are_the_masters_may_change(serve, model: Model) -> None:
+    """The old ones go, the new ones are there, when the new server serves."""
+    server = serve(model, listener(model))
+    server.config.write_text(config_text([listener(model), watch(model)], {"pid_file": "other.pid", "control": "other.sock"}))
+    with server["main"].connect() as busy:
+        busy.send(request(f"/sleep?ms={int(400 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        before = server.upgrade()
+        eventually(lambda: not (server.folder / "modus.pid").exists() and not (server.folder / "modus.sock").exists())
+        assert before.poll() is None
+        assert int((server.folder / "other.pid").read_text()) == server.pid
+        assert modus("status", config=server.config)[0] == 0
+        assert busy.answer().status == 200
+    before.wait()
+    server.config.write_text(config_text([listener(model), watch(model)], {"pid_file": "", "control": ""}))
+    server.upgrade().wait()
+    assert not list(server.folder.glob("*.pid")) and not list(server.folder.glob("*.sock"))
+    assert server["main"].ask("/hello").status == 200
+
+
 @pytest.mark.limit(60)
 def test_somebody_answers_at_every_moment(serve, model: Model) -> None:
     server = serve(model, listener(model))
