@@ -83,6 +83,8 @@ struct status_listener {
     const struct status_worker *workers; /* of all of them, in their order */
     size_t worker_count;
     uint64_t worker_deaths; /* total: ended without being told to */
+    /* Totals: replaced because they had served so many requests, held so much memory, were so old. */
+    uint64_t recycled_requests, recycled_memory, recycled_age;
 
     uint64_t connections_open; /* now */
     uint64_t connections_idle; /* of them: between two requests, and nothing of the next has come */

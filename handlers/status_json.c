@@ -112,7 +112,7 @@ static void json_listener(struct page *p, const struct status_listener *l)
     json_text(p, "note", l->note);
     json_numbers(p, l, LISTENER);
     page_puts(p, ",");
-    for (enum status_group group = CONNECTIONS; group <= GIL; group++)
+    for (enum status_group group = CONNECTIONS; group <= LAST_GROUP; group++)
         json_group(p, l, group);
     json_generations(p, l);
     json_workers(p, l);

@@ -68,6 +68,12 @@ const struct status_number status_numbers[] = {
      "Microseconds that it was held."},
     {GIL, AT(gil_held_percent), "held_percent", "held (% of the time)", "modus_gil_held_percent",
      "Share of the time that it was held, since the workers began."},
+    {RECYCLED, AT(recycled_requests), "requests", "for their requests",
+     "modus_workers_recycled_requests_total", "Workers replaced because of worker_requests."},
+    {RECYCLED, AT(recycled_memory), "memory", "for their memory",
+     "modus_workers_recycled_memory_total", "Workers replaced because of worker_memory."},
+    {RECYCLED, AT(recycled_age), "age", "for their age", "modus_workers_recycled_age_total",
+     "Workers replaced because of worker_age."},
     {0},
 };
 
@@ -97,6 +103,7 @@ bool status_has(const struct status_listener *l, enum status_group group)
     case CONNECTIONS:
     case REQUESTS:
     case SATURATION:
+    case RECYCLED:
         break;
     }
     return true;
@@ -110,7 +117,8 @@ const char *status_group_key(enum status_group group)
                                        [THREADS] = "threads",
                                        [CHILDREN] = "children",
                                        [QUEUE] = "queue",
-                                       [GIL] = "gil"};
+                                       [GIL] = "gil",
+                                       [RECYCLED] = "recycled"};
     return keys[group];
 }
 

@@ -341,7 +341,7 @@ static void put_group(struct page *p, const struct status_listener *l, enum stat
 static void put_numbers(struct page *p, const struct status_listener *l, size_t index)
 {
     page_format(p, "<details id=\"n%zu\"><summary>all numbers</summary>", index);
-    for (enum status_group group = CONNECTIONS; group <= GIL; group++)
+    for (enum status_group group = CONNECTIONS; group <= LAST_GROUP; group++)
         put_group(p, l, group);
     page_puts(p, "</details>\n");
 }
@@ -505,7 +505,7 @@ static void mix_listener(uint64_t *hash, const struct status_listener *l)
     mix_text(hash, l->model);
     mix_text(hash, l->protocol);
     mix_text(hash, l->note);
-    for (enum status_group group = CONNECTIONS; group <= GIL; group++)
+    for (enum status_group group = CONNECTIONS; group <= LAST_GROUP; group++)
         mix_number(hash, status_has(l, group));
     mix_number(hash, l->tls);
     for (size_t i = 0; i < l->address_count; i++)

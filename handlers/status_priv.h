@@ -16,7 +16,18 @@ struct status_conf {
 
 /* --- status_numbers.c: the plain numbers of a listener ---------------------------------------- */
 
-enum status_group { LISTENER, CONNECTIONS, REQUESTS, SATURATION, THREADS, CHILDREN, QUEUE, GIL };
+enum status_group {
+    LISTENER, /* not in a group: of the listener itself */
+    CONNECTIONS,
+    REQUESTS,
+    SATURATION,
+    THREADS,
+    CHILDREN,
+    QUEUE,
+    GIL,
+    RECYCLED,
+    LAST_GROUP = RECYCLED,
+};
 
 /* A number with the names it has in each form, so that a new one is a line and no form forgets it. */
 struct status_number {

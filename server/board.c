@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "net/service.h"
 #include "server/backlog.h"
 
 static int init_slot(struct board *b, struct modus_arena *arena, struct worker_slot *slot)
@@ -15,17 +16,25 @@ static int init_slot(struct board *b, struct modus_arena *arena, struct worker_s
     if (!slot->stats || !slot->lanes || modus_doorbell_init(&slot->bell) != 0)
         return -1;
     modus_event_init(&slot->ready, MODUS_PROCESS);
-    return 0;
+    if (!b->child_count)
+        return 0;
+    struct modus_sem_attr attr = {
+        .scope = MODUS_PROCESS, .value = b->child_count, .max = b->child_count};
+    slot->children = modus_arena_alloc(arena, b->child_count * sizeof *slot->children, 64);
+    return slot->children ? modus_sem_init(&slot->permits, &attr) : -1;
 }
 
-struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stats_count,
-                        unsigned lanes, unsigned children)
+struct board *board_new(struct modus_arena *arena, unsigned workers, unsigned spares,
+                        unsigned stats_count, unsigned lanes, unsigned children)
 {
+    unsigned slots = workers + spares;
     struct board *b = modus_arena_alloc(arena, sizeof *b + slots * sizeof b->slots[0], 64);
     if (!b)
         return NULL;
     b->stats_count = stats_count;
     b->lane_count = lanes;
+    b->child_count = children;
+    b->worker_count = workers;
     b->slot_count = slots;
     b->log_round = 1;
     modus_event_init(&b->serve, MODUS_PROCESS);
@@ -34,12 +43,9 @@ struct board *board_new(struct modus_arena *arena, unsigned slots, unsigned stat
     for (unsigned i = 0; i < slots; i++)
         if (init_slot(b, arena, &b->slots[i]) != 0)
             return NULL;
-    if (!children)
-        return b;
-    b->child_count = children;
-    b->children = modus_arena_alloc(arena, children * sizeof *b->children, 64);
-    struct modus_sem_attr attr = {.scope = MODUS_PROCESS, .value = children, .max = children};
-    return b->children && modus_sem_init(&b->permits, &attr) == 0 ? b : NULL;
+    for (unsigned i = workers; i < slots; i++)
+        atomic_store(&b->slots[i].spare, true);
+    return b;
 }
 
 void board_free(struct board *b, struct modus_arena *arena)
@@ -50,13 +56,13 @@ void board_free(struct board *b, struct modus_arena *arena)
         modus_event_fini(&slot->ready);
         modus_arena_free(arena, slot->stats, b->stats_count * sizeof *slot->stats);
         modus_arena_free(arena, slot->lanes, b->lane_count * sizeof *slot->lanes);
+        if (b->child_count)
+            modus_sem_fini(&slot->permits);
+        modus_arena_free(arena, slot->children, b->child_count * sizeof *slot->children);
     }
     modus_event_fini(&b->serve);
     modus_event_fini(&b->drain);
     modus_lock_fini(&b->accept_lock);
-    if (b->child_count)
-        modus_sem_fini(&b->permits);
-    modus_arena_free(arena, b->children, b->child_count * sizeof *b->children);
     modus_arena_free(arena, b->inodes, b->inode_count * sizeof *b->inodes);
     modus_arena_free(arena, b->taken, b->inode_count * sizeof *b->taken);
     modus_arena_free(arena, b, sizeof *b + b->slot_count * sizeof b->slots[0]);
@@ -103,6 +109,11 @@ static uint64_t slot_answers(const struct board *b, const struct worker_slot *sl
     return answers;
 }
 
+uint64_t board_slot_requests(const struct board *b, const struct worker_slot *slot)
+{
+    return slot_answers(b, slot) - atomic_load(&slot->requests_before);
+}
+
 uint64_t board_answers(const struct board *b)
 {
     uint64_t answers = 0;
@@ -123,15 +134,55 @@ unsigned board_logs_behind(const struct board *b)
     for (unsigned i = 0; i < b->slot_count; i++)
         behind += atomic_load(&b->slots[i].pid) && is_behind(&b->slots[i].logs_seen, round);
     /* After the acceptors: what one forks after it has looked has the new ones. */
-    for (unsigned i = 0; i < b->child_count; i++)
-        behind += atomic_load(&b->children[i].pid) && is_behind(&b->children[i].logs_seen, round);
+    for (unsigned i = 0; i < b->slot_count; i++)
+        for (unsigned j = 0; j < b->child_count; j++) {
+            const struct child_entry *child = &b->slots[i].children[j];
+            behind += atomic_load(&child->pid) && is_behind(&child->logs_seen, round);
+        }
     return behind;
+}
+
+/* Only to go on. */
+static void set_phase(struct worker_slot *slot, int phase)
+{
+    int before = atomic_load(&slot->phase);
+    while (before < phase && !atomic_compare_exchange_weak(&slot->phase, &before, phase))
+        continue;
+}
+
+void board_retire(struct worker_slot *slot, bool moves)
+{
+    set_phase(slot, moves ? SERVICE_MOVING : SERVICE_LEAVING);
+    atomic_store(&slot->retire, true);
+}
+
+void board_retire_all(struct board *b, bool moves)
+{
+    for (unsigned i = 0; i < b->slot_count; i++)
+        board_retire(&b->slots[i], moves);
+}
+
+bool board_stay(struct board *b)
+{
+    bool any = false;
+    for (unsigned i = 0; i < b->slot_count; i++) {
+        int moving = SERVICE_MOVING;
+        any |= atomic_compare_exchange_strong(&b->slots[i].phase, &moving, SERVICE_LEAVING);
+    }
+    return any;
+}
+
+void board_drain(struct board *b)
+{
+    for (unsigned i = 0; i < b->slot_count; i++)
+        set_phase(&b->slots[i], SERVICE_DRAINING);
+    modus_event_set(&b->drain);
 }
 
 void board_bury(struct board *b, struct worker_slot *slot)
 {
     /* Children of a dead acceptor go on counting. */
-    bool last = !b->child_count || modus_sem_value(&b->permits) == b->child_count;
+    bool last = !b->child_count || modus_sem_value(&slot->permits) == b->child_count;
     for (unsigned i = 0; last && i < b->stats_count; i++)
         board_settle(&slot->stats[i]);
     for (unsigned i = 0; i < b->lane_count; i++) {
@@ -141,7 +192,7 @@ void board_bury(struct board *b, struct worker_slot *slot)
     atomic_store(&slot->requests_before, slot_answers(b, slot));
     atomic_store(&slot->gil_before_us, net_counted(&slot->gil.held_us));
     atomic_store(&slot->connections, 0);
-    atomic_store(&b->parked, 0);
+    atomic_store(&slot->parked, 0);
     atomic_store(&slot->state, WORKER_DEAD);
     atomic_store(&slot->pid, 0);
     modus_event_clear(&slot->ready);

@@ -59,6 +59,8 @@ struct config_listener {
     /* 0 means auto for processes and loops. */
     int processes, loops, threads, queue;
     int64_t queue_timeout_ms;
+    int worker_requests; /* of a worker, until it is replaced; 0: no limit, as with the next two */
+    int64_t worker_memory, worker_age_ms;
     int max_connections; /* 0: not set, the model's own default */
     int backlog;
     bool gil;

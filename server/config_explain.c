@@ -143,8 +143,8 @@ static void key_row(struct table *t, int indent, const struct key *k, const void
 /* Only what sizes a model differs from model to model. */
 static bool is_model_key(const char *name)
 {
-    static const char *const names[] = {"processes", "loops",         "threads",
-                                        "queue",     "queue_timeout", "gil"};
+    static const char *const names[] = {"processes",     "loops", "threads",        "queue",
+                                        "queue_timeout", "gil",   "worker_requests"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i], name) == 0)
             return true;

@@ -142,8 +142,9 @@ static const struct reserved {
     const char *section; /* NULL: any; "" outside of all */
     const char *word;
 } reserved[] = {
-    {NULL, "worker_requests"}, {NULL, "worker_memory"}, {NULL, "worker_age"}, {"", "lab"},
-    {"status", "control"},     {"route", "proxy"},
+    {"", "lab"},
+    {"status", "control"},
+    {"route", "proxy"},
 };
 
 bool config_words_reserved(const char *section, const char *word)

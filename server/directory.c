@@ -150,6 +150,8 @@ static void remember(struct listing_past *past, const struct listing *l)
         add_gil(&past->gil, &b->slots[i].gil);
     }
     past->deaths += atomic_load(&b->deaths);
+    for (unsigned i = 0; i < WEAR_REASONS; i++)
+        past->recycled[i] += atomic_load(&b->recycled[i]);
 }
 
 /* Under the lock. Returns whether it was there. */

@@ -35,6 +35,7 @@ struct listing_past {
     struct net_stats stats;
     struct net_gil_counts gil;
     uint64_t deaths;
+    uint64_t recycled[WEAR_REASONS];
 };
 
 struct listing {

@@ -28,12 +28,12 @@ enum { PORT_LOOK_MS = 50, PORT_QUIET_MS = 250 };
 
 static int make_board(struct master *m, struct listener *l)
 {
-    l->board = board_new(m->arena, l->plan.workers, l->plan.threads,
+    unsigned spares = model_recycles(l->model, l->conf) ? 1 : 0;
+    l->board = board_new(m->arena, l->plan.workers, spares, l->plan.threads,
                          l->plan.threads + l->plan.helpers, l->plan.children);
     l->faults = modus_arena_alloc(m->arena, l->conf->route_count * sizeof *l->faults, 64);
     if (!l->board || !l->faults || board_know_sockets(l->board, m->arena, l->fds, l->fd_count) != 0)
         return -1;
-    l->service.phase = &l->board->phase;
     return 0;
 }
 
@@ -250,23 +250,20 @@ static void limit(struct generation *g)
 static void stay(const struct generation *g)
 {
     for (struct generation *other = g->master->generations; other; other = other->next) {
-        int moving = SERVICE_MOVING;
-        if (other->listing->past == g->listing->past &&
-            atomic_compare_exchange_strong(&other->listener.board->phase, &moving, SERVICE_LEAVING))
+        bool same = other->listing->past == g->listing->past;
+        if (same && board_stay(other->listener.board))
             workers_ring(other);
     }
 }
 
 void generation_retire(struct generation *g, bool taken_in)
 {
-    struct board *b = g->listener.board;
     bool moves = g->listener.intake[1] >= 0 && taken_in;
     set_state(g, GENERATION_RETIRING, LISTING_RETIRING);
     listener_hand_over(&g->listener);
     if (!moves)
         stay(g);
-    atomic_store(&b->phase, moves ? SERVICE_MOVING : SERVICE_LEAVING);
-    atomic_store(&b->retire, true);
+    board_retire_all(g->listener.board, moves);
     limit(g);
     workers_ring(g);
     generation_look(g);
@@ -312,7 +309,6 @@ static void leave_lent(struct generation *g)
 
 void generation_stop(struct generation *g)
 {
-    struct board *b = g->listener.board;
     bool alone = g->state == GENERATION_SERVING;
     set_state(g, GENERATION_STOPPING, LISTING_RETIRING);
     leave_lent(g);
@@ -321,9 +317,8 @@ void generation_stop(struct generation *g)
     if (alone && !g->master->stopping)
         limit(g);
     stay(g);
-    atomic_store(&b->phase, SERVICE_DRAINING);
-    modus_event_set(&b->drain);
-    modus_event_set(&b->serve); /* if only to find that there is nobody any more */
+    board_drain(g->listener.board);
+    modus_event_set(&g->listener.board->serve); /* if only to find that there is nobody any more */
     workers_ring(g);
     watch_ports(g->master);
     generation_look(g);
@@ -397,8 +392,8 @@ static void go(struct generation *g)
     m->going = g;
     directory_remove(m->directory, m->arena, g->listing);
     g->listing = NULL;
-    g->open_handles = 1 + g->listener.plan.workers;
-    for (unsigned i = 0; i < g->listener.plan.workers; i++)
+    g->open_handles = 1 + g->listener.board->slot_count;
+    for (unsigned i = 0; i < g->listener.board->slot_count; i++)
         uv_close((uv_handle_t *)&g->workers[i].respawn, on_respawn_closed);
     if (!g->limit.data)
         uv_timer_init(&m->loop, &g->limit);

@@ -47,6 +47,12 @@ bool model_uses(const struct model *m, const char *key)
     return false;
 }
 
+bool model_recycles(const struct model *m, const struct config_listener *l)
+{
+    return (l->worker_requests && model_uses(m, "worker_requests")) || l->worker_memory ||
+           l->worker_age_ms;
+}
+
 enum { OWN_DESCRIPTORS = 16 }; /* of a worker, besides its connections */
 
 uint64_t model_descriptors(const struct model *m, const struct config_listener *l)
@@ -66,6 +72,12 @@ struct model_cost model_cost(const struct model *m, const struct config_listener
         PIPE_BYTES = 256 << 10
     };
     struct model_plan p = m->plan(l);
+    uint64_t places = (p.max_connections + p.workers - 1) / p.workers;
+    if (model_recycles(m, l)) { /* one more while one is replaced, with all that it may have */
+        p.max_connections += (unsigned)places;
+        p.children *= 2;
+        p.workers++;
+    }
     struct model_cost c = {
         .processes = p.workers + p.children,
         .threads = (uint64_t)p.workers * (p.threads + p.helpers) + p.children,

@@ -22,8 +22,10 @@ const struct model *models_at(size_t index);       /* NULL past the last */
 const char *model_name(const struct model *m);
 const char *model_summary(const struct model *m); /* one line for `modus models` */
 const char *model_options(const struct model *m); /* its sizes and their defaults */
-/* Is this key of a listener ("processes", "loops", "threads", "queue", "queue_timeout") used? */
+/* Is this key of a listener ("processes", "threads", "worker_requests", ...) used? */
 bool model_uses(const struct model *m, const char *key);
+/* Are workers of the listener replaced now and then? */
+bool model_recycles(const struct model *m, const struct config_listener *l);
 /* At most in one process of the listener. */
 uint64_t model_descriptors(const struct model *m, const struct config_listener *l);
 struct model_cost model_cost(const struct model *m, const struct config_listener *l);

@@ -499,7 +499,7 @@ static void accept_last(struct poller *p)
 /* The next generation takes in what earlier ones give, unless it can't. */
 static void leave_intake(struct poller *p)
 {
-    if (p->takes_in && atomic_load(&p->worker->board->phase) == SERVICE_MOVING) {
+    if (p->takes_in && atomic_load(&p->worker->slot->phase) == SERVICE_MOVING) {
         epoll_ctl(p->set, EPOLL_CTL_DEL, p->worker->listener->intake[0], NULL);
         p->takes_in = false;
     }

@@ -11,7 +11,8 @@ enum { PASS_MS = 10, LEFT_MOST = 64 };
 
 unsigned sharing_places(const struct worker *w)
 {
-    return (w->listener->plan.max_connections + w->board->slot_count - 1) / w->board->slot_count;
+    return (w->listener->plan.max_connections + w->board->worker_count - 1) /
+           w->board->worker_count;
 }
 
 static uint32_t held(const struct worker_slot *slot)
@@ -42,7 +43,7 @@ static bool pass_on(struct poller *p)
     uint32_t total = 1, mine = held(p->worker->slot);
     for (unsigned i = 0; i < b->slot_count; i++)
         total += held(&b->slots[i]);
-    uint32_t share = (total + b->slot_count - 1) / b->slot_count;
+    uint32_t share = (total + b->worker_count - 1) / b->worker_count;
     struct worker_slot *other = mine >= share ? idler(p, share) : NULL;
     if (!other)
         return false;

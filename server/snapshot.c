@@ -87,18 +87,26 @@ static void fill_worker(struct status_worker *to, const struct board *b,
     free(sum);
 }
 
+/* Of all acceptors; at goes up to slot_count * child_count. */
+static const struct child_entry *child_at(const struct board *b, unsigned at)
+{
+    return &b->slots[at / b->child_count].children[at % b->child_count];
+}
+
 /* A process for each connection: its children say more than sums, which a killed one leaves wrong.
  */
 static void fill_children(struct status_listener *to, const struct board *b)
 {
-    uint64_t children = 0, idle = 0;
-    for (unsigned i = 0; i < b->child_count; i++) {
-        if (atomic_load(&b->children[i].pid) == 0)
+    uint64_t children = 0, idle = 0, parked = 0;
+    for (unsigned i = 0; i < b->slot_count * b->child_count; i++) {
+        const struct child_entry *child = child_at(b, i);
+        if (atomic_load(&child->pid) == 0)
             continue;
         children++;
-        idle += atomic_load(&b->children[i].idle_ms) != 0;
+        idle += atomic_load(&child->idle_ms) != 0;
     }
-    uint64_t parked = atomic_load(&b->parked);
+    for (unsigned i = 0; i < b->slot_count; i++)
+        parked += atomic_load(&b->slots[i].parked);
     to->connections_open += parked;
     to->connections_idle += parked;
     to->children += children;
@@ -154,17 +162,18 @@ static void fill_now(struct status_listener *to, const struct listing *l,
 }
 
 /* Who can serve a request, and who does: threads or processes, where a model has these, or else its
- * workers. Of the newest generation: those before it take nothing on. */
-static void fill_places(struct status_listener *to, const struct listing *newest)
+ * workers. Of the newest generation, whose workers are the first: those before it take nothing on. */
+static void fill_places(struct status_listener *to, const struct listing *newest, size_t workers)
 {
     const struct board *b = newest->board;
-    for (unsigned i = 0; i < b->child_count; i++) {
-        const struct child_entry *child = &b->children[i];
+    for (unsigned i = 0; i < b->slot_count * b->child_count; i++) {
+        const struct child_entry *child = child_at(b, i);
         to->places_busy += atomic_load(&child->pid) != 0 && atomic_load(&child->idle_ms) == 0;
     }
-    for (unsigned i = 0; !b->child_count && i < b->slot_count; i++)
-        to->places_busy +=
-            newest->plan.pool ? busy_lanes(b, &b->slots[i]) : to->workers[i].state == STATUS_BUSY;
+    for (unsigned i = 0; newest->plan.pool && i < b->slot_count; i++)
+        to->places_busy += busy_lanes(b, &b->slots[i]);
+    for (size_t i = 0; !b->child_count && !newest->plan.pool && i < workers; i++)
+        to->places_busy += to->workers[i].state == STATUS_BUSY;
     to->places = b->child_count      ? b->child_count
                  : newest->plan.pool ? (uint64_t)newest->plan.workers * newest->plan.pool
                                      : newest->plan.workers;
@@ -208,6 +217,8 @@ static void fill_gil(struct status_listener *to, const struct listing *newest)
     to->gil = newest->gil;
     for (unsigned i = 0; to->gil && i < b->slot_count; i++) {
         const struct worker_slot *slot = &b->slots[i];
+        if (atomic_load(&slot->spare))
+            continue;
         held_us += net_counted(&slot->gil.held_us) - atomic_load(&slot->gil_before_us);
         ran_us += now.tv_sec * 1000000 + now.tv_nsec / 1000 - atomic_load(&slot->started_ms) * 1000;
     }
@@ -311,11 +322,17 @@ static void fill_generation(struct status_listener *to, const struct listing *l,
     net_stats_add(sum, own);
     free(own);
     to->worker_deaths += atomic_load(&l->board->deaths);
+    to->recycled_requests += atomic_load(&l->board->recycled[WEAR_REQUESTS]);
+    to->recycled_memory += atomic_load(&l->board->recycled[WEAR_MEMORY]);
+    to->recycled_age += atomic_load(&l->board->recycled[WEAR_AGE]);
     for (unsigned i = 0; i < l->board->slot_count; i++) {
-        fill_worker(at->workers++, l->board, &l->board->slots[i]);
-        add_gil(to, &l->board->slots[i].gil);
+        const struct worker_slot *slot = &l->board->slots[i];
+        add_gil(to, &slot->gil);
+        if (atomic_load(&slot->spare))
+            continue;
+        fill_worker(at->workers++, l->board, slot);
+        to->worker_count++;
     }
-    to->worker_count += l->board->slot_count;
     *at->generations++ = generation_of(l, &before, to);
     to->generation_count++;
 }
@@ -335,10 +352,13 @@ static void fill_listener(const struct listing *newest, struct status_listener *
         .generations = at->generations,
         .workers = at->workers,
         .worker_deaths = past->deaths,
+        .recycled_requests = past->recycled[WEAR_REQUESTS],
+        .recycled_memory = past->recycled[WEAR_MEMORY],
+        .recycled_age = past->recycled[WEAR_AGE],
         .connections_max = newest->plan.max_connections,
         .threads = (uint64_t)newest->plan.workers * newest->plan.pool,
         .children_max = newest->board->child_count,
-        .queue_capacity = atomic_load(&newest->board->queue_capacity) * newest->board->slot_count,
+        .queue_capacity = atomic_load(&newest->board->queue_capacity) * newest->board->worker_count,
     };
     if (newest->note[0])
         to->note = memcpy(*at->notes++, newest->note, LISTING_NOTE);
@@ -352,9 +372,10 @@ static void fill_listener(const struct listing *newest, struct status_listener *
         return;
     net_stats_add(sum, &past->stats);
     add_gil(to, &past->gil);
-    for (const struct listing *l = newest; l && l->past == past; l = l->next)
+    fill_generation(to, newest, sum, at);
+    fill_places(to, newest, to->worker_count);
+    for (const struct listing *l = newest->next; l && l->past == past; l = l->next)
         fill_generation(to, l, sum, at);
-    fill_places(to, newest);
     fill_totals(to, sum);
     fill_gil(to, newest);
     free(sum);

@@ -376,6 +376,7 @@ void supervisor_serve(struct master *m)
     if (half_ms)
         uv_timer_start(&m->watchdog_timer, on_watchdog, 0, half_ms);
     reload_look(m);
+    recycle_look(m);
 }
 
 static void look_ready(struct master *m)
@@ -393,12 +394,16 @@ static void on_bell(uv_poll_t *watch, int status, int events)
     modus_doorbell_hear(m->bell);
     if (m->stopping)
         return;
-    if (m->ready)
-        reload_look(m);
-    else if (m->predecessor)
+    if (!m->ready && m->predecessor) {
         predecessor_ready(m);
-    else
+        return;
+    }
+    if (!m->ready) {
         look_ready(m);
+        return;
+    }
+    reload_look(m);
+    recycle_look(m);
 }
 
 static int open_loop(struct master *m)
@@ -413,12 +418,13 @@ static int open_loop(struct master *m)
     if (m->signal_fd < 0 || uv_loop_init(&m->loop) != 0)
         return -1;
     m->signal_watch.data = m->bell_watch.data = m->drain_timer.data = m->port_timer.data = m;
-    m->reload_timer.data = m->logs_timer.data = m;
+    m->reload_timer.data = m->logs_timer.data = m->recycle_timer.data = m;
     uv_timer_init(&m->loop, &m->drain_timer);
     uv_timer_init(&m->loop, &m->port_timer);
     uv_timer_init(&m->loop, &m->reload_timer);
     uv_timer_init(&m->loop, &m->logs_timer);
     uv_timer_init(&m->loop, &m->watchdog_timer);
+    uv_timer_init(&m->loop, &m->recycle_timer);
     if (m->predecessor && predecessor_start(m) != 0)
         return -1;
     if (m->control && !m->predecessor && control_start(m->control, &m->loop, commands, m) != 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the master share: supervisor.c its life, from the start to the end; workers.c
- * the processes; generations.c what they are processes of, and reload.c how one takes the place of
- * another; upgrade.c how another master takes the place of this one, and predecessor.c how this one
- * has; snapshot.c what others see of it all; commands.c what clients of the control socket may ask
- * for, and switches.c what a page may; reopen.c the logs. */
+ * the processes, and recycle.c when one of them is replaced; generations.c what they are processes
+ * of, and reload.c how one takes the place of another; upgrade.c how another master takes the place of
+ * this one, and predecessor.c how this one has; snapshot.c what others see of it all; commands.c what
+ * clients of the control socket may ask for, and switches.c what a page may; reopen.c the logs. */
 #ifndef SERVER_SUPERVISOR_PRIV_H
 #define SERVER_SUPERVISOR_PRIV_H
 
@@ -18,6 +18,7 @@
 #include "server/listener.h"
 #include "server/supervisor.h"
 #include "server/switches.h"
+#include "server/wear.h"
 
 struct generation;
 struct master;
@@ -32,6 +33,8 @@ struct supervised {
     uv_timer_t respawn;
     int64_t started_ms; /* monotonic */
     int64_t backoff_ms;
+    unsigned nth; /* of all that the master has started, for its limits */
+    bool cut;     /* killed by us */
     bool orphan;
     struct supervised *next; /* orphan */
 };
@@ -43,6 +46,16 @@ enum generation_state {
     GENERATION_STOPPING, /* nobody will: the listener is no more, or the server stops */
 };
 
+/* The replacement of a worn worker: see recycle.c. */
+struct recycling {
+    struct supervised *old;   /* that is to go; NULL: nothing is under way */
+    struct supervised *fresh; /* not ready yet; NULL: it has taken the place */
+    enum wear_reason reason;
+    int64_t until_ms; /* monotonic: when fresh is to be ready, or old to be gone */
+    int64_t again_ms, backoff_ms;
+    int64_t memory_ms; /* when to look at it again */
+};
+
 /* A listener as one configuration has it, and the processes that serve it: see generations.c. */
 struct generation {
     struct master *master;
@@ -50,7 +63,8 @@ struct generation {
     struct config *config;      /* that it came with; stays as long as it does */
     void *tickets;              /* of TLS sessions; all generations of a listener have the same */
     struct listing *listing;    /* how others see it */
-    struct supervised *workers; /* plan.workers of them, once started */
+    struct supervised *workers; /* one for each slot of the board, once started */
+    struct recycling recycling;
     enum generation_state state;
     struct generation *before; /* starting: whose place it is to take; NULL: a new listener's */
     size_t place;              /* of its listener in the newest configuration */
@@ -84,7 +98,9 @@ struct master {
     struct supervised *orphans;
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
-    uv_timer_t drain_timer, port_timer, reload_timer, logs_timer, watchdog_timer;
+    uv_timer_t drain_timer, port_timer, reload_timer, logs_timer, watchdog_timer,
+        recycle_timer;
+    unsigned starts; /* of workers so far */
     int signal_fd;
     int life_line[2]; /* the write end is ours alone */
     int pid;
@@ -180,6 +196,10 @@ void reopen_for_successor(struct master *m);
 /* workers.c */
 /* Start those of a generation. Returns 0 or -1. */
 int workers_start(struct generation *g);
+/* One of them. Returns 0 or -1 (said in the log). */
+int worker_start(struct supervised *s);
+/* Kill it, and what a dead acceptor has left in its place. */
+void worker_cut(struct supervised *s);
 void workers_kill(struct generation *g);
 /* Have them look at their board. */
 void workers_ring(struct generation *g);
@@ -188,6 +208,12 @@ bool workers_ready(const struct generation *g);
 bool workers_know(const struct master *m, pid_t pid);
 /* May any of them still accept? One that is held by a handler does not meanwhile. */
 bool workers_accept(const struct generation *g);
+
+/* recycle.c */
+/* Something that it waits for may have come about, or there are new workers. */
+void recycle_look(struct master *m);
+/* A worker has ended. Returns whether it was being replaced: nothing more is to be done about it. */
+bool recycle_ended(struct supervised *s);
 
 /* generations.c */
 /* Build one, with its sockets and its board, after before, which goes on meanwhile; NULL: the first

@@ -75,7 +75,7 @@ enum worker_wish worker_look(struct worker *w)
     look_at_logs(w);
     if (modus_event_is_set(&w->board->drain))
         return WORKER_DRAIN;
-    return atomic_load(&w->board->retire) ? WORKER_RETIRE : WORKER_STAY;
+    return atomic_load(&w->slot->retire) ? WORKER_RETIRE : WORKER_STAY;
 }
 
 void worker_rest(struct worker *w)

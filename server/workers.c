@@ -20,8 +20,6 @@
 
 enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 5000, STABLE_MS = 1000 };
 
-static int start_worker(struct supervised *s);
-
 static struct listener *listener_of(const struct supervised *s)
 {
     return &s->generation->listener;
@@ -30,6 +28,17 @@ static struct listener *listener_of(const struct supervised *s)
 static struct board *board_of(const struct supervised *s)
 {
     return s->generation->listener.board;
+}
+
+static struct worker_slot *slot_of(const struct supervised *s)
+{
+    return &board_of(s)->slots[s->slot];
+}
+
+/* Places for processes: as many as slots, once they are there. */
+static unsigned places_of(const struct generation *g)
+{
+    return g->workers ? g->listener.board->slot_count : 0;
 }
 
 static const char *name_of(const struct supervised *s)
@@ -56,7 +65,7 @@ static void close_foreign_of(const struct generation *g, const struct generation
     for (int i = 0; i < 2 && g != own; i++)
         if (g->listener.intake[i] >= 0)
             close(g->listener.intake[i]);
-    for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
+    for (unsigned i = 0; i < places_of(g); i++)
         if (g->workers[i].pidfd >= 0)
             close(g->workers[i].pidfd);
 }
@@ -87,12 +96,13 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
     struct worker w = {
         .listener = l,
         .board = l->board,
-        .slot = &l->board->slots[s->slot],
+        .slot = slot_of(s),
         .index = s->slot,
         .life_line = m->life_line[0],
-        .log_round = atomic_load(&l->board->slots[s->slot].logs_seen),
-        .logs_seen = &l->board->slots[s->slot].logs_seen,
+        .log_round = atomic_load(&slot_of(s)->logs_seen),
+        .logs_seen = &slot_of(s)->logs_seen,
     };
+    l->service.phase = &w.slot->phase;
     worker_set_signals();
     close_foreign(m, s->generation);
     if (become_user(m) != 0)
@@ -106,13 +116,15 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
 
 /* --- ends ------------------------------------------------------------------------------------ */
 
+static void plan_respawn(struct supervised *s);
+
 static void on_respawn(uv_timer_t *timer)
 {
     struct supervised *s = timer->data;
     enum generation_state state = s->generation->state;
     bool wanted = state == GENERATION_STARTING || state == GENERATION_SERVING;
-    if (wanted && !s->generation->killing)
-        start_worker(s);
+    if (wanted && !s->generation->killing && worker_start(s) != 0)
+        plan_respawn(s);
 }
 
 static void say_end(const struct supervised *s, const siginfo_t *info)
@@ -141,24 +153,30 @@ static void free_entry(struct child_entry *entry)
     atomic_store(&entry->pid, 0); /* from here on the acceptor may use it */
 }
 
-/* The place of a process on the board of its listener; NULL: it has none there. */
-static struct child_entry *entry_of(const struct board *b, pid_t pid)
+/* The entry of a process among an acceptor's children; NULL: it has none there. */
+static struct child_entry *entry_in(const struct board *b, const struct worker_slot *slot,
+                                    pid_t pid)
 {
     for (unsigned i = 0; i < b->child_count; i++)
-        if (atomic_load(&b->children[i].pid) == pid)
-            return &b->children[i];
+        if (atomic_load(&slot->children[i].pid) == pid)
+            return &slot->children[i];
     return NULL;
+}
+
+static struct child_entry *entry_of(const struct supervised *s, pid_t pid)
+{
+    return entry_in(board_of(s), slot_of(s), pid);
 }
 
 static void on_orphan_end(struct supervised *s)
 {
-    struct board *b = board_of(s);
+    struct worker_slot *slot = slot_of(s);
     struct supervised **at = &s->generation->master->orphans;
-    struct child_entry *entry = entry_of(b, s->pid);
+    struct child_entry *entry = entry_of(s, s->pid);
     if (entry)
         free_entry(entry);
-    modus_sem_release(&b->permits, 1);
-    b->orphans--;
+    modus_sem_release(&slot->permits, 1);
+    slot->orphans--;
     while (*at != s)
         at = &(*at)->next;
     *at = s->next;
@@ -171,7 +189,7 @@ static bool is_known(const struct master *m, pid_t pid)
     if (upgrade_knows(m, pid))
         return true;
     for (const struct generation *g = m->generations; g; g = g->next)
-        for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
+        for (unsigned i = 0; i < places_of(g); i++)
             if (g->workers[i].pid == pid)
                 return true;
     for (const struct supervised *s = m->orphans; s; s = s->next)
@@ -186,18 +204,18 @@ static void adopt_orphan(struct supervised *dead, pid_t pid);
 static bool is_on_some_board(const struct master *m, pid_t pid)
 {
     for (const struct generation *g = m->generations; g; g = g->next)
-        if (entry_of(g->listener.board, pid))
-            return true;
+        for (unsigned i = 0; i < g->listener.board->slot_count; i++)
+            if (entry_in(g->listener.board, &g->listener.board->slots[i], pid))
+                return true;
     return false;
 }
 
 static void look_at_child(struct supervised *dead, pid_t pid)
 {
-    struct board *b = board_of(dead);
-    struct child_entry *forking = entry_of(b, -1);
+    struct child_entry *forking = entry_of(dead, -1);
     if (is_known(dead->generation->master, pid))
         return;
-    if (!entry_of(b, pid)) {
+    if (!entry_of(dead, pid)) {
         if (!forking || is_on_some_board(dead->generation->master, pid))
             return; /* another acceptor's, which is dead too: its turn comes */
         atomic_store(&forking->pid, pid);
@@ -210,6 +228,7 @@ static void look_at_child(struct supervised *dead, pid_t pid)
 static void adopt_orphans(struct supervised *dead)
 {
     struct board *b = board_of(dead);
+    struct worker_slot *slot = slot_of(dead);
     FILE *children = b->child_count ? fopen("/proc/thread-self/children", "re") : NULL;
     int pid;
     while (children && fscanf(children, "%d", &pid) == 1)
@@ -217,24 +236,26 @@ static void adopt_orphans(struct supervised *dead)
     if (children)
         fclose(children);
     for (unsigned i = 0; i < b->child_count; i++) {
-        pid = atomic_load(&b->children[i].pid);
+        pid = atomic_load(&slot->children[i].pid);
         if (!children && pid > 0) /* no /proc here */
             look_at_child(dead, pid);
         if (pid != 0 && !is_known(dead->generation->master, pid))
-            free_entry(&b->children[i]); /* reaped, or never forked, and then the acceptor died */
+            free_entry(
+                &slot->children[i]); /* reaped, or never forked, and then the acceptor died */
     }
     /* A permit may have died in the acceptor's hands. */
-    unsigned left = b->child_count ? modus_sem_value(&b->permits) : 0;
-    if (b->child_count > left + b->orphans)
-        modus_sem_release(&b->permits, b->child_count - left - b->orphans);
+    unsigned left = b->child_count ? modus_sem_value(&slot->permits) : 0;
+    if (b->child_count > left + slot->orphans)
+        modus_sem_release(&slot->permits, b->child_count - left - slot->orphans);
 }
 
 /* It was told to go, and went. */
 static bool is_wanted(const struct supervised *s, const siginfo_t *info)
 {
     const struct generation *g = s->generation;
-    bool told = g->state == GENERATION_RETIRING || g->state == GENERATION_STOPPING;
-    return g->killing || (told && info->si_code == CLD_EXITED);
+    bool told = g->state == GENERATION_RETIRING || g->state == GENERATION_STOPPING ||
+                atomic_load(&slot_of(s)->retire);
+    return g->killing || s->cut || (told && info->si_code == CLD_EXITED);
 }
 
 /* What is done about the end of one that serves, or is to serve, or has not finished. */
@@ -251,23 +272,23 @@ static void replace(struct supervised *s, const siginfo_t *info, bool was_ready)
         plan_respawn(s);
         workers_ring(g); /* what it was to look at, others look at now */
     } else if (g->state == GENERATION_STOPPING && was_ready && listener_has_waiting(&g->listener)) {
-        start_worker(s); /* it finds that it is to drain */
+        worker_start(s); /* it finds that it is to drain */
     }
 }
 
 static void on_worker_end(struct supervised *s, const siginfo_t *info)
 {
     struct board *b = board_of(s);
-    bool was_ready = modus_event_is_set(&b->slots[s->slot].ready), wanted = is_wanted(s, info);
+    bool was_ready = modus_event_is_set(&slot_of(s)->ready), wanted = is_wanted(s, info);
     if (!wanted) {
         say_end(s, info);
         atomic_fetch_add(&b->deaths, 1);
     }
     modus_participant_bury(s->generation->master->arena, s->pid);
-    board_bury(b, &b->slots[s->slot]);
+    board_bury(b, slot_of(s));
     adopt_orphans(s);
     s->pid = 0;
-    if (!wanted)
+    if (!recycle_ended(s) && !wanted)
         replace(s, info, was_ready);
 }
 
@@ -301,6 +322,7 @@ static void on_pidfd(uv_poll_t *watch, int status, int events)
         on_worker_end(s, &info);
     generation_look(g);
     supervisor_after_end(g->master);
+    recycle_look(g->master);
 }
 
 static int watch_pid(struct supervised *s)
@@ -331,8 +353,11 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
     struct supervised *s = calloc(1, sizeof *s);
     if (!s)
         return;
-    *s = (struct supervised){
-        .generation = dead->generation, .pid = pid, .orphan = true, .next = m->orphans};
+    *s = (struct supervised){.generation = dead->generation,
+                             .slot = dead->slot,
+                             .pid = pid,
+                             .orphan = true,
+                             .next = m->orphans};
     if (watch_pid(s) != 0) {
         log_warn("process %d of a connection has lost its acceptor and cannot be watched: %s", pid,
                  strerror(errno));
@@ -340,24 +365,30 @@ static void adopt_orphan(struct supervised *dead, pid_t pid)
         return;
     }
     m->orphans = s;
-    board_of(s)->orphans++;
-    if (s->generation->killing)
+    slot_of(s)->orphans++;
+    if (s->generation->killing || dead->cut)
         pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 }
 
 /* --- starting and stopping ------------------------------------------------------------------- */
 
-static int start_worker(struct supervised *s)
+int worker_start(struct supervised *s)
 {
     struct master *m = s->generation->master;
-    struct worker_slot *slot = &board_of(s)->slots[s->slot];
+    struct worker_slot *slot = slot_of(s);
+    enum generation_state state = s->generation->state;
+    s->nth = m->starts++;
+    s->cut = false;
+    if (state == GENERATION_STARTING || state == GENERATION_SERVING) {
+        atomic_store(&slot->phase, SERVICE_OPEN);
+        atomic_store(&slot->retire, false); /* an earlier one's */
+    }
     atomic_store(&slot->logs_seen, atomic_load(&board_of(s)->log_round));
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
         worker_main(m, s, parent);
     if (pid < 0) {
         log_error("cannot make a worker for %s: %s", name_of(s), strerror(errno));
-        plan_respawn(s);
         return -1;
     }
     struct timespec now;
@@ -380,19 +411,19 @@ static int start_worker(struct supervised *s)
 
 int workers_start(struct generation *g)
 {
-    unsigned count = g->listener.plan.workers;
-    g->workers = calloc(count, sizeof *g->workers);
+    g->workers = calloc(g->listener.board->slot_count, sizeof *g->workers);
     if (!g->workers || switches_start(g->master, g) != 0)
         return -1;
-    for (unsigned slot = 0; slot < count; slot++) {
+    for (unsigned slot = 0; slot < places_of(g); slot++) {
         struct supervised *s = &g->workers[slot];
         *s = (struct supervised){.generation = g, .slot = slot, .pidfd = -1};
         uv_timer_init(&g->master->loop, &s->respawn);
         s->respawn.data = s;
         modus_event_arm(&g->listener.board->slots[slot].ready, g->master->bell);
     }
-    for (unsigned slot = 0; slot < count; slot++)
-        if (start_worker(&g->workers[slot]) != 0)
+    for (unsigned slot = 0; slot < places_of(g); slot++)
+        if (!atomic_load(&slot_of(&g->workers[slot])->spare) &&
+            worker_start(&g->workers[slot]) != 0)
             return -1;
     return 0;
 }
@@ -415,25 +446,32 @@ bool workers_accept(const struct generation *g)
 
 bool workers_ready(const struct generation *g)
 {
-    for (unsigned i = 0; i < g->listener.plan.workers; i++)
-        if (!modus_event_is_set(&g->listener.board->slots[i].ready))
+    const struct board *b = g->listener.board;
+    for (unsigned i = 0; i < b->slot_count; i++)
+        if (!atomic_load(&b->slots[i].spare) && !modus_event_is_set(&b->slots[i].ready))
             return false;
     return true;
 }
 
 void workers_ring(struct generation *g)
 {
-    for (unsigned i = 0; i < g->listener.plan.workers; i++)
+    for (unsigned i = 0; i < g->listener.board->slot_count; i++)
         modus_doorbell_ring(&g->listener.board->slots[i].bell);
 }
 
 void workers_kill(struct generation *g)
 {
     g->killing = true;
-    for (unsigned i = 0; g->workers && i < g->listener.plan.workers; i++)
-        if (g->workers[i].pid && g->workers[i].pidfd >= 0)
-            pidfd_send_signal(g->workers[i].pidfd, SIGKILL, NULL, 0);
-    for (const struct supervised *s = g->master->orphans; s; s = s->next)
-        if (s->generation == g)
-            pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
+    for (unsigned i = 0; i < places_of(g); i++)
+        worker_cut(&g->workers[i]);
+}
+
+void worker_cut(struct supervised *s)
+{
+    s->cut = true;
+    if (s->pid && s->pidfd >= 0)
+        pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
+    for (const struct supervised *o = s->generation->master->orphans; o; o = o->next)
+        if (o->generation == s->generation && o->slot == s->slot)
+            pidfd_send_signal(o->pidfd, SIGKILL, NULL, 0);
 }

@@ -241,7 +241,8 @@ static int coroutine_run(struct worker *w)
     return 0;
 }
 
-static const char *const uses[] = {"loops", "threads", "queue_timeout", "gil", NULL};
+static const char *const uses[] = {"loops", "threads",         "queue_timeout",
+                                   "gil",   "worker_requests", NULL};
 
 const struct model model_coroutine = {
     .name = "coroutine",

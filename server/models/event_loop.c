@@ -193,7 +193,8 @@ static int event_loop_run(struct worker *w)
     return 0;
 }
 
-static const char *const uses[] = {"loops", "threads", "queue", "queue_timeout", "gil", NULL};
+static const char *const uses[] = {"loops", "threads",         "queue", "queue_timeout",
+                                   "gil",   "worker_requests", NULL};
 
 const struct model model_event_loop = {
     .name = "event-loop",

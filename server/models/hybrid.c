@@ -23,7 +23,8 @@ static int hybrid_run(struct worker *w)
     return pool_run(w, true);
 }
 
-static const char *const uses[] = {"processes", "threads", "queue", "queue_timeout", "gil", NULL};
+static const char *const uses[] = {"processes", "threads",         "queue", "queue_timeout",
+                                   "gil",       "worker_requests", NULL};
 
 const struct model model_hybrid = {
     .name = "hybrid",

@@ -8,9 +8,9 @@
  *   - no signal handler runs code of the server; workers ignore what a terminal sends to the group
  *   - "drain" (board->drain): what the kernel has accepted is accepted and answered, idle
  *     connections end, answers say "Connection: close", and run() returns when nothing is left
- *   - "retire" (board->retire): others accept from now on; whom the kernel has told this worker of is
+ *   - "retire" (slot->retire): others accept from now on; whom the kernel has told this worker of is
  *     accepted, and run() returns when nothing is left. A connection that wants to move is given to
- *     the next generation (server/intake.h), which adopts it; others go with their next answer
+ *     those who accept now (server/intake.h), and adopted there; others go with their next answer
  *   - after fork, a child makes its own loops and threads; the parent closes its copy of an
  *     accepted descriptor and never shuts it down
  *

@@ -93,7 +93,7 @@ static bool prefork_note(const struct config_listener *conf, char *text, size_t 
     return true;
 }
 
-static const char *const uses[] = {"processes", NULL};
+static const char *const uses[] = {"processes", "worker_requests", NULL};
 
 const struct model model_prefork = {
     .name = "prefork",

@@ -165,7 +165,7 @@ static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
 
 static int phase_of(const struct acceptor *a)
 {
-    return atomic_load_explicit(&a->worker->board->phase, memory_order_relaxed);
+    return atomic_load_explicit(&a->worker->slot->phase, memory_order_relaxed);
 }
 
 /* Give the connection to the next generation. Returns false when it is to be tried again, or stays. */
@@ -271,10 +271,10 @@ static void pause_accepting(struct acceptor *a, int error)
 
 static struct child_entry *free_entry(struct acceptor *a)
 {
-    struct board *b = a->worker->board;
-    for (unsigned i = 0; i < b->child_count; i++) {
-        struct child_entry *entry = &b->children[a->next_entry];
-        a->next_entry = a->next_entry + 1 < b->child_count ? a->next_entry + 1 : 0;
+    unsigned count = a->worker->board->child_count;
+    for (unsigned i = 0; i < count; i++) {
+        struct child_entry *entry = &a->worker->slot->children[a->next_entry];
+        a->next_entry = a->next_entry + 1 < count ? a->next_entry + 1 : 0;
         if (atomic_load(&entry->pid) == 0)
             return entry;
     }
@@ -282,24 +282,25 @@ static struct child_entry *free_entry(struct acceptor *a)
 }
 
 /* Children by pid: the entries of one remainder are a chain. Places are numbers from 1 on. */
-static struct child_entry *chain_of(struct board *b, pid_t pid)
+static struct child_entry *chain_of(const struct worker *w, pid_t pid)
 {
-    return &b->children[(unsigned)pid % b->child_count];
+    return &w->slot->children[(unsigned)pid % w->board->child_count];
 }
 
-static void remember_child(struct board *b, struct child_entry *entry, pid_t pid)
+static void remember_child(const struct worker *w, struct child_entry *entry, pid_t pid)
 {
-    struct child_entry *chain = chain_of(b, pid);
+    struct child_entry *chain = chain_of(w, pid);
     entry->next = chain->first;
-    chain->first = (unsigned)(entry - b->children) + 1;
+    chain->first = (unsigned)(entry - w->slot->children) + 1;
     atomic_store(&entry->pid, pid);
 }
 
 /* Returns its entry, which is free from now on, or NULL if no child has this pid. */
-static struct child_entry *forget_child(struct board *b, pid_t pid)
+static struct child_entry *forget_child(const struct worker *w, pid_t pid)
 {
-    for (unsigned *at = &chain_of(b, pid)->first; *at; at = &b->children[*at - 1].next) {
-        struct child_entry *entry = &b->children[*at - 1];
+    struct child_entry *children = w->slot->children;
+    for (unsigned *at = &chain_of(w, pid)->first; *at; at = &children[*at - 1].next) {
+        struct child_entry *entry = &children[*at - 1];
         if (atomic_load(&entry->pid) != pid)
             continue;
         *at = entry->next;
@@ -334,7 +335,7 @@ static int start_child(struct acceptor *a)
         parked_free(a->held_parked);
     a->held_parked = NULL;
     a->live++;
-    remember_child(a->worker->board, entry, pid);
+    remember_child(a->worker, entry, pid);
     return 0;
 }
 
@@ -342,15 +343,16 @@ static int start_child(struct acceptor *a)
 static void reap(struct acceptor *a)
 {
     struct board *b = a->worker->board;
+    struct worker_slot *slot = a->worker->slot;
     struct signalfd_siginfo told;
     (void)!read(a->ended, &told, sizeof told);
     for (;;) {
         siginfo_t info = {0};
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
             break;
-        if (!forget_child(b, info.si_pid))
+        if (!forget_child(a->worker, info.si_pid))
             continue;
-        modus_sem_release(&b->permits, 1);
+        modus_sem_release(&slot->permits, 1);
         a->live--;
         if (info.si_code == CLD_EXITED)
             continue;
@@ -358,7 +360,7 @@ static void reap(struct acceptor *a)
         log_warn("%s: process %d of a connection was ended by signal %d",
                  a->worker->listener->conf->addresses[0].text, info.si_pid, info.si_status);
     }
-    if (modus_sem_value(&b->permits) ==
+    if (modus_sem_value(&slot->permits) ==
         b->child_count) /* killed children did not count their ends */
         board_settle(worker_stats(a->worker, 0));
 }
@@ -374,11 +376,10 @@ static void ask_to_end(const struct child_entry *entry)
 /* No permit is left: the longest idle child makes room. */
 static void make_room(struct acceptor *a)
 {
-    struct board *b = a->worker->board;
     struct child_entry *oldest = NULL;
     int64_t since = a->now_ms + 1;
-    for (unsigned i = 0; i < b->child_count; i++) {
-        struct child_entry *entry = &b->children[i];
+    for (unsigned i = 0; i < a->worker->board->child_count; i++) {
+        struct child_entry *entry = &a->worker->slot->children[i];
         int64_t idle = atomic_load(&entry->idle_ms);
         if (idle && idle < since) {
             oldest = entry;
@@ -393,13 +394,13 @@ static void make_room(struct acceptor *a)
  * permit. */
 static int accept_one(struct acceptor *a, int fd)
 {
-    struct board *b = a->worker->board;
+    struct modus_sem *permits = &a->worker->slot->permits;
     if (a->held_fd < 0) {
-        if (modus_sem_try(&b->permits) != 0)
+        if (modus_sem_try(permits) != 0)
             return socket_has_waiting(fd) ? -EBUSY : -EAGAIN;
         int got = socket_accept(fd, &a->held_peer);
         if (got < 0) {
-            modus_sem_release(&b->permits, 1);
+            modus_sem_release(permits, 1);
             return got;
         }
         a->held_fd = got;
@@ -432,7 +433,7 @@ static int serve_parked(struct acceptor *a)
     if (a->held_fd < 0) {
         if (!a->parking.ready)
             return -EAGAIN;
-        if (modus_sem_try(&a->worker->board->permits) != 0)
+        if (modus_sem_try(&a->worker->slot->permits) != 0)
             return -EBUSY;
         a->held_parked = parked_take(&a->parking);
         a->held_fd = a->held_parked->carried.fd;
@@ -513,7 +514,6 @@ static void close_taken(struct acceptor *a)
 /* Others accept from now on; children go on until their connections end. */
 static void retire(struct acceptor *a)
 {
-    struct board *b = a->worker->board;
     a->draining = a->retired = true;
     a->maybe = a->held_fd >= 0;
     a->full = false;
@@ -524,13 +524,12 @@ static void retire(struct acceptor *a)
     epoll_ctl(a->set, EPOLL_CTL_DEL, a->worker->listener->intake[0], NULL);
     a->takes_in = false;
     a->gives = true;
-    for (unsigned i = 0; i < b->child_count; i++)
-        ask_to_end(&b->children[i]); /* so that the idle ones look */
+    for (unsigned i = 0; i < a->worker->board->child_count; i++)
+        ask_to_end(&a->worker->slot->children[i]); /* so that the idle ones look */
 }
 
 static void drain(struct acceptor *a)
 {
-    struct board *b = a->worker->board;
     if (a->draining && !a->retired)
         return;
     a->draining = true;
@@ -539,8 +538,8 @@ static void drain(struct acceptor *a)
     a->quiet_ms = a->now_ms;
     close_taken(a);
     worker_set_state(a->worker, WORKER_DRAINING);
-    for (unsigned i = 0; i < b->child_count; i++)
-        ask_to_end(&b->children[i]);
+    for (unsigned i = 0; i < a->worker->board->child_count; i++)
+        ask_to_end(&a->worker->slot->children[i]);
 }
 
 /* All that the kernel had begun to accept has a child; the last may take a moment to arrive. */
@@ -654,13 +653,13 @@ static int open_acceptor(struct acceptor *a)
         return -1;
     read_clock(a);
     for (unsigned i = 0; i < w->board->child_count; i++)
-        w->board->children[i].first = w->board->children[i].next = 0;
+        w->slot->children[i].first = w->slot->children[i].next = 0;
     if (watch(a, modus_doorbell_fd(&w->slot->bell), EPOLLIN, ABOUT_BELL) != 0 ||
         watch(a, w->life_line, EPOLLIN, ABOUT_LIFE) != 0 ||
         watch(a, a->ended, EPOLLIN, ABOUT_CHILDREN) != 0)
         return -1;
     a->parking =
-        (struct parking){.set = a->set, .count = &w->board->parked, .stats = worker_stats(w, 0)};
+        (struct parking){.set = a->set, .count = &w->slot->parked, .stats = worker_stats(w, 0)};
     a->takes_in = w->listener->intake[0] >= 0;
     if (a->takes_in && watch(a, w->listener->intake[0], EPOLLIN, ABOUT_INTAKE) != 0)
         return -1;

@@ -22,7 +22,8 @@ static int thread_pool_run(struct worker *w)
     return pool_run(w, false);
 }
 
-static const char *const uses[] = {"threads", "queue", "queue_timeout", "gil", NULL};
+static const char *const uses[] = {"threads", "queue",           "queue_timeout",
+                                   "gil",     "worker_requests", NULL};
 
 const struct model model_thread_pool = {
     .name = "thread-pool",

@@ -178,7 +178,6 @@ BAD = {
     "error log on standard output": ('error_log = "stdout"\n' + good(), 1, "error_log.*stderr"),
     "access log that is only on": ('listen "127.0.0.1:0" {\n  access_log = on\n}', 2, "access_log.*stdout, stderr, off or a path"),
     "reserved handler": ('listen "127.0.0.1:0" {\n  route "/" { proxy { } }\n}', 2, "not in this build .*static.*status"),
-    "reserved key": ('listen "127.0.0.1:0" {\n  worker_requests = 5\n}', 2, "not in this build"),
 }
 
 

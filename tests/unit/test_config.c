@@ -24,6 +24,7 @@
     "; valid here: user, pid_file, control, error_log, log_level, drain_timeout, listen"
 #define VALID_IN_LISTEN                                                                            \
     "; valid here: protocol, model, processes, loops, threads, queue, queue_timeout, "             \
+    "worker_requests, worker_memory, worker_age, "                                                 \
     "max_connections, backlog, gil, header_timeout, body_timeout, handler_timeout, send_timeout, " \
     "keepalive_timeout, keepalive_requests, max_header_size, max_body_size, access_log, "          \
     "log_format, also, tls, route, text, static, echo, pipe, status"
@@ -78,6 +79,9 @@ static void defaults(void **state)
     assert_int_equal(l->threads, 64);
     assert_int_equal(l->queue, 1024);
     assert_int_equal(l->queue_timeout_ms, 10000);
+    assert_int_equal(l->worker_requests, 0);
+    assert_int_equal(l->worker_memory, 0);
+    assert_int_equal(l->worker_age_ms, 0);
     assert_int_equal(l->max_connections, 0);
     assert_int_equal(l->backlog, 1024);
     assert_int_equal(l->header_timeout_ms, 10000);
@@ -119,7 +123,8 @@ static const char all_keys[] =
     "listen '127.0.0.1:8080' {\n"
     "  also = {\"[::1]:8080\"}\n  protocol = http\n  model = event-loop\n  processes = 3\n  loops "
     "= auto\n"
-    "  threads = 7\n  queue = 8\n  queue_timeout = 9s\n  max_connections = 10\n  backlog = 11\n"
+    "  threads = 7\n  queue = 8\n  queue_timeout = 9s worker_requests = 20 worker_memory = 21m "
+    "worker_age = 22h\n  max_connections = 10\n  backlog = 11\n"
     "  gil = false\n  header_timeout = 12s\n  body_timeout = 13s\n  handler_timeout = 14s\n"
     "  send_timeout = 15s\n  keepalive_timeout = 16s\n  keepalive_requests = 17\n"
     "  max_header_size = 18k\n  max_body_size = 19m\n  access_log = logs/a\n  log_format = json\n"
@@ -139,6 +144,9 @@ static void listen_keys(void **state)
     assert_int_equal(l->threads, 7);
     assert_int_equal(l->queue, 8);
     assert_int_equal(l->queue_timeout_ms, 9000);
+    assert_int_equal(l->worker_requests, 20);
+    assert_int_equal(l->worker_memory, 21 << 20);
+    assert_int_equal(l->worker_age_ms, 22 * 3600000);
     assert_int_equal(l->max_connections, 10);
     assert_int_equal(l->backlog, 11);
     assert_int_equal(l->header_timeout_ms, 12000);
@@ -244,9 +252,6 @@ static void reserved(void **state)
     assert_null(off->listeners[0].access_log);
     config_free(off);
     bad(L "gl = true }", "1: unknown word \"gl\" in listen; did you mean \"gil\"?");
-    bad("worker_requests = 5\n" L "}", "1: \"worker_requests\" is not in this build");
-    bad(L "\nworker_memory = 5 }", "2: \"worker_memory\" is not in this build");
-    bad(L "worker_age = 5 }", "1: \"worker_age\" is not in this build");
     bad(L "route / {\nstatus {\ncontrol = yes } } }", "3: \"control\" is not in this build");
     bad(L "}\nlab { }", "2: \"lab\" is not in this build");
     bad(L "route / {\nproxy { } } }",

@@ -92,6 +92,10 @@ def anonymous_bytes(pid: int) -> int:
     return int(_status(pid, "RssAnon").split()[0]) * 1024
 
 
+def shared_bytes(pid: int) -> int:
+    return int(_status(pid, "RssShmem").split()[0]) * 1024
+
+
 def _status(pid: int, key: str) -> str:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(key + ":"):
