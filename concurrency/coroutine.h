@@ -165,6 +165,11 @@ int modus_co_guest_fd(void);
  * Safe from: the thread that opened, outside of coroutines. */
 int64_t modus_co_guest_turn(bool readable);
 
+/* The longest that one of them has run without waiting since the last call, in ns, and its name in
+ * name (MODUS_CO_NAME bytes, or NULL). Measuring begins with the first call. Does not wait.
+ * Safe from: the thread that opened, outside of coroutines; elsewhere it is 0. */
+int64_t modus_co_guest_lag(char *name);
+
 /* The end. Returns 0, -EBUSY while there are coroutines, or -EPERM where nothing is open.
  * Safe from: the thread that opened, outside of coroutines. */
 int modus_co_guest_close(void);

@@ -30,6 +30,20 @@ int64_t modus_co_lag(char *name)
     return co->loop->lag;
 }
 
+int64_t modus_co_guest_lag(char *name)
+{
+    struct modus_co_loop *loop = modus_co_here;
+
+    if (!loop || !loop->guest || loop->running)
+        return 0;
+    int64_t lag = loop->lag;
+    loop->lag_wanted = true;
+    loop->lag = 0;
+    if (name)
+        memcpy(name, loop->lag_name, MODUS_CO_NAME);
+    return lag;
+}
+
 int modus_co_walk(int (*visit)(const struct modus_co_info *info, void *context), void *context)
 {
     struct modus_co *self = modus_co_self();

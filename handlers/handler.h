@@ -43,6 +43,9 @@ struct handler {
     int (*open)(void *conf, const struct handler_env *env, char *why, size_t why_size);
     void (*close)(void *conf); /* NULL: nothing to do; also called after a failed open */
     struct exchange_entry entry;
+    /* Which entry a route has, where that is for its options to say; NULL: the one above. It serves the
+     * same methods. */
+    const struct exchange_entry *(*entry_of)(const void *conf);
 };
 
 /* By name, or NULL. */

@@ -86,6 +86,12 @@ struct status_listener {
     /* Totals: replaced because they had served so many requests, held so much memory, were so old. */
     uint64_t recycled_requests, recycled_memory, recycled_age;
 
+    /* Times that a handler held a loop so long that its other connections had to wait, and the last of
+     * them; blocked_at_ms 0: none. */
+    uint64_t blocked, blocked_longest_ms, blocked_last_ms;
+    int64_t blocked_at_ms; /* Unix time */
+    char blocked_route[80], blocked_handler[24];
+
     uint64_t connections_open; /* now */
     uint64_t connections_idle; /* of them: between two requests, and nothing of the next has come */
     uint64_t connections_active;  /* the others */

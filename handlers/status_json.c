@@ -46,6 +46,19 @@ static void json_answers(struct page *p, const struct status_listener *l)
     page_puts(p, "}");
 }
 
+static void json_last_blocked(struct page *p, const struct status_listener *l)
+{
+    if (!l->blocked_at_ms) {
+        page_puts(p, ",\"last\":null");
+        return;
+    }
+    page_puts(p, ",\"last\":{");
+    json_text(p, "route", l->blocked_route);
+    json_text(p, "handler", l->blocked_handler);
+    page_format(p, "\"ms\":%" PRIu64 ",\"at_ms\":%" PRId64 "}", l->blocked_last_ms,
+                l->blocked_at_ms);
+}
+
 /* A group that not every model has: null where it is absent. */
 static void json_group(struct page *p, const struct status_listener *l, enum status_group group)
 {
@@ -63,6 +76,8 @@ static void json_group(struct page *p, const struct status_listener *l, enum sta
     } else if (group == QUEUE) {
         page_puts(p, ",");
         json_times(p, "waited_us", &l->queued);
+    } else if (group == BLOCKED) {
+        json_last_blocked(p, l);
     }
     page_puts(p, "},");
 }

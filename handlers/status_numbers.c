@@ -74,6 +74,10 @@ const struct status_number status_numbers[] = {
      "modus_workers_recycled_memory_total", "Workers replaced because of worker_memory."},
     {RECYCLED, AT(recycled_age), "age", "for their age", "modus_workers_recycled_age_total",
      "Workers replaced because of worker_age."},
+    {BLOCKED, AT(blocked), "count", "times", "modus_loop_blocked_total",
+     "Times that a handler held a loop for 50 ms or more."},
+    {BLOCKED, AT(blocked_longest_ms), "longest_ms", "longest (ms)",
+     "modus_loop_blocked_longest_milliseconds", "The longest of them."},
     {0},
 };
 
@@ -104,6 +108,7 @@ bool status_has(const struct status_listener *l, enum status_group group)
     case REQUESTS:
     case SATURATION:
     case RECYCLED:
+    case BLOCKED:
         break;
     }
     return true;
@@ -118,7 +123,8 @@ const char *status_group_key(enum status_group group)
                                        [CHILDREN] = "children",
                                        [QUEUE] = "queue",
                                        [GIL] = "gil",
-                                       [RECYCLED] = "recycled"};
+                                       [RECYCLED] = "recycled",
+                                       [BLOCKED] = "blocked"};
     return keys[group];
 }
 

@@ -318,6 +318,19 @@ static void put_number(struct page *p, const char *label, const char *path, uint
     page_puts(p, "</div>");
 }
 
+static void put_last_blocked(struct page *p, const struct status_listener *l)
+{
+    page_puts(p, "<div><dt>the last by</dt><dd>");
+    open_figure(p, "span", "text", "blocked.last.route");
+    put_text(p, l->blocked_route);
+    page_puts(p, "</span> (");
+    open_figure(p, "span", "text", "blocked.last.handler");
+    put_text(p, l->blocked_handler);
+    page_puts(p, "</span>), ");
+    count_figure(p, "span", "blocked.last.ms", l->blocked_last_ms);
+    page_puts(p, " ms</dd></div>");
+}
+
 static void put_group(struct page *p, const struct status_listener *l, enum status_group group)
 {
     char path[64];
@@ -331,6 +344,8 @@ static void put_group(struct page *p, const struct status_listener *l, enum stat
         snprintf(path, sizeof path, "%s.%s", key, n->key);
         put_number(p, n->label, path, status_number_of(l, n));
     }
+    if (group == BLOCKED && l->blocked_at_ms)
+        put_last_blocked(p, l);
     for (size_t i = 0; group == REQUESTS && i < STATUS_CLASSES; i++) {
         snprintf(path, sizeof path, "requests.answers.%s", status_class_names[i]);
         put_number(p, i ? status_class_names[i] : "cut", path, l->answers[i]);
@@ -508,6 +523,7 @@ static void mix_listener(uint64_t *hash, const struct status_listener *l)
     for (enum status_group group = CONNECTIONS; group <= LAST_GROUP; group++)
         mix_number(hash, status_has(l, group));
     mix_number(hash, l->tls);
+    mix_number(hash, l->blocked_at_ms != 0);
     for (size_t i = 0; i < l->address_count; i++)
         mix_text(hash, l->addresses[i]);
     for (size_t i = 0; i < l->generation_count; i++) {

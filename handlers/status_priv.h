@@ -26,7 +26,8 @@ enum status_group {
     QUEUE,
     GIL,
     RECYCLED,
-    LAST_GROUP = RECYCLED,
+    BLOCKED,
+    LAST_GROUP = BLOCKED,
 };
 
 /* A number with the names it has in each form, so that a new one is a line and no form forgets it. */

@@ -367,11 +367,37 @@ static enum turn turn_request(struct conn *c, struct net_thread *t)
 
 /* --- serving --------------------------------------------------------------------------------- */
 
+static void end_call(struct net_thread *t, int64_t now_us)
+{
+    const struct route *route = t->called;
+    t->called = NULL;
+    t->mark_us = now_us;
+    if (now_us - t->called_us >= t->held_us)
+        t->held(t->held_arg, route, now_us - t->called_us);
+}
+
+/* An entry is called where the thread has others to serve too. The clock is read for this only where
+ * no reading is at hand: the last step's answers are counted with one, and so are this one's. What
+ * the connection itself does around the call is small beside a time that matters. */
+static void begin_call(struct net_thread *t, const struct exchange *x, bool waited)
+{
+    if (t->called && (waited || t->called != x->route))
+        end_call(t, t->clock_us());
+    if (waited)
+        t->mark_us = 0;
+    if (t->called)
+        return;
+    t->called = x->route;
+    t->called_us = t->mark_us ? t->mark_us : t->clock_us();
+}
+
 /* One event. A handler that has given its whole answer, or gives up, gets no further ones. */
-static void call_step(struct exchange *x, enum exchange_event event)
+static void call_step(struct net_thread *t, struct exchange *x, enum exchange_event event)
 {
     struct net_gil *gil = x->conn->service->gil;
     net_gil_enter(gil);
+    if (t->held)
+        begin_call(t, x, gil != NULL);
     int r = x->entry->step(x, event);
     net_gil_leave(gil);
     if (r == 0 && !x->ended)
@@ -440,7 +466,7 @@ static void begin_serving(struct conn *c, struct net_thread *t, struct exchange 
         x->deadline_ms = t->now_ms + limit;
     x->offered_us = t->now_us;
     if (x->entry->step)
-        call_step(x, EXCHANGE_BEGUN);
+        call_step(t, x, EXCHANGE_BEGUN);
 }
 
 static bool must_leave(const struct conn *c)
@@ -455,23 +481,23 @@ static bool step_events(struct conn *c, struct net_thread *t, struct exchange *x
     bool called = false;
     if (x->endless && !x->told_leaving && must_leave(c)) {
         x->told_leaving = c->close_after = true;
-        call_step(x, EXCHANGE_LEAVING);
+        call_step(t, x, EXCHANGE_LEAVING);
         called = true;
     }
     if (x->stage == EXCHANGE_OPEN && x->timer_ms && t->now_ms >= x->timer_ms) {
         x->timer_ms = 0;
-        call_step(x, EXCHANGE_TIMER);
+        call_step(t, x, EXCHANGE_TIMER);
         called = true;
     }
     if (x->stage == EXCHANGE_OPEN && exchange_is_streamed(x) && !x->body_seen &&
         (x->body.len || x->body_complete)) {
         x->body_seen = true;
-        call_step(x, EXCHANGE_BYTES);
+        call_step(t, x, EXCHANGE_BYTES);
         called = true;
     }
     if (x->stage == EXCHANGE_OPEN && x->write_short && x->unsent <= EXCHANGE_PIPE_SIZE / 2) {
         x->write_short = false;
-        call_step(x, EXCHANGE_ROOM);
+        call_step(t, x, EXCHANGE_ROOM);
         called = true;
     }
     return called;
@@ -787,14 +813,18 @@ static enum turn turn(struct conn *c, struct net_thread *t)
     return TURN_WAIT;
 }
 
-/* Count what was answered in this step, with one look at the clock. */
+/* Count what was answered in this step, and how long handlers took, with one look at the clock. */
 static void count_answers(struct net_thread *t)
 {
+    int64_t now_us = t->gathered_now || t->called ? t->clock_us() : 0;
     for (unsigned i = 0; i < 6; i++)
         if (t->gathered[i])
             net_count(&t->stats->answers[i], t->gathered[i]);
     if (t->gathered_now)
-        net_histogram_add(&t->stats->latency, t->clock_us() - t->now_us, t->gathered_now);
+        net_histogram_add(&t->stats->latency, now_us - t->now_us, t->gathered_now);
+    if (t->called)
+        end_call(t, now_us);
+    t->mark_us = now_us;
     memset(t->gathered, 0, sizeof t->gathered);
     t->gathered_now = 0;
 }

@@ -198,5 +198,7 @@ struct modus_event *exchange_event(struct exchange *x);
 int64_t exchange_waited_us(const struct exchange *x);
 /* The connection of x, for hosts. */
 struct conn *exchange_conn(const struct exchange *x);
+/* The route that it is served by; NULL: none is found yet. */
+const struct route *exchange_route(const struct exchange *x);
 
 #endif

@@ -117,6 +117,11 @@ struct modus_event *exchange_event(struct exchange *x)
     return &x->event;
 }
 
+const struct route *exchange_route(const struct exchange *x)
+{
+    return x->route;
+}
+
 int64_t exchange_waited_us(const struct exchange *x)
 {
     return x->served_us - x->offered_us;

@@ -44,7 +44,7 @@ static void follow_wall_clock(struct net_thread *t)
 
 void net_thread_tick(struct net_thread *t)
 {
-    t->now_us = t->clock_us();
+    t->now_us = t->mark_us = t->clock_us();
     int64_t now_ms = t->now_us / 1000;
     if (now_ms == t->now_ms)
         return;

@@ -21,6 +21,7 @@
 #include "net/str.h"
 
 struct exchange;
+struct route;
 
 enum { NET_OUT_SIZE = 64 * 1024 };
 
@@ -30,6 +31,14 @@ struct net_thread {
                        earlier time */
     int64_t (*clock_us)(void);
     struct net_stats *stats; /* where counts go; shared or not */
+    /* Told when step entries of a route have held the thread for held_us or more, in one step of a
+     * connection (not: EXCHANGE_CANCELLED, the wait for the interpreter lock). NULL, as at the beginning:
+     * nobody wants to know. */
+    void (*held)(void *arg, const struct route *route, int64_t us);
+    void *held_arg;
+    int64_t held_us;
+    int64_t
+        mark_us; /* the clock, read a moment ago; 0: who has the thread has let time pass since */
 
     /* private to net/ */
     char *in; /* bytes just read; in_size of them at most */
@@ -40,9 +49,11 @@ struct net_thread {
     unsigned drained; /* what the transport waits for before it has more to read; 0: it may have */
     char *out;        /* answers gathered for one write; NET_OUT_SIZE */
     size_t out_len;
-    size_t moved;          /* bytes read and written in this step */
-    unsigned gathered[6];  /* answers of this step by class, not yet counted */
-    unsigned gathered_now; /* those of them that began in this step */
+    size_t moved;               /* bytes read and written in this step */
+    unsigned gathered[6];       /* answers of this step by class, not yet counted */
+    unsigned gathered_now;      /* those of them that began in this step */
+    const struct route *called; /* held: whose entry was called in this step; NULL: none, or told */
+    int64_t called_us;          /* since when */
     time_t date_s;
     char date[48]; /* "Server: ...\r\nDate: ...\r\n" as it stands in answers */
     char ok_head[96];

@@ -40,6 +40,7 @@ struct board *board_new(struct modus_arena *arena, unsigned workers, unsigned sp
     modus_event_init(&b->serve, MODUS_PROCESS);
     modus_event_init(&b->drain, MODUS_PROCESS);
     modus_lock_init(&b->accept_lock, MODUS_PROCESS);
+    blocked_init(&b->blocked);
     for (unsigned i = 0; i < slots; i++)
         if (init_slot(b, arena, &b->slots[i]) != 0)
             return NULL;
@@ -63,6 +64,7 @@ void board_free(struct board *b, struct modus_arena *arena)
     modus_event_fini(&b->serve);
     modus_event_fini(&b->drain);
     modus_lock_fini(&b->accept_lock);
+    blocked_fini(&b->blocked);
     modus_arena_free(arena, b->inodes, b->inode_count * sizeof *b->inodes);
     modus_arena_free(arena, b->taken, b->inode_count * sizeof *b->taken);
     modus_arena_free(arena, b, sizeof *b + b->slot_count * sizeof b->slots[0]);

@@ -19,6 +19,7 @@
 #include "concurrency/sem.h"
 #include "net/gil.h"
 #include "net/stats.h"
+#include "server/blocked.h"
 #include "server/wear.h"
 
 enum worker_state { WORKER_DEAD, WORKER_STARTING, WORKER_WAITING, WORKER_BUSY, WORKER_DRAINING };
@@ -70,6 +71,8 @@ struct board {
     atomic_uint log_failures; /* times that somebody could not, and goes on with the old */
     atomic_ullong deaths;     /* (master) workers that ended without being told to */
     atomic_ullong recycled[WEAR_REASONS]; /* (master) workers that were replaced, by reason */
+
+    struct blocked blocked; /* loops that a handler has held */
 
     struct modus_lock accept_lock;   /* prefork: held around accept4 alone */
     atomic_bool backlog;             /* prefork: connections may be waiting */

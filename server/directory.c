@@ -26,6 +26,20 @@ struct directory *directory_new(struct modus_arena *arena)
     return d;
 }
 
+static struct listing_past *new_past(struct modus_arena *arena)
+{
+    struct listing_past *past = modus_arena_alloc(arena, sizeof *past, 64);
+    if (past)
+        blocked_init(&past->blocked);
+    return past;
+}
+
+static void free_past(struct modus_arena *arena, struct listing_past *past)
+{
+    blocked_fini(&past->blocked);
+    modus_arena_free(arena, past, sizeof *past);
+}
+
 struct listing *listing_new(struct modus_arena *arena, const struct listener *l, unsigned number,
                             struct listing_past *past)
 {
@@ -34,7 +48,7 @@ struct listing *listing_new(struct modus_arena *arena, const struct listener *l,
     if (!made)
         return NULL;
     *made = (struct listing){
-        .past = past ? past : modus_arena_alloc(arena, sizeof *past, 64),
+        .past = past ? past : new_past(arena),
         .addresses = modus_arena_alloc(arena, names, 1),
         .model = l->model,
         .plan = l->plan,
@@ -150,6 +164,7 @@ static void remember(struct listing_past *past, const struct listing *l)
         add_gil(&past->gil, &b->slots[i].gil);
     }
     past->deaths += atomic_load(&b->deaths);
+    blocked_add(&past->blocked, &b->blocked);
     for (unsigned i = 0; i < WEAR_REASONS; i++)
         past->recycled[i] += atomic_load(&b->recycled[i]);
 }
@@ -187,5 +202,5 @@ void directory_remove(struct directory *d, struct modus_arena *arena, struct lis
     modus_arena_free(arena, l->addresses, l->address_count * sizeof *l->addresses);
     modus_arena_free(arena, l, sizeof *l);
     if (last)
-        modus_arena_free(arena, past, sizeof *past);
+        free_past(arena, past);
 }

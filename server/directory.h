@@ -36,6 +36,7 @@ struct listing_past {
     struct net_gil_counts gil;
     uint64_t deaths;
     uint64_t recycled[WEAR_REASONS];
+    struct blocked blocked;
 };
 
 struct listing {

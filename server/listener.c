@@ -82,10 +82,22 @@ static int build_routes(struct listener *l)
         return -1;
     for (size_t i = 0; i < l->conf->route_count; i++) {
         const struct config_route *r = &l->conf->routes[i];
-        l->routes[i] = (struct route){str_of(r->prefix), &r->handler->entry, r->conf};
+        const struct handler *h = r->handler;
+        l->routes[i] = (struct route){str_of(r->prefix),
+                                      h->entry_of ? h->entry_of(r->conf) : &h->entry, r->conf};
     }
     qsort(l->routes, l->conf->route_count, sizeof *l->routes, by_length);
     return 0;
+}
+
+const char *listener_handler(const struct listener *l, const struct route *route)
+{
+    for (size_t i = 0; i < l->conf->route_count; i++) {
+        const struct config_route *r = &l->conf->routes[i];
+        if (r->prefix == route->prefix.at)
+            return r->handler->name;
+    }
+    return "";
 }
 
 static int build_tls(struct listener *l, const struct config *config, void *shared, char *why,

@@ -44,6 +44,8 @@ struct listener {
 int listener_build(struct listener *l, const struct config *config,
                    const struct config_listener *conf, void *tls_shared, char *why,
                    size_t why_size);
+/* The name of the handler that serves a route of l->routes. */
+const char *listener_handler(const struct listener *l, const struct route *route);
 /* What the files of the certificates hold, hashed; 0 when there are none. */
 uint64_t listener_print(const struct config_listener *conf);
 /* Bind the sockets, or take over those of have, which is NULL or has for each address the descriptor

@@ -622,6 +622,7 @@ static void serve_events(struct poller *p)
     struct epoll_event events[EVENTS];
     int n = wait_for_events(p, events);
     net_thread_tick(p->net);
+    blocked_turn(&p->blocked, p->net->now_ms);
     for (int i = 0; i < n; i++) {
         struct poller_source *source = events[i].data.ptr;
         source->event(p, source, events[i].events);
@@ -630,6 +631,7 @@ static void serve_events(struct poller *p)
 
 void poller_run(struct poller *p)
 {
+    blocked_start(&p->blocked, p->worker, p->net);
     p->ops->bell(p); /* look at everything once */
     while (!p->done) {
         if (p->to_retire)
@@ -645,6 +647,7 @@ void poller_run(struct poller *p)
         if (!p->done)
             serve_events(p);
     }
+    blocked_stop(&p->blocked, p->net);
 }
 
 /* --- making and ending ------------------------------------------------------------------------ */

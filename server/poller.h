@@ -25,6 +25,7 @@
 
 #include "net/conn.h"
 #include "net/wheel.h"
+#include "server/blocked.h"
 #include "server/give_way.h"
 #include "server/worker.h"
 
@@ -116,7 +117,8 @@ struct poller {
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
     struct give_way give_way;
-    struct poller_conn *again; /* had their share of the turn */
+    struct blocked_watch blocked; /* its own thread, while it runs */
+    struct poller_conn *again;    /* had their share of the turn */
     struct poller_conn *ended, *spare;
     struct poller_chunk *chunks;
 };

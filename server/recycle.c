@@ -147,7 +147,8 @@ static void hand_over(struct generation *g, int64_t now)
     log_info("%s: worker %d is recycled (%s) after %lld requests and %.1f s, with %.1f MiB; worker "
              "%d has taken its place",
              listener_name(&g->listener), r->old->pid, wear_key(r->reason), (long long)was.requests,
-             (double)was.age_ms / 1000, (double)was.memory_bytes / 1048576, r->fresh->pid);
+             (double)was.age_ms / 1000,
+             was.memory_bytes > 0 ? (double)was.memory_bytes / 1048576 : 0, r->fresh->pid);
     atomic_fetch_add(&g->listener.board->recycled[r->reason], 1);
     board_retire(slot_of(r->old), g->listener.intake[1] >= 0);
     modus_doorbell_ring(&slot_of(r->old)->bell);
@@ -188,13 +189,18 @@ bool recycle_ended(struct supervised *s)
 
 /* --- looking --------------------------------------------------------------------------------- */
 
+static bool is_in_service(const struct generation *g)
+{
+    return g->state == GENERATION_SERVING && !g->killing;
+}
+
 static void look_at(struct generation *g, int64_t now)
 {
     struct recycling *r = &g->recycling;
-    bool serves = g->state == GENERATION_SERVING && !g->killing;
+    bool serves = is_in_service(g);
     if (r->fresh && serves && modus_event_is_set(&slot_of(r->fresh)->ready))
         hand_over(g, now);
-    if (r->old && now >= r->until_ms)
+    if (r->old && now >= r->until_ms && (serves || !r->fresh))
         cut_late(g);
     if (r->old && !r->fresh && !r->old->pid && !slot_of(r->old)->orphans)
         r->old = NULL;
@@ -212,10 +218,12 @@ static int64_t next_look_ms(const struct generation *g, int64_t now)
 {
     const struct recycling *r = &g->recycling;
     int64_t next = INT64_MAX;
+    if (r->old && !r->fresh)
+        return r->until_ms;
+    if (!is_in_service(g))
+        return INT64_MAX; /* it minds all of its workers itself */
     if (r->old)
         return r->until_ms;
-    if (g->state != GENERATION_SERVING || g->killing)
-        return INT64_MAX;
     struct wear limits = limits_in(&g->listener);
     if (limits.requests)
         next = now + LOOK_MS;

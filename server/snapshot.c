@@ -2,6 +2,7 @@
 /* What the status handler sees: the boards of all listeners, summed up into plain data. Runs in any
  * worker, and in the master: all that it reads is in the directory. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -337,6 +338,21 @@ static void fill_generation(struct status_listener *to, const struct listing *l,
     to->generation_count++;
 }
 
+static void fill_blocked(struct status_listener *to, const struct listing *newest)
+{
+    struct listing_past *past = newest->past;
+    struct blocked sum = {0};
+    blocked_add(&sum, &past->blocked);
+    for (const struct listing *l = newest; l && l->past == past; l = l->next)
+        blocked_add(&sum, &l->board->blocked);
+    to->blocked = atomic_load(&sum.count);
+    to->blocked_longest_ms = sum.longest_ms;
+    to->blocked_last_ms = sum.last_ms;
+    to->blocked_at_ms = sum.at_ms;
+    snprintf(to->blocked_route, sizeof to->blocked_route, "%s", sum.route);
+    snprintf(to->blocked_handler, sizeof to->blocked_handler, "%s", sum.handler);
+}
+
 static void fill_listener(const struct listing *newest, struct status_listener *to,
                           struct pieces *at)
 {
@@ -377,6 +393,7 @@ static void fill_listener(const struct listing *newest, struct status_listener *
     for (const struct listing *l = newest->next; l && l->past == past; l = l->next)
         fill_generation(to, l, sum, at);
     fill_totals(to, sum);
+    fill_blocked(to, newest);
     fill_gil(to, newest);
     free(sum);
 }

@@ -15,6 +15,7 @@
  */
 #include "server/models/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -26,6 +27,9 @@
 enum { NONE, SERVED, REFUSED };
 enum { STACK_BYTES = 256 * 1024 }; /* of address space: what a thread has that runs handlers */
 
+/* A route as gdb's "info coroutines" shows it, and as we know it again: its number comes first. */
+typedef char co_name[MODUS_CO_NAME];
+
 struct co_loop {
     struct poller_source guest; /* coroutines are to run */
     struct loop *loop;
@@ -33,6 +37,7 @@ struct co_loop {
     bool started;             /* one in this turn */
     unsigned live;            /* coroutines */
     struct poller_conn *done; /* served since the turn began */
+    const co_name *names;     /* of coroutines, one a route */
 };
 
 static struct model_plan coroutine_plan(const struct config_listener *conf)
@@ -121,8 +126,11 @@ static int serve(void *arg)
 
 static void loop_serve(struct poller *p, struct poller_conn *pc)
 {
-    static const struct modus_co_attr attr = {.stack = STACK_BYTES, .deadline = MODUS_FOREVER};
     struct co_loop *l = co_loop_of(p);
+    const struct route *route = exchange_route(conn_exchange(&pc->conn));
+    struct modus_co_attr attr = {.stack = STACK_BYTES,
+                                 .deadline = MODUS_FOREVER,
+                                 .name = l->names[route - p->worker->listener->routes]};
     l->live++;
     l->started = true;
     if (modus_co_start(&pc->co, &attr, serve, pc) == 0)
@@ -154,6 +162,15 @@ static int64_t look_at_us(const struct co_loop *l, int64_t next)
     return next == MODUS_FOREVER ? 0 : (next + 999) / 1000;
 }
 
+/* Has a handler held the loop that neither waits nor is marked as blocking? */
+static void look_at_lag(struct poller *p)
+{
+    co_name name;
+    int64_t lag_ms = modus_co_guest_lag(name) / 1000000;
+    if (lag_ms >= BLOCKED_MS)
+        blocked_by(&p->blocked, &p->worker->listener->routes[strtoul(name, NULL, 10)], lag_ms);
+}
+
 /* The coroutines' turn. What they have served is stepped on the loop's own stack, and may want to be
  * served at once again. */
 static void loop_turn(struct poller *p)
@@ -163,6 +180,8 @@ static void loop_turn(struct poller *p)
     if (!l->live && !l->readable)
         return;
     int64_t next = modus_co_guest_turn(l->readable);
+    p->net->mark_us = 0;
+    look_at_lag(p);
     l->readable = next == 0;
     l->started = false;
     while (l->done) {
@@ -184,10 +203,13 @@ static void on_guest(struct poller *p, struct poller_source *source, uint32_t ev
 static int loop_begin(struct loop *loop)
 {
     struct co_loop *l = co_loop_of(&loop->poller);
-    *l = (struct co_loop){.guest.event = on_guest, .loop = loop};
+    l->guest.event = on_guest;
+    l->loop = loop;
     if (modus_co_guest_open() == 0 && modus_co_name_overflows() == 0 &&
-        poller_watch(&loop->poller, &l->guest, modus_co_guest_fd(), EPOLLIN) == 0)
+        poller_watch(&loop->poller, &l->guest, modus_co_guest_fd(), EPOLLIN) == 0) {
+        modus_co_guest_lag(NULL); /* from here on it is measured */
         return 0;
+    }
     log_error("coroutine cannot start a loop: no descriptors or memory");
     return -1;
 }
@@ -226,18 +248,32 @@ static const struct loops_ops loops_ops = {
     .done = loops_finish,
 };
 
+static co_name *make_names(const struct listener *l)
+{
+    size_t count = l->conf->route_count;
+    co_name *names = calloc(count, sizeof *names);
+    for (size_t i = 0; names && i < count; i++)
+        snprintf(names[i], sizeof names[i], "%zu %.*s", i, (int)l->routes[i].prefix.len,
+                 l->routes[i].prefix.at);
+    return names;
+}
+
 static int coroutine_run(struct worker *w)
 {
     struct loops loops;
     struct co_loop *own = calloc(w->listener->plan.threads, sizeof *own);
+    co_name *names = make_names(w->listener);
+    for (unsigned i = 0; own && i < w->listener->plan.threads; i++)
+        own[i].names = names;
     atomic_store(&w->board->queue_capacity, w->listener->plan.max_connections);
-    if (!own || modus_offload_helpers((unsigned)w->listener->conf->threads) != 0 ||
+    if (!own || !names || modus_offload_helpers((unsigned)w->listener->conf->threads) != 0 ||
         loops_open(&loops, w, &loops_ops, own) != 0 || loops_run(&loops) != 0) {
         log_error("coroutine cannot start its loops: no threads, descriptors or memory");
         return 1;
     }
     loops_close(&loops);
     free(own);
+    free(names);
     return 0;
 }
 

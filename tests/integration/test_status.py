@@ -236,7 +236,8 @@ def test_forms_agree(site: Site) -> None:
         match = SAMPLE.fullmatch(line)
         if match and f'listener="{l["name"]}"' in (match[2] or ""):
             samples[match[1], match[2].replace(f'listener="{l["name"]}"', "").strip(",")] = float(match[3])
-    wanted = {("modus_worker_deaths_total", ""): l["worker_deaths"]}
+    wanted = {("modus_worker_deaths_total", ""): l["worker_deaths"], ("modus_loop_blocked_total", ""): l["blocked"]["count"]}
+    wanted |= {(f"modus_workers_recycled_{key}_total", ""): n for key, n in l["recycled"].items()}
     for key, value in l["connections"].items():
         wanted[f"modus_connections_{key}", ""] = value
     for old, new in (("accepted", "connections_accepted_total"), ("refused", "connections_refused_total"), ("evicted", "connections_evicted_total"), ("handshakes_failed", "handshakes_failed_total"), ("accept_pauses", "accept_pauses_total")):

@@ -202,7 +202,21 @@ static void blocking(void **state)
     (void)state;
     char target[64];
     int64_t begin = modus_now_ns();
-    assert_true(handler_find("block")->entry.blocking);
+    const struct handler *h = handler_find("block");
+    assert_true(h->entry.blocking);
+    for (int i = 0; i < 3; i++) {
+        struct {
+            int64_t duration_ms, max_ms;
+            int entry;
+        } conf = {1, 10, i}; /* as its words: blocking, run, step */
+        const struct exchange_entry *entry = h->entry_of(&conf);
+        assert_int_equal(h->conf_size, sizeof conf);
+        assert_true(entry->blocking == (i == 0) && (entry->run != NULL) == (i < 2));
+        struct exchange *x = fake_new(entry, &conf, EXCHANGE_GET, "/?ms=2", "/");
+        assert_int_equal(entry->run ? fake_serve(x) : entry->step(x, EXCHANGE_BEGUN), 0);
+        assert_string_equal(x->out, "blocked for 2 ms\n");
+        fake_free(x);
+    }
     assert_asked("block", "/", 200, "blocked for 50 ms\n");
     assert_asked("block", "/?ms=1", 200, "blocked for 1 ms\n");
     assert_asked("block", "/?ms=0", 200, "blocked for 0 ms\n");
