@@ -270,11 +270,22 @@ int loops_open(struct loops *all, struct worker *w, const struct loops_ops *ops,
 {
     *all = (struct loops){.worker = w, .ops = ops, .own = own};
     unsigned wanted = w->listener->plan.threads;
+    struct modus_sem_attr attr = {.scope = MODUS_THREAD};
+    if (modus_sem_init(&all->begun, &attr) != 0)
+        return -1;
     all->loops = calloc(wanted, sizeof *all->loops);
     for (; all->loops && all->count < wanted; all->count++)
         if (open_loop(all, all->count) != 0)
             return -1;
     return all->loops ? 0 : -1;
+}
+
+/* One that has taken a connection needs all of them. */
+static void wait_for_others(struct loops *all)
+{
+    for (unsigned i = 1; i < all->count; i++)
+        modus_sem_acquire(&all->begun, MODUS_FOREVER);
+    worker_ready(all->worker);
 }
 
 /* A process that lacks a loop is of no use: another takes its place. */
@@ -283,8 +294,10 @@ static void run_loop(struct loop *loop)
     const struct loops_ops *ops = loop->all->ops;
     if (ops->begin(loop) != 0)
         _exit(1);
-    if (loop->index == 0)
-        worker_ready(loop->all->worker);
+    if (loop->index)
+        modus_sem_release(&loop->all->begun, 1);
+    else
+        wait_for_others(loop->all);
     poller_run(&loop->poller);
     ops->end(loop);
 }
@@ -313,6 +326,7 @@ void loops_close(struct loops *all)
         modus_queue_fini(&all->loops[i].mail);
         modus_doorbell_fini(&all->loops[i].own_bell);
     }
+    modus_sem_fini(&all->begun);
     free(all->loops);
 }
 

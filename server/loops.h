@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "concurrency/queue.h"
+#include "concurrency/sem.h"
 #include "server/poller.h"
 
 enum { LOOPS_ACCEPT_BATCH = 32 };
@@ -50,10 +51,11 @@ struct loops {
     const struct loops_ops *ops;
     struct loop *loops;
     unsigned count;
-    void *own;       /* the model's */
-    atomic_int wish; /* enum worker_wish, as loop 0 has heard it */
-    unsigned victim; /* (loop 0) the one to make room next */
-    unsigned tried;  /* (loop 0) those that had nothing to give, in a row */
+    void *own;              /* the model's */
+    struct modus_sem begun; /* a permit for each that can run */
+    atomic_int wish;        /* enum worker_wish, as loop 0 has heard it */
+    unsigned victim;        /* (loop 0) the one to make room next */
+    unsigned tried;         /* (loop 0) those that had nothing to give, in a row */
 };
 
 /* How many loops the listener is to have. Safe from: any process. */
