@@ -268,13 +268,14 @@ static void leave(struct modus_arena *arena)
     atomic_store(&open_arenas[i].start, 0);
 }
 
-/* Returns the arena at i, or NULL. */
+/* Returns the arena at i, or NULL. One that begins to leave between the two looks waits for us, and is
+ * not visited any more. */
 static struct modus_arena *begin_visit(unsigned i)
 {
     atomic_fetch_add(&open_arenas[i].visitors, 1);
-    return atomic_load(&open_arenas[i].whole)
-               ? (struct modus_arena *)atomic_load(&open_arenas[i].start)
-               : NULL;
+    bool whole = atomic_load(&open_arenas[i].whole);
+    uintptr_t start = atomic_load(&open_arenas[i].start);
+    return whole && start > CLAIMED ? (struct modus_arena *)start : NULL;
 }
 
 static void end_visit(unsigned i)
