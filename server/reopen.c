@@ -82,6 +82,8 @@ void reopen_logs(struct master *m, struct control_request *request)
     if (request)
         control_keep(&m->reopens, request);
     int result = log_reopen(); /* there is a listener, and the first one's count will do */
+    if (m->drop_user)
+        log_give(m->config->error_log, m->uid, m->gid); /* before workers open it */
     for (struct generation *g = m->generations; g; g = g->next) {
         struct listener *l = &g->listener;
         note_failure(l, result | access_log_reopen(l->access_log));
@@ -91,8 +93,6 @@ void reopen_logs(struct master *m, struct control_request *request)
         atomic_fetch_add(&l->board->log_round, 1);
         workers_ring(g);
     }
-    if (m->drop_user)
-        log_give(m->config->error_log, m->uid, m->gid);
     predecessor_tell(m, "logs");
     if (m->reopens.first || m->successor_reopens)
         wait_for_all(m);

@@ -297,6 +297,17 @@ def test_logs_that_can_not_be_opened_again(serve) -> None:
 
 
 @root_only
+def test_logs_in_a_folder_of_root_s(serve, model: Model) -> None:
+    """The master makes the new files and gives them away before a worker, which may be quick, opens them."""
+    server = serve(model, main(model, access_log="access.log"), error_log="error.log", user="nobody")
+    for _ in range(20):
+        for name in ("access.log", "error.log"):
+            (server.folder / name).unlink()
+        assert run(server.config, "logs", "reopen") == (0, "", "")
+        assert (server.folder / "error.log").read_text() == ""
+
+
+@root_only
 def test_logs_that_the_workers_can_not_open_again(serve) -> None:
     """The master is root and can; its workers say that they could not."""
     logs = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
