@@ -16,22 +16,50 @@
 
 enum { LINE_SIZE = 1024 };
 
-static struct {
+struct log {
     int fd;
     const char *path; /* NULL: standard error */
     enum config_level level;
-} the_log = {.fd = STDERR_FILENO, .level = LEVEL_INFO};
+};
+
+static struct log the_log = {.fd = STDERR_FILENO, .level = LEVEL_INFO};
+static struct log prepared = {.fd = -1};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
-int log_open(const char *path, enum config_level level, char *why, size_t why_size)
+int log_prepare(const char *path, enum config_level level, char *why, size_t why_size)
 {
     int fd = log_file_open(path, why, why_size);
     if (fd < 0)
         return -1;
-    the_log.fd = fd;
-    the_log.path = log_file_is_stream(path) ? NULL : path;
-    the_log.level = level;
+    log_forget();
+    prepared =
+        (struct log){.fd = fd, .path = log_file_is_stream(path) ? NULL : path, .level = level};
+    return 0;
+}
+
+void log_take(void)
+{
+    if (prepared.fd < 0)
+        return;
+    if (the_log.path)
+        close(the_log.fd);
+    the_log = prepared;
+    prepared.fd = -1;
+}
+
+void log_forget(void)
+{
+    if (prepared.fd >= 0 && prepared.path)
+        close(prepared.fd);
+    prepared.fd = -1;
+}
+
+int log_open(const char *path, enum config_level level, char *why, size_t why_size)
+{
+    if (log_prepare(path, level, why, why_size) != 0)
+        return -1;
+    log_take();
     return 0;
 }
 

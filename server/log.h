@@ -14,6 +14,13 @@
 
 /* path "stderr" or a file. Returns 0, or -1 with a sentence in why; the old log stays then. */
 int log_open(const char *path, enum config_level level, char *why, size_t why_size);
+/* For a reload, which may fail: open another log, and go on with this one. Whoever forks meanwhile
+ * gives the choice to the child. Returns 0, or -1 with a sentence in why. */
+int log_prepare(const char *path, enum config_level level, char *why, size_t why_size);
+/* What was prepared is the log from now on; path must stay. In a process of one thread. */
+void log_take(void);
+/* What was prepared is not wanted. */
+void log_forget(void);
 /* Open the file again by its name (it was renamed). Failing keeps the old and says so in it. Returns
  * 0 or -1. */
 int log_reopen(void);

@@ -67,9 +67,13 @@ static struct generation *serving_now(const struct master *m, const struct confi
     }
 }
 
-static bool is_same(const struct generation *g, const struct config_listener *conf)
+/* Workers write to the error log, too: those of another one are others. */
+static bool is_same(const struct generation *g, const struct config *config,
+                    const struct config_listener *conf)
 {
-    return config_same_listener(g->listener.conf, conf) &&
+    return g->config->log_level == config->log_level &&
+           strcmp(g->config->error_log, config->error_log) == 0 &&
+           config_same_listener(g->listener.conf, conf) &&
            g->listener.print == listener_print(conf);
 }
 
@@ -99,13 +103,27 @@ static int check_top(const struct master *m, const struct config *c, char *why)
     return 0;
 }
 
+static int prepare_log(const struct master *m, const struct config *c, char *why)
+{
+    char reason[512];
+    if (log_prepare(c->error_log, c->log_level, reason, sizeof reason) == 0) {
+        if (m->drop_user)
+            log_give(c->error_log, m->uid, m->gid);
+        return 0;
+    }
+    snprintf(why, WHY, "%s:%d: %s", c->file, c->line_error_log ? c->line_error_log : 1, reason);
+    return -1;
+}
+
 static int build(struct master *m, struct reload *r, char *why)
 {
     struct config *c = r->config;
+    if (prepare_log(m, c, why) != 0)
+        return -1;
     for (size_t i = 0; i < c->listener_count; i++) {
         struct config_listener *conf = &c->listeners[i];
         struct generation *before = serving_now(m, c, conf);
-        if (before && is_same(before, conf)) {
+        if (before && is_same(before, c, conf)) {
             r->serving[i] = before;
             continue;
         }
@@ -196,6 +214,7 @@ void reload_fail(struct master *m, const char *why)
     }
     r->ended = true;
     snprintf(kept, sizeof kept, "%s", why); /* it may be about what goes now */
+    log_forget();
     struct generation *g = m->generations;
     while (g) {
         struct generation *next = g->next;
@@ -329,13 +348,7 @@ static void commit(struct master *m)
 {
     struct reload *r = m->reload;
     struct config *c = r->config, *old = m->config;
-    char why[WHY];
-    if (log_open(c->error_log, c->log_level, why, sizeof why) != 0) {
-        reload_fail(m, why);
-        return;
-    }
-    if (m->drop_user)
-        log_give(c->error_log, m->uid, m->gid);
+    log_take();
     r->ended = true;
     m->config = c;
     order_listings(m, r);

@@ -104,6 +104,10 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
     };
     l->service.phase = &w.slot->phase;
     worker_set_signals();
+    if (s->generation->state == GENERATION_STARTING)
+        log_take(); /* there is one to take in a reload */
+    else
+        log_forget();
     close_foreign(m, s->generation);
     if (become_user(m) != 0)
         _exit(1);

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from lib import proc
 from lib.clock import eventually
-from lib.config import Listener
+from lib.config import Listener, config_text
 from lib.models import Model
 from lib.raw import request
 from lib.server import BINARY, Endpoint, Server
-from lib.site import BASIC_ROUTES
+from lib.site import BASIC_ROUTES, watch
 
 FORMATS = ["combined", "common", "json"]
 COMMON = r'(?P<peer>\S+) - - \[(?P<time>[^]]+)\] "(?P<method>\S+) (?P<target>\S*) (?P<protocol>HTTP/1\.[01])" (?P<status>\d{3}) (?P<bytes>\d+|-)'
@@ -239,6 +240,68 @@ def test_file_that_became_a_fifo(serve, model: Model) -> None:
         (server.folder / name).unlink()
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
+
+
+def open_files(pid: int) -> list[str]:
+    return [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+@pytest.mark.parametrize("user", [None, pytest.param("nobody", marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user"))])
+def test_reload_with_another_error_log(serve, model: Model, user: str | None) -> None:
+    """It is everybody's: nobody writes to the old one any more."""
+    top = {"user": user} if user else {}
+    main = Listener("main", model.name, BASIC_ROUTES, options={"access_log": "/dev/full", "processes": 2, "loops": 1})
+    server = serve(model, main, error_log="0.log", **top)
+    held = proc.descriptors(server.pid)
+    for n in (1, 2):
+        server.config.write_text(config_text([main, watch(model)], {"error_log": f"{n}.log", **top}))
+        subprocess.run([BINARY, "reload", "-c", server.config], check=True)
+        old, new = server.folder / f"{n - 1}.log", server.folder / f"{n}.log"
+        eventually(lambda: not any(str(old) in open_files(pid) for pid in server.processes()), what="the old log is let go")
+        assert all(str(new) in open_files(pid) for pid in server.processes())
+        assert server["main"].ask("/hello").status == 200
+        eventually(lambda: "lines of /dev/full are lost" in new.read_text())
+        assert subprocess.run([BINARY, "logs", "reopen", "-c", server.config]).returncode == 0
+    eventually(lambda: proc.descriptors(server.pid) == held)
+
+
+def test_reload_with_an_error_log_that_can_not_be(serve, model: Model) -> None:
+    main = Listener("main", model.name, BASIC_ROUTES)
+    server = serve(model, main, error_log="e.log")
+    held = proc.descriptors(server.pid)
+    (server.folder / "other.log").mkdir()
+    server.config.write_text(config_text([main, watch(model)], {"error_log": "other.log"}))
+    for _ in range(3):
+        done = subprocess.run([BINARY, "reload", "-c", server.config], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert re.fullmatch(r"modus: \S+modus\.conf:1: .*other\.log: Is a directory.*\n", done.stderr), done.stderr
+    server.signal(signal.SIGHUP)
+    eventually(lambda: "not reloaded" in (server.folder / "e.log").read_text())
+    assert proc.descriptors(server.pid) == held
+
+
+def test_reload_with_another_log_level(serve, model: Model) -> None:
+    """It is the workers', too."""
+    main = Listener("main", model.name, BASIC_ROUTES, options={"processes": 2, "loops": 1})
+    server = serve(model, main, error_log="e.log")
+
+    def who_complains() -> set[int]:
+        """Of a log that cannot be opened again."""
+        old = log.rename(server.folder / "old")
+        log.mkdir()
+        assert subprocess.run([BINARY, "logs", "reopen", "-c", server.config], capture_output=True).returncode == 1
+        log.rmdir()
+        said = re.findall(r" warn (\d+): .*; the old file goes on", old.read_text())
+        old.rename(log)
+        return set(map(int, said))
+
+    log = server.folder / "e.log"
+    assert who_complains() == set(server.processes())
+    log.write_text("")
+    server.config.write_text(config_text([main, watch(model)], {"error_log": "e.log", "log_level": "error"}))
+    subprocess.run([BINARY, "reload", "-c", server.config], check=True)
+    eventually(lambda: set(server.processes()) == {server.pid, *server.workers("main"), *server.workers("watch")})
+    assert who_complains() == set()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
