@@ -329,15 +329,21 @@ static int64_t now_ms(void)
     return (int64_t)(uv_hrtime() / 1000000);
 }
 
+/* Does it still have its addresses, which another reload may want? */
+static bool holds_addresses(const struct generation *g)
+{
+    return g->state == GENERATION_STOPPING && g->listener.fd_count > 0;
+}
+
 /* Who is told that the new configuration serves must not meet the old one. A worker that is held by a
  * handler accepts nothing meanwhile. */
 static void on_look_retired(uv_timer_t *timer)
 {
     struct master *m = timer->data;
-    bool accept = false;
+    bool there = false;
     for (const struct generation *g = m->generations; g; g = g->next)
-        accept |= workers_accept(g);
-    if (accept && now_ms() < m->reload->until_ms)
+        there |= workers_accept(g) || holds_addresses(g);
+    if (there && now_ms() < m->reload->until_ms)
         return;
     log_info("reloaded: %u of %zu listeners changed", m->reload->changed,
              m->config->listener_count);

@@ -1,6 +1,7 @@
 """Another configuration while it serves: what changed is served anew, what did not is not touched, and
 nothing is lost."""
 import os
+import random
 import re
 import resource
 import shutil
@@ -21,7 +22,7 @@ from lib.config import Listener, config_text
 from lib.customer import Customer
 from lib.models import MODELS, Model
 from lib.raw import request
-from lib.server import BINARY, Server, refuses
+from lib.server import BINARY, Endpoint, Server, refuses
 from lib.site import BASIC_ROUTES, SIZES, tcp, watch
 
 
@@ -379,6 +380,31 @@ def test_address_is_added_and_removed(serve, model: Model) -> None:
     eventually(lambda: refuses(both[1]))
     assert both[0].ask("/hello").status == 200
     customer.leave()
+
+
+def fixed_address() -> str:
+    """Nobody's, and below the ports that the kernel gives away by itself."""
+    while True:
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", random.randrange(20000, 32000)))
+                return f"127.0.0.1:{sock.getsockname()[1]}"
+            except OSError:
+                pass
+
+
+def test_address_comes_back_at_once(serve, model: Model) -> None:
+    """When the reload that took it away is answered, others can have it: a listener's, and a second one of a listener."""
+    address = fixed_address()
+    alone, second = replace(listener(model, "gone"), address=address), replace(listener(model), also=[address])
+    server = serve(model, alone, listener(model))
+    for there, gone in [([alone, listener(model)], [listener(model)]), ([second], [listener(model)])]:
+        for _ in range(3):
+            for listeners in (gone, there):
+                server.config.write_text(config_text([*listeners, watch(model)], {}))
+                assert modus("reload", config=server.config) == (0, "", "")
+                if listeners is there:
+                    assert Endpoint(address).ask("/hello").status == 200
 
 
 def test_address_goes_to_another_listener(serve, model: Model) -> None:
