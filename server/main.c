@@ -96,10 +96,12 @@ static int print_handlers(void)
     return EXIT_FINE;
 }
 
+static const char here[] = "conf/modus.conf", installed[] = MODUS_PREFIX "/etc/modus/modus.conf";
+
+/* NULL: there is none. */
 static const char *default_file(void)
 {
-    const char *here = "conf/modus.conf";
-    return access(here, F_OK) == 0 ? here : MODUS_PREFIX "/etc/modus/modus.conf";
+    return access(here, F_OK) == 0 ? here : access(installed, F_OK) == 0 ? installed : NULL;
 }
 
 static int serve(const char *file)
@@ -264,6 +266,11 @@ int main(int argc, char **argv)
         return print_models();
     if (strcmp(command.verb, "handlers") == 0)
         return print_handlers();
+    if (!command.file) {
+        fprintf(stderr, "modus: there is neither %s in this folder nor %s: name a file with -c\n",
+                here, installed);
+        return EXIT_REFUSED;
+    }
     if (strcmp(command.verb, "serve") == 0)
         return serve(command.file);
     return is_question(command.verb) ? ask(&command) : with_config(&command);

@@ -194,6 +194,17 @@ def test_bad_files(config, text: str, line: int, words: str) -> None:
         assert re.search(words, done.stderr) and done.stderr.count("\n") == 1, done.stderr
 
 
+@pytest.mark.parametrize("words", [[], ["-t"], ["explain"], ["status"]])
+def test_no_file_at_all(tmp_path: Path, words: list[str]) -> None:
+    """Who names none is told where one was looked for."""
+    installed = re.search(r"or (/\S+modus\.conf) if", modus("--help").stdout)[1]
+    if Path(installed).exists():
+        pytest.skip("modus is installed here")
+    done = modus(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"modus: there is neither conf/modus.conf in this folder nor {installed}: name a file with -c\n"
+
+
 @pytest.mark.parametrize("what", ["missing", "folder", "nul", "pipe"])
 def test_what_is_no_file(tmp_path: Path, what: str) -> None:
     file = tmp_path / "modus.conf"
