@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "handlers/page.h"
+#include "server/log.h"
 #include "server/supervisor_priv.h"
 
 enum { TEXT_SIZE = 160 };
@@ -90,6 +91,7 @@ static void run_drain(void *arg, struct control_request *request, char **argumen
         control_refuse(request, why);
         return;
     }
+    log_info("draining %s, until the next reload", listener_name(&g->listener));
     control_keep(&g->drains, request);
     generation_stop(g);
 }

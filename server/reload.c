@@ -329,6 +329,16 @@ static int64_t now_ms(void)
     return (int64_t)(uv_hrtime() / 1000000);
 }
 
+static void say_taken(const struct master *m)
+{
+    const struct reload_request *by_hand = m->reload->requests;
+    if (by_hand->model)
+        log_info("switched %s to %s, until the next reload", by_hand->listener, by_hand->model);
+    else
+        log_info("reloaded: %u of %zu listeners changed", m->reload->changed,
+                 m->config->listener_count);
+}
+
 /* Does it still have its addresses, which another reload may want? */
 static bool holds_addresses(const struct generation *g)
 {
@@ -345,8 +355,7 @@ static void on_look_retired(uv_timer_t *timer)
         there |= workers_accept(g) || holds_addresses(g);
     if (there && now_ms() < m->reload->until_ms)
         return;
-    log_info("reloaded: %u of %zu listeners changed", m->reload->changed,
-             m->config->listener_count);
+    say_taken(m);
     end(m, NULL);
 }
 

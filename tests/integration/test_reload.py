@@ -640,6 +640,7 @@ def test_model_command(serve, model: Model) -> None:
         assert modus("model", name, other.name, config=server.config) == (0, f"{name} is served with {other.name} until the next reload\n", "")
         assert server.listener_status("main")["model"] == other.name
         assert server["main"].ask("/hello").status == 200
+        assert server.errors.endswith(f"modus: switched {name} to {other.name}, until the next reload\n")
     assert modus("model", server["second"].text, others[0].name, config=server.config)[0] == 0
     assert [server.listener_status(n)["model"] for n in ("main", "second")] == [others[2].name, others[0].name]
     assert server.config.read_text() == file
@@ -658,6 +659,7 @@ def test_drain_command(serve, model: Model) -> None:
         eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
         begin = Stopwatch()
         assert modus("drain", "unix:main.sock", config=server.config) == (0, "", "")
+        assert server.errors.endswith("modus: draining unix:main.sock, until the next reload\n")
         assert begin.seconds > 0.3 * SLOW
         assert busy.answer().status == 200
     assert refuses(main)
