@@ -156,6 +156,7 @@ DOCS     = README.md LICENSE conf/production.conf conf/reference.conf conf/modus
 install: all install-toolbox ## install server and toolbox below DESTDIR/PREFIX (/usr/local)
 	$(Q)install -Dm755 $(MODUS) $(DESTDIR)$(PREFIX)/sbin/modus
 	$(Q)install -d $(DOC) && install -m644 $(DOCS) $(DOC)
+	$(Q)sed -i 's|/usr/local/|$(PREFIX)/|g' $(DOC)/production.conf $(DOC)/modus.service
 	$(Q)install -Dm644 server/modus.1 $(MAN)/man1/modus.1
 	$(Q)install -Dm644 server/modus.conf.5 $(MAN)/man5/modus.conf.5
 	$(Q)for f in $(EXAMPLES); do to=$(ETC)/$$f; \
