@@ -104,6 +104,22 @@ static int inherited_for(struct master *m, const struct inherited_listener *from
     return s ? s->fd : -1;
 }
 
+/* A generation that no longer serves may have the address until it has finished. */
+static void say_whose(const struct master *m, const struct generation *g, char *why,
+                      size_t why_size)
+{
+    const struct config_listener *conf = g->listener.conf;
+    size_t at = g->listener.fd_count; /* what comes after those that could be opened */
+    for (const struct generation *old = m->generations; old; old = old->next)
+        for (size_t i = 0; at < conf->address_count && i < old->listener.conf->address_count; i++)
+            if (old->state != GENERATION_SERVING &&
+                strcmp(old->listener.conf->addresses[i].text, conf->addresses[at].text) == 0)
+                snprintf(why, why_size,
+                         "%s:%d: cannot listen on %s yet: this server still finishes what it had "
+                         "there; reload again when it has",
+                         g->config->file, conf->addresses[at].line, conf->addresses[at].text);
+}
+
 static int open_sockets(struct master *m, struct generation *g, const struct generation *before,
                         const struct inherited_listener *from, char *why, size_t why_size)
 {
@@ -117,6 +133,8 @@ static int open_sockets(struct master *m, struct generation *g, const struct gen
             have[i] = inherited_for(m, from, conf, i);
     }
     int r = listener_open(&g->listener, g->config, have, why, why_size);
+    if (r != 0)
+        say_whose(m, g, why, why_size);
     free(have);
     return r;
 }

@@ -407,6 +407,28 @@ def test_address_comes_back_at_once(serve, model: Model) -> None:
                     assert Endpoint(address).ask("/hello").status == 200
 
 
+def test_address_that_is_still_in_use_by_itself(serve) -> None:
+    """A worker that is held by a handler has all sockets that it had."""
+    prefork = next(m for m in MODELS if m.name == "prefork")
+    one = listener(prefork, processes=1)
+    both = replace(one, also=[fixed_address()])
+    server = serve(prefork, both)
+
+    def reload(main: Listener) -> tuple[int, str]:
+        server.config.write_text(config_text([main, watch(prefork)], {}))
+        code, _, errors = modus("reload", config=server.config)
+        return code, errors
+
+    with server["main"].connect() as busy:
+        busy.send(request(f"{prefork.hold}?ms={int(1500 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        assert reload(one) == (0, "")
+        code, errors = reload(both)
+        assert code == 1 and f"cannot listen on {both.also[0]} yet: this server still finishes" in errors, errors
+        assert busy.answer().status == 200
+    eventually(lambda: reload(both) == (0, ""))
+
+
 def test_address_goes_to_another_listener(serve, model: Model) -> None:
     """The socket stays, whoever serves it."""
     def on(name: str, address: str, *also: str) -> Listener:
