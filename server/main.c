@@ -90,7 +90,7 @@ static int print_handlers(void)
     for (size_t i = 0; (h = handler_at(i)) != NULL; i++) {
         printf("%-8s %s\n", h->name, h->summary);
         for (const struct option *o = h->options; o && o->name; o++)
-            printf("           %-12s %s%s%s\n", o->name, o->value ? o->value : "(must be given)",
+            printf("           %-12s %-15s%s%s\n", o->name, o->value ? o->value : "(must be given)",
                    o->help ? "  " : "", o->help ? o->help : "");
     }
     return EXIT_FINE;
