@@ -404,6 +404,7 @@ static void go(struct generation *g)
 {
     struct master *m = g->master;
     g->gone = true;
+    m->gone_log_failures += atomic_load(&g->listener.board->log_failures);
     control_answer_all(&g->drains, NULL);
     unlink_from(&m->generations, g);
     g->next = m->going;

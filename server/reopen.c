@@ -17,7 +17,7 @@ static int64_t now_ms(void)
 
 static unsigned count_failures(const struct master *m)
 {
-    unsigned failures = 0;
+    unsigned failures = m->gone_log_failures;
     for (const struct generation *g = m->generations; g; g = g->next)
         failures += atomic_load(&g->listener.board->log_failures);
     return failures;

@@ -119,9 +119,10 @@ struct master {
     struct switches switches; /* of models, asked for on pages */
     struct control *control;  /* NULL: there is none */
     struct control_waiters stops, reopens;
-    int64_t reopen_ms;        /* reopens wait: monotonic, until when */
-    unsigned reopen_failures; /* and how many there had been before */
-    bool successor_reopens;   /* the master after this one waits for it, too */
+    int64_t reopen_ms;          /* reopens wait: monotonic, until when */
+    unsigned reopen_failures;   /* and how many there had been before */
+    unsigned gone_log_failures; /* of these, those of generations that are gone */
+    bool successor_reopens;     /* the master after this one waits for it, too */
 };
 
 /* supervisor.c */

@@ -13,11 +13,11 @@ import pytest
 
 from lib import proc
 from lib.clock import PATIENCE, SLOW, eventually
-from lib.config import Listener
+from lib.config import Listener, config_text
 from lib.models import MODELS, Model
 from lib.raw import request
 from lib.server import BINARY, Endpoint, Server, for_others, refuses
-from lib.site import BASIC_ROUTES, SIZES
+from lib.site import BASIC_ROUTES, SIZES, watch
 
 ONE = next(m for m in MODELS if m.name == "thread-pool")  # where the model does not matter
 PREFORK = next(m for m in MODELS if m.name == "prefork")
@@ -294,6 +294,33 @@ def test_logs_that_can_not_be_opened_again(serve) -> None:
     assert "Is a directory" in server.errors
     (server.folder / "access.log").rmdir()
     assert run(server.config, "logs", "reopen") == (0, "", "")
+
+
+def test_logs_that_can_not_be_opened_while_a_generation_goes(serve) -> None:
+    """What could not be opened before, by workers that are gone now, makes up for nothing."""
+    one, four = main(PREFORK, processes=1), main(PREFORK, processes=4)
+    server = serve(PREFORK, four, error_log="error.log")
+    (server.folder / "error.log").rename(server.folder / "old")
+    (server.folder / "error.log").mkdir()
+    assert run(server.config, "logs", "reopen")[0] == 1
+    (server.folder / "error.log").rmdir()
+    [watcher] = server.workers("watch")
+    with server["main"].connect() as busy:
+        busy.send(request(f"/sleep?ms={1000 * SLOW:.0f}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        server.config.write_text(config_text([one, watch(PREFORK)], {"error_log": "error.log"}))
+        assert run(server.config, "reload")[0] == 0
+        (server.folder / "error.log").rename(server.folder / "old")
+        (server.folder / "error.log").mkdir()
+        proc.send(watcher, signal.SIGSTOP)
+        try:
+            with start(server.config, "logs", "reopen") as reopen:
+                assert busy.answer().status == 200
+                eventually(lambda: len(server.processes()) == 3)
+                proc.send(watcher, signal.SIGCONT)
+                assert reopen.wait(PATIENCE) == 1
+        finally:
+            proc.send(watcher, signal.SIGCONT)
 
 
 @root_only
