@@ -3,10 +3,13 @@
 #include "server/intake.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "net/socket.h"
 
 enum { VERSION = 1, UNREAD_MOST = 128 * 1024, BUFFER = 4 << 20 };
 
@@ -70,8 +73,19 @@ static int descriptor_of(struct msghdr *message)
     return fd;
 }
 
+/* A message that is read while descriptors are out comes without its own, and that connection is lost. */
+static bool has_descriptor(int take)
+{
+    int fd = fcntl(take, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 int intake_take(int take, struct conn_carried *carried, void **memory)
 {
+    if (!has_descriptor(take))
+        return socket_has_waiting(take) ? -EMFILE : -EAGAIN;
     struct header header;
     char *unread = malloc(UNREAD_MOST);
     struct iovec parts[] = {{&header, sizeof header}, {unread, unread ? UNREAD_MOST : 0}};

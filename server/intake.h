@@ -19,7 +19,8 @@ int intake_open(int ends[2]);
  * the receivers are behind, or another negative errno: it can't be given at all. */
 int intake_give(int give, const struct conn_carried *carried);
 /* Take one. Its descriptor and *memory, which holds its unread bytes, are the caller's. Returns 0,
- * -EAGAIN when there is none, or another negative errno: one was lost. */
+ * -EAGAIN when there is none, -EMFILE when there is no descriptor for it, so that it waits, or another
+ * negative errno: one was lost. */
 int intake_take(int take, struct conn_carried *carried, void **memory);
 
 #endif

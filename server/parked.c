@@ -109,6 +109,22 @@ int64_t parked_expire(struct parking *p, int64_t now_ms)
     return p->first ? p->first->until_ms : INT64_MAX;
 }
 
+bool parked_make_room(struct parking *p)
+{
+    char c;
+    while (p->first) {
+        struct parked *one = take_waiting(p);
+        if (recv(one->carried.fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
+            make_ready(p, one); /* it has, and the set had not told yet */
+            continue;
+        }
+        net_count(&p->stats->evicted, 1);
+        end(p, one);
+        return true;
+    }
+    return false;
+}
+
 bool parked_give_on(struct parking *p, int give)
 {
     while (p->first)

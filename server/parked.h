@@ -36,6 +36,9 @@ void parked_rouse(struct parking *p, struct parked *one);
 struct parked *parked_take(struct parking *p);
 /* Close those whose time is over. Returns when the next one's is; INT64_MAX: never. */
 int64_t parked_expire(struct parking *p, int64_t now_ms);
+/* No descriptors are left: end the one that has waited longest and has said nothing. Returns false if
+ * there is none. */
+bool parked_make_room(struct parking *p);
 /* Give all of them on to a later generation. Returns false when some are left, since the receivers
  * are behind: to be called again. One that can't be given at all is cut. */
 bool parked_give_on(struct parking *p, int give);

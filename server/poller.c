@@ -435,17 +435,50 @@ void poller_arrive(struct poller *p, const struct conn_carried *carried, void *m
     poller_adopt_carried(p, carried, memory);
 }
 
+static int watch_intake(struct poller *p)
+{
+    return poller_watch(p, &p->intake_source, p->worker->listener->intake[0], EPOLLIN);
+}
+
+/* There is no descriptor for the next one, and nobody idle whose it could have. It waits there, and
+ * is not told of again and again. */
+static void pause_intake(struct poller *p)
+{
+    net_count(&p->net->stats->accept_paused, 1);
+    if (!p->intake_said)
+        log_warn("%s: no descriptors for connections of the earlier generation; they wait",
+                 p->worker->listener->conf->addresses[0].text);
+    p->intake_said = true;
+    if (!p->intake_at_ms)
+        epoll_ctl(p->set, EPOLL_CTL_DEL, p->worker->listener->intake[0], NULL);
+    p->intake_at_ms = p->net->now_ms + ROOM_MS;
+}
+
 static void on_intake(struct poller *p, struct poller_source *source, uint32_t events)
 {
     struct conn_carried carried;
     void *memory;
     (void)source, (void)events;
-    for (unsigned i = 0; i < p->ops->accept_batch; i++) {
-        if (!p->ops->takes(p) ||
-            intake_take(p->worker->listener->intake[0], &carried, &memory) != 0)
+    for (unsigned i = 0; i < p->ops->accept_batch && p->ops->takes(p); i++) {
+        int r = intake_take(p->worker->listener->intake[0], &carried, &memory);
+        if (r == 0) {
+            p->ops->arrive(p, &carried, memory);
+        } else if (r != -EMFILE || !p->ops->room(p)) {
+            if (r == -EMFILE)
+                pause_intake(p);
             return;
-        p->ops->arrive(p, &carried, memory);
+        }
     }
+}
+
+/* After a pause. */
+static void resume_intake(struct poller *p)
+{
+    if (!p->intake_at_ms || p->net->now_ms < p->intake_at_ms)
+        return;
+    p->intake_at_ms = 0;
+    if (p->takes_in)
+        watch_intake(p);
 }
 
 /* --- draining -------------------------------------------------------------------------------- */
@@ -599,7 +632,7 @@ static int wait_ms(const struct poller *p)
     int64_t wait = wheel_wait(&p->wheel, p->net->now_ms);
     if ((p->accept_at_ms && may_accept(p)) || (p->draining && !p->drained))
         wait = sooner(wait, PAUSE_MS);
-    if (p->room_at_ms)
+    if (p->room_at_ms || p->intake_at_ms)
         wait = sooner(wait, ROOM_MS);
     return (int)wait;
 }
@@ -638,6 +671,7 @@ void poller_run(struct poller *p)
             retire(p);
         step_again(p);
         serve_due(p);
+        resume_intake(p);
         if (may_accept(p))
             accept_some(p);
         p->ops->turn(p);
@@ -705,7 +739,7 @@ int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops
         return 0;
     p->intake_source.event = on_intake;
     p->takes_in = true;
-    return poller_watch(p, &p->intake_source, w->listener->intake[0], EPOLLIN);
+    return watch_intake(p);
 }
 
 void poller_close(struct poller *p)

@@ -114,6 +114,8 @@ struct poller {
     bool retired;                 /* so far only to accept no more */
     bool to_retire;               /* before the next turn */
     bool takes_in;                /* connections of earlier generations */
+    int64_t intake_at_ms;         /* not 0: no descriptors for them; look again then */
+    bool intake_said;             /* that, in the log */
     bool done;
     int64_t quiet_ms; /* draining: no connection has come since; close some time after it */
     struct give_way give_way;

@@ -40,7 +40,8 @@ enum {
     SAY_MS = 50,
     QUIET_MS = 150,
     DATE_MS = 20,
-    GIVE_MS = 1
+    GIVE_MS = 1,
+    INTAKE_MS = 20
 };
 /* What an epoll event is about; above that, a struct parked. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILDREN, ABOUT_INTAKE, ABOUTS };
@@ -59,6 +60,7 @@ struct acceptor {
     struct parking parking;     /* those that need no child yet */
     int64_t expire_ms;          /* when one of them is to be looked at */
     bool takes_in, gives;       /* those of earlier generations; to the next */
+    int64_t intake_at_ms;       /* not 0: no descriptors for them; look again then */
     struct give_way give_way;
     int64_t said_ms;   /* in a child: see say_idle() */
     bool stepped;      /* in a child: not for the first time */
@@ -474,6 +476,8 @@ static void accept_some(struct acceptor *a)
         if (r == -EAGAIN)
             continue;
         a->maybe = true;
+        if (r == -EMFILE && parked_make_room(&a->parking))
+            continue; /* the next turn has its descriptor */
         if (r != 0)
             pause_accepting(a, -r);
         else if (a->pause_until_ms <= a->now_ms)
@@ -559,28 +563,57 @@ static void read_clock(struct acceptor *a)
         net_thread_tick(a->net); /* the date that children answer with */
 }
 
+/* No descriptor for the next one, and nobody idle whose it could have: it waits there, and is not told
+ * of again and again. */
+static void pause_intake(struct acceptor *a)
+{
+    if (!a->intake_at_ms)
+        epoll_ctl(a->set, EPOLL_CTL_DEL, a->worker->listener->intake[0], NULL);
+    a->intake_at_ms = a->now_ms + INTAKE_MS;
+}
+
 static void take_in(struct acceptor *a)
 {
     const struct listener *l = a->worker->listener;
     struct conn_carried carried;
     void *memory;
-    for (unsigned i = 0; i < EVENTS && intake_take(l->intake[0], &carried, &memory) == 0; i++) {
-        parked_add(&a->parking, &carried, memory,
-                   a->now_ms + l->service.keepalive_timeout_ms - carried.idle_ms);
-        a->maybe = true;
+    for (unsigned i = 0; i < EVENTS; i++) {
+        int r = intake_take(l->intake[0], &carried, &memory);
+        if (r == 0) {
+            parked_add(&a->parking, &carried, memory,
+                       a->now_ms + l->service.keepalive_timeout_ms - carried.idle_ms);
+            a->maybe = true;
+        } else if (r != -EMFILE || !parked_make_room(&a->parking)) {
+            if (r == -EMFILE)
+                pause_intake(a);
+            return;
+        }
     }
+}
+
+/* After a pause. */
+static void resume_intake(struct acceptor *a)
+{
+    if (!a->intake_at_ms || a->now_ms < a->intake_at_ms)
+        return;
+    a->intake_at_ms = 0;
+    if (a->takes_in)
+        watch(a, a->worker->listener->intake[0], EPOLLIN, ABOUT_INTAKE);
 }
 
 /* Those that need no child yet: they go on to the next generation, or to an end, in their time. */
 static void look_at_parked(struct acceptor *a)
 {
     a->expire_ms = parked_expire(&a->parking, a->now_ms);
+    resume_intake(a);
     if (a->draining && a->takes_in)
         take_in(a);
     if (a->draining && !a->retired)
         parked_close(&a->parking);
     if (a->gives && !parked_give_on(&a->parking, a->worker->listener->intake[1]))
         a->expire_ms = a->now_ms + GIVE_MS;
+    if (a->intake_at_ms && a->intake_at_ms < a->expire_ms)
+        a->expire_ms = a->intake_at_ms;
 }
 
 static void serve_event(struct acceptor *a, uint64_t about)
@@ -616,13 +649,16 @@ static void serve_turn(struct acceptor *a, int timeout_ms)
         give_way(&a->give_way, a->worker->board);
     int n = epoll_wait(a->set, events, EVENTS, timeout_ms);
     read_clock(a);
-    bool bell = false; /* what it brings about may free what the other events are about */
+    bool told[ABOUTS] = {
+        false}; /* by what may free what the other events are about: it comes last */
     for (int i = 0; i < n; i++)
-        if (events[i].data.u64 == ABOUT_BELL)
-            bell = true;
+        if (events[i].data.u64 == ABOUT_BELL || events[i].data.u64 == ABOUT_INTAKE)
+            told[events[i].data.u64] = true;
         else
             serve_event(a, events[i].data.u64);
-    if (bell)
+    if (told[ABOUT_INTAKE])
+        serve_event(a, ABOUT_INTAKE);
+    if (told[ABOUT_BELL])
         serve_event(a, ABOUT_BELL);
     look_at_parked(a);
     if (a->maybe && (!a->drained || has_next(a)) && a->now_ms >= a->pause_until_ms)
