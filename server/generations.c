@@ -274,6 +274,15 @@ static void stay(const struct generation *g)
     }
 }
 
+void generations_stay(struct master *m)
+{
+    for (const struct generation *g = m->generations; g; g = g->next) {
+        stay(g);
+        if (g->listener.intake[0] >= 0)
+            intake_shut(g->listener.intake[0]);
+    }
+}
+
 void generation_retire(struct generation *g, bool taken_in)
 {
     bool moves = g->listener.intake[1] >= 0 && taken_in;

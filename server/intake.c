@@ -117,3 +117,14 @@ int intake_take(int take, struct conn_carried *carried, void **memory)
                                      .unread_len = header.unread};
     return 0;
 }
+
+void intake_shut(int take)
+{
+    struct conn_carried carried;
+    void *memory;
+    shutdown(take, SHUT_RD);
+    while (intake_take(take, &carried, &memory) == 0) {
+        close(carried.fd);
+        free(memory);
+    }
+}

@@ -22,5 +22,7 @@ int intake_give(int give, const struct conn_carried *carried);
  * -EAGAIN when there is none, -EMFILE when there is no descriptor for it, so that it waits, or another
  * negative errno: one was lost. */
 int intake_take(int take, struct conn_carried *carried, void **memory);
+/* Nobody will take any more: those that are on their way end, and to give one is an error from now on. */
+void intake_shut(int take);
 
 #endif

@@ -169,7 +169,8 @@ void predecessor_ready(struct master *m);
 bool predecessor_serves(const struct master *m);
 /* We can't take its place: tell it. Returns false if there is none that could hear it. */
 bool predecessor_refuse(struct master *m, const char *why);
-/* Tell it, if it lives, to stop, or to open its logs again: "stop", "logs". */
+/* Tell it, if it lives, to stop, to open its logs again, or that we serve no more: "stop", "logs",
+ * "upgraded". */
 void predecessor_tell(struct master *m, const char *what);
 /* Does it still have to say that its logs are open again? */
 bool predecessor_owes_logs(const struct master *m);
@@ -234,6 +235,8 @@ void generation_announce(const struct generation *g);
 void generation_serve(struct generation *g);
 /* The next one serves, here or in another master: let its connections go, there if taken_in. */
 void generation_retire(struct generation *g, bool taken_in);
+/* The master that was to take in the connections of all has died: they stay. */
+void generations_stay(struct master *m);
 /* Take in nothing new, finish what is there. */
 void generation_stop(struct generation *g);
 /* It has not begun to serve, and will not: kill what it has started. */

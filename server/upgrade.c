@@ -35,7 +35,8 @@ enum upgrade_state { OFFERED, TOLD, FAILED, DONE };
 struct upgrade {
     struct master *master;
     enum upgrade_state state;
-    pid_t pid; /* 0: reaped */
+    bool passed_on; /* DONE: its place is another's by now, so its end is no matter */
+    pid_t pid;      /* 0: reaped */
     int pidfd, link;
     uv_poll_t end_watch, link_watch;
     uv_timer_t timer; /* OFFERED, TOLD: to serve; FAILED: to be gone; DONE: until nobody accepts */
@@ -282,6 +283,7 @@ static void commit(struct upgrade *u, const char *version)
     say(u, "main");
     log_info("upgraded to modus %s: process %d serves, this one finishes what it has", version,
              u->pid);
+    predecessor_tell(m, "upgraded");
     give_files(m, &u->ready);
     reload_pass_on(m);
     title_set("master %s, retired for process %d", m->config->file, u->pid);
@@ -303,6 +305,8 @@ static void heed(struct upgrade *u, const char *key, const char *value)
         fail(u, value);
     else if (u->state == DONE && strcmp(key, "stop") == 0)
         supervisor_stop(u->master);
+    else if (u->state == DONE && strcmp(key, "upgraded") == 0)
+        u->passed_on = true;
     else if (u->state == DONE && strcmp(key, "logs") == 0)
         reopen_for_successor(u->master);
 }
@@ -347,6 +351,13 @@ static void say_how(const siginfo_t *info, char *why, size_t size)
                  info->si_status, strsignal(info->si_status));
 }
 
+/* It served, and has died. Nobody takes in what it would have. */
+static void lose(struct upgrade *u, const char *why)
+{
+    log_error("%s, while this one finishes what it has", why);
+    generations_stay(u->master);
+}
+
 static void on_end(uv_poll_t *watch, int status, int events)
 {
     struct upgrade *u = watch->data;
@@ -361,10 +372,10 @@ static void on_end(uv_poll_t *watch, int status, int events)
     say_how(&info, why, sizeof why);
     read_link(u); /* its last word */
     fail(u, why);
-    if (u->state == DONE)
-        log_error("%s, while this one finishes what it has", why);
-    else
+    if (u->state != DONE)
         drop(u);
+    else if (!u->passed_on)
+        lose(u, why);
     strays_look(m);
     supervisor_after_end(m);
 }

@@ -12,6 +12,7 @@
  *     retires its generations        <-    serves=
  *     main=                          ->    the service manager knows whom to hear
  *                                    <-    stop=    be quick
+ *                                    <-    upgraded=  another one has taken its place in turn
  *                                    <-    logs=    open the logs again
  *     logs=                         ->    nobody here writes to the old files any more
  *     ends, and with it the link

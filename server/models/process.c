@@ -606,6 +606,8 @@ static void look_at_parked(struct acceptor *a)
 {
     a->expire_ms = parked_expire(&a->parking, a->now_ms);
     resume_intake(a);
+    if (phase_of(a) != SERVICE_MOVING)
+        a->gives = false; /* nobody takes them: they have children when they ask */
     if (a->draining && a->takes_in)
         take_in(a);
     if (a->draining && !a->retired)

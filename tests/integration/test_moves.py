@@ -1,9 +1,10 @@
 """Connections on their way from one generation to the next, when something is short or somebody dies."""
+import signal
+
 from lib.clock import SLOW, eventually
-from lib.config import Listener, config_text
+from lib.config import Listener
 from lib.models import MODELS, Model
 from lib.raw import request
-from lib.server import Server
 from lib.site import BASIC_ROUTES, SIZES, watch
 
 PREFORK = next(m for m in MODELS if m.name == "prefork")
@@ -35,3 +36,62 @@ def test_fewer_descriptors_where_they_go(serve, model: Model) -> None:
     assert server["main"].ask("/hello").status == 200
     for wire in wires:
         wire.close()
+
+
+def test_new_master_is_killed_while_the_old_one_finishes(serve, model: Model) -> None:
+    """Nobody takes in what the old one would give: what it has ends there."""
+    server = serve(model, listener(model), drain_timeout="60s")
+    with server["main"].connect() as long, server["main"].connect() as short, server["main"].connect() as half:
+        half.ask("/hello")
+        long.send(request(f"/sleep?ms={int(9000 * SLOW)}"))
+        short.send(request(f"/sleep?ms={int(1000 * SLOW)}"))
+        half.send(b"GET /hello HT")
+        eventually(lambda: server.listener_status("main")["requests"]["active"] >= 2)
+        before = server.upgrade()
+        server.process.kill()
+        a = short.answer()
+        assert (a.status, a.closes) == (200, True)
+        short.expect_end()
+        half.send(b"TP/1.1\r\nHost: x\r\n\r\n")
+        assert half.answer().closes
+        half.expect_end()
+        long.reset()
+    assert before.wait() == 0
+
+
+def test_master_in_the_middle_of_a_chain_is_killed(serve, model: Model) -> None:
+    """Its end is no matter to the first one, whose connections the third one takes in."""
+    server = serve(model, listener(model), drain_timeout="60s")
+    with server["main"].connect() as first, server["main"].connect() as second:
+        first.send(request(f"/sleep?ms={int(1500 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)
+        oldest = server.upgrade()
+        second.send(request(f"/sleep?ms={int(3000 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] >= 1)
+        middle = server.upgrade()
+        middle.kill()
+        a = first.answer()
+        assert (a.status, a.closes) == (200, False)
+        assert first.ask("/hello").status == 200, "it goes on in the third"
+        assert oldest.wait() == 0
+        server.reload([listener(model, max_connections=100), watch(model)])
+        assert first.ask("/hello").closes is False, "and on"
+
+
+def test_what_was_on_its_way_to_a_master_that_is_killed(serve, model: Model) -> None:
+    """It is in nobody's hands: it ends at once, not when the old one does."""
+    server = serve(model, listener(model), drain_timeout="60s")
+    with server["main"].connect() as long, server["main"].connect() as short:
+        long.send(request(f"/sleep?ms={int(9000 * SLOW)}"))
+        short.send(request(f"/sleep?ms={int(1000 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] >= 2)
+        before = server.upgrade()
+        before.send_signal(signal.SIGSTOP)
+        server.process.kill()
+        server.process.wait()
+        assert short.answer().closes is False
+        before.send_signal(signal.SIGCONT)
+        short.expect_end()
+        assert before.poll() is None
+        long.reset()
+    assert before.wait() == 0
