@@ -15,7 +15,14 @@
 #include "server/notify.h"
 #include "server/supervisor_priv.h"
 
-enum { START_MS = 30000, LOOK_MS = 5, RETIRE_MS = 1000, GENERATIONS_MAX = 3, WHY = 1024 };
+enum {
+    START_MS = 30000,
+    LOOK_MS = 5,
+    RETIRE_MS = 1000,
+    CROWD_MS = 1000,
+    GENERATIONS_MAX = 3,
+    WHY = 1024
+};
 
 struct reload_request {
     void (*done)(void *arg, const char *why);
@@ -30,7 +37,8 @@ struct reload {
     struct generation **serving; /* for each listener of config: one that goes on, or a new one */
     struct reload_request *requests;
     unsigned changed; /* listeners */
-    int64_t until_ms; /* committed: to be answered at the latest */
+    int64_t
+        until_ms; /* committed: to be answered at the latest; before: waits for old ones to finish */
     bool ended;
 };
 
@@ -276,21 +284,26 @@ static void order_listings(struct master *m, const struct reload *r)
     free(listings);
 }
 
+/* The oldest generation of a listener, if that has too many. */
+static struct generation *one_too_many(const struct master *m, const struct generation *newest)
+{
+    struct generation *oldest = NULL;
+    unsigned alive = 0;
+    for (struct generation *g = m->generations; g; g = g->next) {
+        if (g->listing->past != newest->listing->past || g->killing)
+            continue;
+        alive++;
+        if (!oldest || g->listing->number < oldest->listing->number)
+            oldest = g;
+    }
+    return alive > GENERATIONS_MAX ? oldest : NULL;
+}
+
 /* Who changes often must not pile up old generations: the oldest are hurried. */
 static void hurry_old(struct master *m, const struct generation *newest)
 {
-    for (;;) {
-        struct generation *oldest = NULL;
-        unsigned alive = 0;
-        for (struct generation *g = m->generations; g; g = g->next) {
-            if (g->listing->past != newest->listing->past || g->killing)
-                continue;
-            alive++;
-            if (!oldest || g->listing->number < oldest->listing->number)
-                oldest = g;
-        }
-        if (alive <= GENERATIONS_MAX)
-            return;
+    struct generation *oldest;
+    while ((oldest = one_too_many(m, newest)) != NULL) {
         log_warn("%s: generation %u is cut, since there are %d younger ones",
                  listener_name(&oldest->listener), oldest->listing->number, GENERATIONS_MAX);
         workers_kill(oldest);
@@ -384,6 +397,25 @@ static void commit(struct master *m)
     uv_timer_start(&m->reload_timer, on_look_retired, 0, LOOK_MS);
 }
 
+static void on_look_crowd(uv_timer_t *timer)
+{
+    reload_look(timer->data);
+}
+
+/* Would an old generation be cut? Most are about to finish, so the new ones wait a moment for it: a
+ * storm of switches is slowed down, and costs no request. */
+static bool waits_for_old(struct master *m, struct reload *r)
+{
+    bool crowd = false;
+    for (size_t i = 0; i < r->config->listener_count; i++)
+        crowd |= r->serving[i]->state == GENERATION_STARTING && one_too_many(m, r->serving[i]);
+    if (crowd && !r->until_ms) {
+        r->until_ms = now_ms() + CROWD_MS;
+        uv_timer_start(&m->reload_timer, on_look_crowd, LOOK_MS, LOOK_MS);
+    }
+    return crowd && now_ms() < r->until_ms;
+}
+
 void reload_look(struct master *m)
 {
     struct reload *r = m->reload;
@@ -394,7 +426,7 @@ void reload_look(struct master *m)
     for (size_t i = 0; i < r->config->listener_count; i++)
         if (!workers_ready(r->serving[i]) && r->serving[i]->state == GENERATION_STARTING)
             return;
-    if (!r->ended)
+    if (!r->ended && !waits_for_old(m, r))
         commit(m);
 }
 

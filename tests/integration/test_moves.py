@@ -95,3 +95,18 @@ def test_what_was_on_its_way_to_a_master_that_is_killed(serve, model: Model) -> 
         assert before.poll() is None
         long.reset()
     assert before.wait() == 0
+
+
+def test_switches_in_a_row_cut_no_request(serve, model: Model) -> None:
+    """Each finds a request in progress, which is short: nobody needs to be cut for the next."""
+    server = serve(model, listener(model))
+    wires = []
+    for i in range(12):
+        wires.append(server["main"].connect())
+        wires[-1].send(request(f"/sleep?ms={int(250 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["generations"][0]["requests_active"] == 1)
+        server.reload([listener(MODELS[i % len(MODELS)], max_connections=100 + i), watch(model)])
+    for wire in wires:
+        assert wire.answer().status == 200
+        wire.close()
+    assert "is cut" not in server.errors
