@@ -47,16 +47,24 @@ static char *next_name(const char **names)
     return name;
 }
 
-static bool take_all(struct inherited_listener *all, int count, const char *names)
+/* A number that is not open now will be that of a descriptor of our own. */
+static bool take_all(struct inherited_listener *all, int count, const char *names, char *why,
+                     size_t why_size)
 {
-    all->sockets = calloc((size_t)count, sizeof *all->sockets);
-    if (!all->sockets)
-        return false;
     for (int i = 0; i < count; i++) {
+        struct inherited_socket *more =
+            reallocarray(all->sockets, all->socket_count + 1, sizeof *more);
         int fd = FIRST_FD + i, flags = fcntl(fd, F_GETFL);
+        if (more)
+            all->sockets = more;
+        if (flags < 0)
+            snprintf(why, why_size,
+                     "LISTEN_FDS is %d, and descriptor %d is not open: it is for systemd to set",
+                     count, fd);
+        if (!more || flags < 0)
+            return false;
         fcntl(fd, F_SETFD, FD_CLOEXEC);
-        if (flags >= 0)
-            fcntl(fd, F_SETFL, flags | O_NONBLOCK); /* several processes accept */
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK); /* several processes accept */
         all->sockets[all->socket_count++] =
             (struct inherited_socket){.fd = fd, .name = next_name(&names), .lent = true};
     }
@@ -79,7 +87,7 @@ static struct inheritance *new_inheritance(int link)
     return in;
 }
 
-static struct inheritance *from_systemd(int count)
+static struct inheritance *from_systemd(int count, char *why, size_t why_size)
 {
     struct inheritance *in = new_inheritance(-1);
     if (in)
@@ -90,7 +98,7 @@ static struct inheritance *from_systemd(int count)
     }
     in->listener_count = 1;
     in->listeners[0] = (struct inherited_listener){.title = "", .intake = {-1, -1}};
-    if (take_all(&in->listeners[0], count, getenv("LISTEN_FDNAMES")))
+    if (take_all(&in->listeners[0], count, getenv("LISTEN_FDNAMES"), why, why_size))
         return in;
     inherit_free(in);
     return NULL;
@@ -263,7 +271,7 @@ struct inheritance *inherit(char *why, size_t why_size)
         in = from_master(number_of(UPGRADE_VARIABLE), why, why_size);
     } else if (pid == getpid() && count > 0) {
         snprintf(why, why_size, "memory is out");
-        in = from_systemd(count);
+        in = from_systemd(count, why, why_size);
     }
     if (in)
         why[0] = '\0';

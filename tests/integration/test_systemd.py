@@ -192,6 +192,16 @@ def test_sockets_of_another_process_are_left_alone(start, tmp_path) -> None:
     assert "systemd" not in unit.errors
 
 
+@pytest.mark.parametrize("count", [50, 1 << 30])
+def test_descriptors_that_are_not_there(tmp_path, count: int) -> None:
+    """The server's own would get their numbers, and be taken for systemd's."""
+    (tmp_path / "modus.conf").write_text(config_text([listener(ONE, "127.0.0.1:0")], {}))
+    command = f'LISTEN_PID=$$ LISTEN_FDS={count} exec "{BINARY}" -c modus.conf'
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE * SLOW)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"LISTEN_FDS is {count}, and descriptor 3 is not open: it is for systemd to set\n"
+
+
 def test_any_address(start, model: Model) -> None:
     """systemd's usual one, for both families, is "*"."""
     sock = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
