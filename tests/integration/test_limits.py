@@ -20,7 +20,7 @@ from lib.site import (
 )
 
 BIG_BODY = b"x" * 700_000
-GRAIN = 0.005  # seconds that the server's clock may be behind
+GRAIN = 0.005 * SLOW  # seconds that the server's clock may be behind: it is read once a turn
 LATE = 0.8 * SLOW  # seconds that a deadline may come late: timers are coarse, and CPUs are busy
 
 

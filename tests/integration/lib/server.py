@@ -280,7 +280,9 @@ class Server:
 
     def status(self) -> dict:
         """What the status listener says."""
-        return json.loads(self["watch"].ask("/?format=json").text)
+        answer = self["watch"].ask("/?format=json")
+        assert answer.status == 200, answer.text  # 503: others have held the board for 100 ms
+        return json.loads(answer.text)
 
     def listener_status(self, name: str) -> dict:
         address = self[name].text
