@@ -44,7 +44,7 @@ static void end(struct parking *p, struct parked *one)
     drop(p, one);
 }
 
-void parked_add(struct parking *p, const struct conn_carried *carried, void *memory,
+void parked_add(struct parking *p, const struct conn_carried *carried, void *memory, int64_t now_ms,
                 int64_t until_ms)
 {
     struct parked *one = calloc(1, sizeof *one);
@@ -54,7 +54,8 @@ void parked_add(struct parking *p, const struct conn_carried *carried, void *mem
         free(memory);
         return;
     }
-    *one = (struct parked){.carried = *carried, .memory = memory, .until_ms = until_ms};
+    *one = (struct parked){
+        .carried = *carried, .memory = memory, .came_ms = now_ms, .until_ms = until_ms};
     atomic_fetch_add(p->count, 1);
     if (carried->unread_len || epoll_ctl(p->set, EPOLL_CTL_ADD, carried->fd, &e) != 0) {
         make_ready(p, one);
@@ -125,13 +126,15 @@ bool parked_make_room(struct parking *p)
     return false;
 }
 
-bool parked_give_on(struct parking *p, int give)
+bool parked_give_on(struct parking *p, int give, int64_t now_ms)
 {
     while (p->first)
         make_ready(p, take_waiting(p)); /* out of the set before it goes */
     while (p->ready) {
         struct parked *one = p->ready;
-        if (intake_give(give, &one->carried) == -EAGAIN)
+        struct conn_carried carried = one->carried;
+        carried.idle_ms += now_ms - one->came_ms;
+        if (intake_give(give, &carried) == -EAGAIN)
             return false;
         p->ready = one->next;
         drop(p, one);

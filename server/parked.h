@@ -14,8 +14,8 @@
 
 struct parked {
     struct conn_carried carried;
-    void *memory; /* of its unread bytes */
-    int64_t until_ms;
+    void *memory;              /* of its unread bytes */
+    int64_t came_ms, until_ms; /* monotonic */
     struct parked *next, *before;
 };
 
@@ -28,7 +28,7 @@ struct parking {
 };
 
 /* One that has come; takes its descriptor and memory. It is closed at until_ms. */
-void parked_add(struct parking *p, const struct conn_carried *carried, void *memory,
+void parked_add(struct parking *p, const struct conn_carried *carried, void *memory, int64_t now_ms,
                 int64_t until_ms);
 /* An event of the set was about it: it is ready, or the peer has gone and it ends. */
 void parked_rouse(struct parking *p, struct parked *one);
@@ -41,7 +41,7 @@ int64_t parked_expire(struct parking *p, int64_t now_ms);
 bool parked_make_room(struct parking *p);
 /* Give all of them on to a later generation. Returns false when some are left, since the receivers
  * are behind: to be called again. One that can't be given at all is cut. */
-bool parked_give_on(struct parking *p, int give);
+bool parked_give_on(struct parking *p, int give, int64_t now_ms);
 /* Close all that wait. */
 void parked_close(struct parking *p);
 /* In a child: close the descriptors of all, which are the acceptor's. */

@@ -580,7 +580,7 @@ static void take_in(struct acceptor *a)
     for (unsigned i = 0; i < EVENTS; i++) {
         int r = intake_take(l->intake[0], &carried, &memory);
         if (r == 0) {
-            parked_add(&a->parking, &carried, memory,
+            parked_add(&a->parking, &carried, memory, a->now_ms,
                        a->now_ms + l->service.keepalive_timeout_ms - carried.idle_ms);
             a->maybe = true;
         } else if (r != -EMFILE || !parked_make_room(&a->parking)) {
@@ -612,7 +612,7 @@ static void look_at_parked(struct acceptor *a)
         take_in(a);
     if (a->draining && !a->retired)
         parked_close(&a->parking);
-    if (a->gives && !parked_give_on(&a->parking, a->worker->listener->intake[1]))
+    if (a->gives && !parked_give_on(&a->parking, a->worker->listener->intake[1], a->now_ms))
         a->expire_ms = a->now_ms + GIVE_MS;
     if (a->intake_at_ms && a->intake_at_ms < a->expire_ms)
         a->expire_ms = a->intake_at_ms;

@@ -1,7 +1,7 @@
 """Connections on their way from one generation to the next, when something is short or somebody dies."""
 import signal
 
-from lib.clock import SLOW, eventually
+from lib.clock import SLOW, Stopwatch, eventually
 from lib.config import Listener
 from lib.models import MODELS, Model
 from lib.raw import request
@@ -110,3 +110,16 @@ def test_switches_in_a_row_cut_no_request(serve, model: Model) -> None:
         assert wire.answer().status == 200
         wire.close()
     assert "is cut" not in server.errors
+
+
+def test_time_goes_on_for_those_who_move_often(serve, model: Model) -> None:
+    """Who says nothing is ended in its time, however often it moves."""
+    server = serve(model, listener(model, keepalive_timeout=f"{int(1500 * SLOW)}ms"))
+    with server["main"].connect() as idle:
+        idle.ask("/hello")
+        watch_it, moves = Stopwatch(), 0
+        while idle.is_quiet(0.2 * SLOW):
+            moves += 1
+            assert watch_it.seconds < 4 * SLOW
+            server.reload([listener(model, keepalive_timeout=f"{int(1500 * SLOW)}ms", max_connections=100 + moves), watch(model)])
+        assert moves >= 3 and watch_it.seconds > 1.4 * SLOW
