@@ -82,9 +82,12 @@ static int lock_and_write(int fd, const char *path, char *why, size_t why_size)
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (!is_free(fd, path, why, why_size))
         return -1;
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0 && write_pid(fd))
+    bool ours = fcntl(fd, F_OFD_SETLK, &lock) == 0;
+    if (ours && write_pid(fd))
         return 0;
     snprintf(why, why_size, "cannot write pid_file %s: %s", path, strerror(errno));
+    if (ours && is_still(path, fd))
+        unlink(path); /* nobody's number stands in it */
     return -1;
 }
 

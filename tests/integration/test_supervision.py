@@ -711,6 +711,14 @@ def test_user_is_dropped(serve, model: Model, documents) -> None:
         eventually(lambda: wire.ask("/hello").status == 200 and log.exists() and log.read_text(), what="workers write to a new log")
 
 
+def test_pid_file_that_cannot_be_written_is_not_left(tmp_path) -> None:
+    """As on a full disk."""
+    (tmp_path / "m").write_text('pid_file = "modus.pid"\ncontrol = ""\n' + listener(MODELS[0]).text())
+    done = subprocess.run(["sh", "-c", f'ulimit -f 0; exec "{BINARY}" -c m'], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE * SLOW)
+    assert done.returncode == 1 and "cannot write pid_file" in done.stderr
+    assert not (tmp_path / "modus.pid").exists()
+
+
 def test_pid_file(serve, model: Model) -> None:
     server = serve(model, listener(model))
     pid_file = server.folder / "modus.pid"
