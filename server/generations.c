@@ -274,12 +274,22 @@ static void stay(const struct generation *g)
     }
 }
 
+static bool is_moving(const struct generation *g)
+{
+    const struct board *b = g->listener.board;
+    for (unsigned i = 0; i < b->slot_count; i++)
+        if (atomic_load(&b->slots[i].phase) == SERVICE_MOVING)
+            return true;
+    return false;
+}
+
 void generations_stay(struct master *m)
 {
     for (const struct generation *g = m->generations; g; g = g->next) {
+        if (!is_moving(g))
+            continue;
+        intake_shut(g->listener.intake[0]);
         stay(g);
-        if (g->listener.intake[0] >= 0)
-            intake_shut(g->listener.intake[0]);
     }
 }
 

@@ -84,8 +84,10 @@ static bool has_descriptor(int take)
 
 int intake_take(int take, struct conn_carried *carried, void **memory)
 {
+    if (!socket_has_waiting(take))
+        return -EAGAIN;
     if (!has_descriptor(take))
-        return socket_has_waiting(take) ? -EMFILE : -EAGAIN;
+        return -EMFILE;
     struct header header;
     char *unread = malloc(UNREAD_MOST);
     struct iovec parts[] = {{&header, sizeof header}, {unread, unread ? UNREAD_MOST : 0}};
@@ -98,7 +100,7 @@ int intake_take(int take, struct conn_carried *carried, void **memory)
     do {
         n = recvmsg(take, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
-    int error = n < 0 ? -errno : 0, fd = n > 0 ? descriptor_of(&message) : -1;
+    int error = n < 0 ? -errno : n == 0 ? -EPIPE : 0, fd = n > 0 ? descriptor_of(&message) : -1;
     bool whole = n >= (ssize_t)sizeof header && header.version == VERSION && fd >= 0 &&
                  (size_t)n == sizeof header + header.unread;
     if (!whole) {

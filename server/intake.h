@@ -19,10 +19,10 @@ int intake_open(int ends[2]);
  * the receivers are behind, or another negative errno: it can't be given at all. */
 int intake_give(int give, const struct conn_carried *carried);
 /* Take one. Its descriptor and *memory, which holds its unread bytes, are the caller's. Returns 0,
- * -EAGAIN when there is none, -EMFILE when there is no descriptor for it, so that it waits, or another
- * negative errno: one was lost. */
+ * -EAGAIN when there is none, -EMFILE when there is no descriptor for it, so that it waits, -EPIPE when
+ * none will come, or another negative errno: one was lost. */
 int intake_take(int take, struct conn_carried *carried, void **memory);
-/* Nobody will take any more: those that are on their way end, and to give one is an error from now on. */
+/* Nobody will take any more: those on their way end, and to give one is an error from now on. */
 void intake_shut(int take);
 
 #endif

@@ -454,6 +454,12 @@ static void pause_intake(struct poller *p)
     p->intake_at_ms = p->net->now_ms + ROOM_MS;
 }
 
+static void close_intake(struct poller *p)
+{
+    epoll_ctl(p->set, EPOLL_CTL_DEL, p->worker->listener->intake[0], NULL);
+    p->takes_in = false;
+}
+
 static void on_intake(struct poller *p, struct poller_source *source, uint32_t events)
 {
     struct conn_carried carried;
@@ -466,6 +472,8 @@ static void on_intake(struct poller *p, struct poller_source *source, uint32_t e
         } else if (r != -EMFILE || !p->ops->room(p)) {
             if (r == -EMFILE)
                 pause_intake(p);
+            else if (r == -EPIPE)
+                close_intake(p);
             return;
         }
     }
@@ -532,10 +540,8 @@ static void accept_last(struct poller *p)
 /* The next generation takes in what earlier ones give, unless it can't. */
 static void leave_intake(struct poller *p)
 {
-    if (p->takes_in && atomic_load(&p->worker->slot->phase) == SERVICE_MOVING) {
-        epoll_ctl(p->set, EPOLL_CTL_DEL, p->worker->listener->intake[0], NULL);
-        p->takes_in = false;
-    }
+    if (p->takes_in && atomic_load(&p->worker->slot->phase) == SERVICE_MOVING)
+        close_intake(p);
 }
 
 /* Accept no more, and let the connections go as they come to an end. Between two turns, when all

@@ -515,6 +515,12 @@ static void close_taken(struct acceptor *a)
             close_listener(a, &l->fds[i]);
 }
 
+static void close_intake(struct acceptor *a)
+{
+    epoll_ctl(a->set, EPOLL_CTL_DEL, a->worker->listener->intake[0], NULL);
+    a->takes_in = false;
+}
+
 /* Others accept from now on; children go on until their connections end. */
 static void retire(struct acceptor *a)
 {
@@ -525,8 +531,7 @@ static void retire(struct acceptor *a)
     worker_set_state(a->worker, WORKER_DRAINING);
     if (phase_of(a) != SERVICE_MOVING)
         return;
-    epoll_ctl(a->set, EPOLL_CTL_DEL, a->worker->listener->intake[0], NULL);
-    a->takes_in = false;
+    close_intake(a);
     a->gives = true;
     for (unsigned i = 0; i < a->worker->board->child_count; i++)
         ask_to_end(&a->worker->slot->children[i]); /* so that the idle ones look */
@@ -586,6 +591,8 @@ static void take_in(struct acceptor *a)
         } else if (r != -EMFILE || !parked_make_room(&a->parking)) {
             if (r == -EMFILE)
                 pause_intake(a);
+            else if (r == -EPIPE)
+                close_intake(a);
             return;
         }
     }
