@@ -288,8 +288,8 @@ void generations_stay(struct master *m)
     for (const struct generation *g = m->generations; g; g = g->next) {
         if (!is_moving(g))
             continue;
+        stay(g); /* first, so that nobody gives any more */
         intake_shut(g->listener.intake[0]);
-        stay(g);
     }
 }
 

@@ -182,6 +182,12 @@ static bool pool_takes_in_turn(struct poller *p)
     return sharing_takes(p, &pool->sharing);
 }
 
+static bool pool_room_in_turn(struct poller *p)
+{
+    struct pool *pool = p->model;
+    return sharing_room(p, &pool->sharing);
+}
+
 static int pool_accept_in_turn(struct poller *p, int fd)
 {
     struct pool *pool = p->model;
@@ -278,14 +284,14 @@ static void *pool_thread(void *arg)
 enum { ACCEPT_BATCH = 32 };
 
 #define POOL_OPS                                                                                   \
-    .ready = pool_ready, .serve = pool_serve, .room = poller_make_room, .idle = pool_idle,         \
-    .bell = pool_bell, .turn = pool_turn, .arrive = poller_arrive, .deadline = pool_deadline,      \
-    .host = &inline_host
+    .ready = pool_ready, .serve = pool_serve, .idle = pool_idle, .bell = pool_bell,                \
+    .turn = pool_turn, .arrive = poller_arrive, .deadline = pool_deadline, .host = &inline_host
 
 static const struct poller_ops alone = {
     POOL_OPS,
     .accept = poller_accept,
     .takes = poller_takes,
+    .room = poller_make_room,
     .accept_batch = ACCEPT_BATCH,
 };
 
@@ -293,6 +299,7 @@ static const struct poller_ops among_others = {
     POOL_OPS,
     .accept = pool_accept_in_turn,
     .takes = pool_takes_in_turn,
+    .room = pool_room_in_turn,
     .accept_batch = SHARING_BATCH,
     .listen_events = SHARING_EVENTS,
 };

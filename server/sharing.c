@@ -7,7 +7,7 @@
 #include "net/socket.h"
 #include "server/log.h"
 
-enum { PASS_MS = 10, LEFT_MOST = 64 };
+enum { PASS_MS = 10, LEFT_MOST = 64, COME_MS = 100, ROOM_AGAIN_MS = 1000 };
 
 unsigned sharing_places(const struct worker *w)
 {
@@ -92,6 +92,32 @@ bool sharing_takes(struct poller *p, struct sharing *s)
     }
     s->left = 0;
     return true;
+}
+
+static bool others_have_places(const struct poller *p)
+{
+    const struct board *b = p->worker->board;
+    uint32_t total = 0;
+    for (unsigned i = 0; i < b->slot_count; i++)
+        total += held(&b->slots[i]);
+    return held(p->worker->slot) >= p->max_connections &&
+           total < p->worker->listener->plan.max_connections;
+}
+
+/* Many come at once after a switch over TLS, and others are mostly held for the time of a request.
+ * Once they had their time, and did not come, it is not spent for each connection anew. */
+bool sharing_room(struct poller *p, struct sharing *s)
+{
+    int64_t now_ms = p->net->now_ms;
+    if (!others_have_places(p))
+        return poller_make_room(p);
+    if (now_ms >= s->room_ms + ROOM_AGAIN_MS)
+        s->room_ms = now_ms + COME_MS;
+    if (now_ms >= s->room_ms)
+        return poller_make_room(p);
+    atomic_store(&p->worker->board->backlog, true);
+    sharing_hand_on(p);
+    return false;
 }
 
 void sharing_hand_on(struct poller *p)

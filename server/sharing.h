@@ -28,6 +28,7 @@ struct sharing {
     bool passed;     /* in this turn */
     unsigned left;   /* arrivals left to others, in a row */
     int64_t take_ms; /* not 0: passed on; what is still there then is ours to take */
+    int64_t room_ms; /* not 0: our places are full; nobody is closed for others before then */
 };
 
 /* The places of one worker: its part of the listener's. */
@@ -36,6 +37,9 @@ unsigned sharing_places(const struct worker *w);
 int sharing_accept(struct poller *p, struct sharing *s, int fd);
 /* The same for those that come from an earlier generation: is it our turn? */
 bool sharing_takes(struct poller *p, struct sharing *s);
+/* Our places are full: as poller_make_room, but others that have places have a moment to come for who
+ * waits, before somebody is closed. As the poller's room. */
+bool sharing_room(struct poller *p, struct sharing *s);
 /* The worker will be held: who waits shall take what comes. */
 void sharing_hand_on(struct poller *p);
 /* The end of each turn: what nobody has taken is ours too, unless we just passed it on. */

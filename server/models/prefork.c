@@ -33,6 +33,11 @@ static bool prefork_takes(struct poller *p)
     return sharing_takes(p, p->model);
 }
 
+static bool prefork_room(struct poller *p)
+{
+    return sharing_room(p, p->model);
+}
+
 /* The handler runs here: nobody else of this worker is served meanwhile. */
 static void prefork_serve(struct poller *p, struct poller_conn *pc)
 {
@@ -61,7 +66,7 @@ static int prefork_run(struct worker *w)
         .accept = prefork_accept,
         .takes = prefork_takes,
         .arrive = poller_arrive,
-        .room = poller_make_room,
+        .room = prefork_room,
         .idle = poller_idle,
         .bell = prefork_bell,
         .turn = prefork_turn,

@@ -235,6 +235,7 @@ def switches_under_wrk(server: Server, main: Callable[[str], Listener], then: Ca
     anew = count("connections", "accepted") - accepted
     wrk.send_signal(signal.SIGINT)
     report = wrk.communicate(timeout=PATIENCE * SLOW)[0]
+    assert count("connections", "evicted") == 0
     assert "Socket errors" not in report and "Non-2xx" not in report, report
     return anew
 
@@ -253,7 +254,7 @@ def test_wrk_sees_no_switch(serve, model: Model, other: Model) -> None:
 def test_wrk_over_tls_meets_no_error(serve, model: Model, certificates) -> None:
     """Connections end with an answer that says so."""
     def main(m: Model, text: str) -> Listener:
-        return replace(listener(m, routes=body(text), max_connections=256), certificates=[certificates["one"]])
+        return replace(listener(m, routes=body(text), max_connections=72), certificates=[certificates["one"]])
 
     other = MODELS[(MODELS.index(model) + 1) % len(MODELS)]
     server = serve(model, main(model, ""))
