@@ -98,8 +98,7 @@ struct master {
     struct supervised *orphans;
     uv_loop_t loop;
     uv_poll_t signal_watch, bell_watch;
-    uv_timer_t drain_timer, port_timer, reload_timer, logs_timer, watchdog_timer,
-        recycle_timer;
+    uv_timer_t drain_timer, port_timer, reload_timer, logs_timer, watchdog_timer, recycle_timer;
     unsigned starts; /* of workers so far */
     int signal_fd;
     int life_line[2]; /* the write end is ours alone */
