@@ -15,6 +15,7 @@
 #ifndef CONCURRENCY_FORKS_H
 #define CONCURRENCY_FORKS_H
 
+#define MODUS_FORK_FIRST   __attribute__((constructor(999)))  /* takes none; first in the child */
 #define MODUS_FORK_PLAIN   __attribute__((constructor(1000))) /* a mutex of POSIX */
 #define MODUS_FORK_INNER   __attribute__((constructor(1001))) /* takes none but plain ones */
 #define MODUS_FORK_TIMER   __attribute__((constructor(1002))) /* starts its thread */
