@@ -395,8 +395,9 @@ static void accept_some(struct poller *p)
     unsigned budget = p->ops->accept_batch;
     if (p->accept_at_ms > p->net->now_ms)
         return;
-    for (size_t i = 0; i < p->listener_count; i++)
-        budget = accept_from(p, &p->listeners[i], budget);
+    size_t n = p->listener_count, first = p->first_listener++;
+    for (size_t i = 0; i < n; i++)
+        budget = accept_from(p, &p->listeners[(first + i) % n], budget);
 }
 
 void poller_look_for_more(struct poller *p)

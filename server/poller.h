@@ -105,6 +105,7 @@ struct poller {
     struct wheel wheel;
     struct poller_listener *listeners;
     size_t listener_count;
+    size_t first_listener; /* by turns, lest an address that never runs out keep others waiting */
     _Atomic uint32_t connections; /* in this poller's care */
     unsigned max_connections;     /* in the worker's care */
     int64_t room_at_ms;           /* not 0: no room; look for an idle one then, if none has ended */
