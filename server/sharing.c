@@ -7,7 +7,7 @@
 #include "net/socket.h"
 #include "server/log.h"
 
-enum { PASS_MS = 10, LEFT_MOST = 64, COME_MS = 100, ROOM_AGAIN_MS = 1000 };
+enum { PASS_MS = 10, LEFT_MOST = 64, COME_MS = 1000, ROOM_AGAIN_MS = 10000 };
 
 unsigned sharing_places(const struct worker *w)
 {
@@ -94,25 +94,28 @@ bool sharing_takes(struct poller *p, struct sharing *s)
     return true;
 }
 
-static bool others_have_places(const struct poller *p)
+static uint32_t held_by_others(const struct poller *p)
 {
     const struct board *b = p->worker->board;
     uint32_t total = 0;
     for (unsigned i = 0; i < b->slot_count; i++)
-        total += held(&b->slots[i]);
-    return held(p->worker->slot) >= p->max_connections &&
-           total < p->worker->listener->plan.max_connections;
+        if (&b->slots[i] != p->worker->slot)
+            total += held(&b->slots[i]);
+    return total;
 }
 
-/* Many come at once after a switch over TLS, and others are mostly held for the time of a request.
- * Once they had their time, and did not come, it is not spent for each connection anew. */
+/* Many come at once after a switch over TLS, while others have some handlers to run before they look
+ * for more. Their time begins anew when one of them was seen to take somebody; once it is over, it is
+ * not spent for each connection. */
 bool sharing_room(struct poller *p, struct sharing *s)
 {
     int64_t now_ms = p->net->now_ms;
-    if (!others_have_places(p))
+    uint32_t mine = held(p->worker->slot), others = held_by_others(p);
+    if (mine < p->max_connections || mine + others >= p->worker->listener->plan.max_connections)
         return poller_make_room(p);
-    if (now_ms >= s->room_ms + ROOM_AGAIN_MS)
+    if (others > s->others || now_ms >= s->room_ms + ROOM_AGAIN_MS)
         s->room_ms = now_ms + COME_MS;
+    s->others = others;
     if (now_ms >= s->room_ms)
         return poller_make_room(p);
     atomic_store(&p->worker->board->backlog, true);

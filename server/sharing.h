@@ -29,6 +29,7 @@ struct sharing {
     unsigned left;   /* arrivals left to others, in a row */
     int64_t take_ms; /* not 0: passed on; what is still there then is ours to take */
     int64_t room_ms; /* not 0: our places are full; nobody is closed for others before then */
+    uint32_t others; /* held by the others when our places were full */
 };
 
 /* The places of one worker: its part of the listener's. */

@@ -340,6 +340,29 @@ def test_one_that_becomes_idle_makes_room_for_who_waits(serve, model: Model) -> 
         wire.close()
 
 
+def test_nobody_is_closed_while_another_worker_has_places(serve) -> None:
+    """That one is held by a handler, and comes when it is done; if it does not, somebody is."""
+    prefork = next(m for m in MODELS if m.name == "prefork")
+    server = serve(prefork, Listener("main", "prefork", BASIC_ROUTES, options={"processes": 2, "max_connections": 4}))
+    main = server["main"]
+
+    def counted(what: str) -> int:
+        return server.listener_status("main")["connections"][what]
+
+    with main.connect() as first, main.connect() as held, main.connect() as third:
+        for wire in (first, held):
+            assert wire.ask("/hello").status == 200
+        for ms, evicted in ((500 * SLOW, 0), (3000 * SLOW, 1)):
+            held.send(request(f"/sleep?ms={int(ms)}"))
+            eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+            assert third.ask("/hello").status == 200
+            with main.connect() as fourth:
+                assert fourth.ask("/hello").status == 200
+                assert counted("evicted") == evicted
+            assert held.answer().status == 200
+            eventually(lambda: counted("open") == 3 - evicted)
+
+
 def fresh(model: Model, **options) -> Listener:
     """On a unix socket a connection comes up before its first request, as behind a TLS handshake."""
     sizes = model.sized(8) | {"loops": 1, "processes": 1}
