@@ -16,6 +16,7 @@
 #include "concurrency/arena.h"
 #include "concurrency/arena_priv.h"
 #include "concurrency/fault.h"
+#include "concurrency/forks.h"
 #include "concurrency/participant.h"
 #include "concurrency/robust.h"
 
@@ -322,7 +323,7 @@ static void begin_child(void)
             atomic_store(&open_arenas[i].visitors, 0);
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+MODUS_FORK_CHILD static void watch_forks(void)
 {
     pthread_atfork(NULL, NULL, begin_child);
 }

@@ -14,6 +14,7 @@
  * between two coroutines is the thread's.
  */
 #include "concurrency/coroutine_priv.h"
+#include "concurrency/forks.h"
 #include "concurrency/local_priv.h"
 #include "concurrency/proxy.h"
 #include "concurrency/self.h"
@@ -477,7 +478,7 @@ void modus_co_forget(void)
     modus_proxy_forget();
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+MODUS_FORK_CHILD static void watch_forks(void)
 {
     pthread_atfork(NULL, NULL, modus_co_forget);
 }

@@ -20,5 +20,7 @@
 #define MODUS_FORK_INNER   __attribute__((constructor(1001))) /* takes none but plain ones */
 #define MODUS_FORK_TIMER   __attribute__((constructor(1002))) /* starts its thread */
 #define MODUS_FORK_PROCESS __attribute__((constructor(1003))) /* starts the reaper; and forks */
+#define MODUS_FORK_CHILD   __attribute__((constructor(1004))) /* takes none; for the child alone */
+#define MODUS_FORK_LAST    __attribute__((constructor(1005))) /* takes none; last in the child */
 
 #endif

@@ -11,6 +11,7 @@
  * their lists. A forked child gets a new lock: the parent's may have been held.
  */
 #include "concurrency/future.h"
+#include "concurrency/forks.h"
 #include "concurrency/future_priv.h"
 #include "concurrency/lock.h"
 #include "concurrency/park.h"
@@ -40,7 +41,7 @@ static void begin_child(void)
     modus_lock_init(&hooks, MODUS_THREAD);
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+MODUS_FORK_CHILD static void watch_forks(void)
 {
     pthread_atfork(NULL, NULL, begin_child);
     if (sysconf(_SC_NPROCESSORS_ONLN) == 1)

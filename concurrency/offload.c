@@ -10,6 +10,7 @@
  */
 #include "concurrency/offload.h"
 #include "concurrency/coroutine.h"
+#include "concurrency/forks.h"
 #include "concurrency/lock.h"
 #include "concurrency/park.h"
 #include "concurrency/self.h"
@@ -109,7 +110,7 @@ static void begin_child(void)
     helpers = open = 0;
 }
 
-__attribute__((constructor)) static void prepare(void)
+MODUS_FORK_CHILD static void prepare(void)
 {
     begin_child();
     pthread_atfork(NULL, NULL, begin_child);
