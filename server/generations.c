@@ -293,17 +293,10 @@ void generations_stay(struct master *m)
     }
 }
 
-void generation_retire(struct generation *g, bool taken_in)
+bool generation_holds_addresses(const struct generation *g)
 {
-    bool moves = g->listener.intake[1] >= 0 && taken_in;
-    set_state(g, GENERATION_RETIRING, LISTING_RETIRING);
-    listener_hand_over(&g->listener);
-    if (!moves)
-        stay(g);
-    board_retire_all(g->listener.board, moves);
-    limit(g);
-    workers_ring(g);
-    generation_look(g);
+    bool going = g->state == GENERATION_STOPPING || g->state == GENERATION_RETIRING;
+    return going && g->listener.fd_count > 0;
 }
 
 /* What the kernel had accepted is taken by now, and requests may take long to finish: the addresses
@@ -325,7 +318,7 @@ static void on_port_timer(uv_timer_t *timer)
     int64_t now_ms = (int64_t)(uv_hrtime() / 1000000);
     bool all = true;
     for (struct generation *g = m->generations; g; g = g->next)
-        if (g->state == GENERATION_STOPPING && g->listener.fd_count)
+        if (generation_holds_addresses(g))
             all &= free_ports(g, now_ms);
     if (all)
         uv_timer_stop(timer);
@@ -336,12 +329,44 @@ static void watch_ports(struct master *m)
     uv_timer_start(&m->port_timer, on_port_timer, PORT_LOOK_MS, PORT_LOOK_MS);
 }
 
+void generation_leave(struct generation *g, size_t socket)
+{
+    g->listener.borrowed[socket] = true;
+    atomic_store(&g->listener.board->taken[socket], true);
+}
+
 /* Sockets that are systemd's outlive us: what waits there is for the next server. */
 static void leave_lent(struct generation *g)
 {
     for (size_t i = 0; i < g->listener.fd_count; i++)
         if (generation_is_lent(g->master, g->listener.fds[i]))
-            atomic_store(&g->listener.board->taken[i], true);
+            generation_leave(g, i);
+}
+
+/* Those of its addresses that nobody has taken come to an end, as at a stop. */
+static void let_addresses_go(struct generation *g)
+{
+    struct listener *l = &g->listener;
+    if (listener_is_handed_over(l)) {
+        listener_hand_over(l);
+        return;
+    }
+    listener_refuse_new(l);
+    watch_ports(g->master);
+}
+
+void generation_retire(struct generation *g, bool taken_in)
+{
+    bool moves = g->listener.intake[1] >= 0 && taken_in;
+    set_state(g, GENERATION_RETIRING, LISTING_RETIRING);
+    leave_lent(g);
+    let_addresses_go(g);
+    if (!moves)
+        stay(g);
+    board_retire_all(g->listener.board, moves);
+    limit(g);
+    workers_ring(g);
+    generation_look(g);
 }
 
 void generation_stop(struct generation *g)

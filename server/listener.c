@@ -284,6 +284,14 @@ void listener_stop(struct listener *l)
     l->fd_count = 0;
 }
 
+bool listener_is_handed_over(const struct listener *l)
+{
+    for (size_t i = 0; i < l->fd_count; i++)
+        if (!l->borrowed[i])
+            return false;
+    return true;
+}
+
 void listener_hand_over(struct listener *l)
 {
     for (size_t i = 0; i < l->fd_count; i++)

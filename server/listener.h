@@ -52,6 +52,8 @@ uint64_t listener_print(const struct config_listener *conf);
  * of a socket that is bound there, or -1; and open the access log. Returns 0 or -1 with why. */
 int listener_open(struct listener *l, const struct config *config, const int *have, char *why,
                   size_t why_size);
+/* Do others have all of its sockets? */
+bool listener_is_handed_over(const struct listener *l);
 /* Others have its sockets now: close our descriptors, and leave the sockets as they are. */
 void listener_hand_over(struct listener *l);
 /* Is one of its descriptors for the same socket as fd? */

@@ -545,8 +545,16 @@ static void leave_intake(struct poller *p)
         close_intake(p);
 }
 
+static bool has_listeners(const struct poller *p)
+{
+    for (size_t i = 0; i < p->listener_count; i++)
+        if (p->listeners[i].fd >= 0)
+            return true;
+    return false;
+}
+
 /* Accept no more, and let the connections go as they come to an end. Between two turns, when all
- * that the kernel has told is known. */
+ * that the kernel has told is known. What nobody has taken is accepted from as in a drain. */
 static void retire(struct poller *p)
 {
     p->to_retire = false;
@@ -558,7 +566,9 @@ static void retire(struct poller *p)
         worker_set_state(p->worker, WORKER_DRAINING);
     leave_intake(p);
     p->accept_at_ms = p->room_at_ms = 0;
-    close_listeners(p);
+    p->quiet_ms = p->net->now_ms;
+    close_taken(p);
+    p->drained = !has_listeners(p);
     step_all(p);
 }
 

@@ -164,12 +164,16 @@ static bool all_ready(const struct master *m)
 static void put_taken(struct parcel *out, const struct master *m)
 {
     const struct inheritance *in = m->inheritance;
+    size_t socket = 0;
     parcel_put(out, "ready", "%s", "");
     for (size_t i = 0; i < in->listener_count; i++) {
         const struct inherited_listener *l = &in->listeners[i];
         bool any = false;
-        for (size_t j = 0; j < l->socket_count; j++)
-            any |= l->sockets[j].taken;
+        for (size_t j = 0; j < l->socket_count; j++, socket++)
+            if (l->sockets[j].taken) {
+                parcel_put(out, "socket", "%zu", socket);
+                any = true;
+            }
         if (any)
             parcel_put(out, "listener", "%zu", i);
         if (l->intake_taken)

@@ -310,14 +310,14 @@ static void hurry_old(struct master *m, const struct generation *newest)
     }
 }
 
-/* An address of a listener that is no more may be another's now: that socket goes on. */
+/* Its addresses are mostly its successor's now, or another listener's: those sockets go on. */
 static void leave_taken(const struct reload *r, struct generation *g)
 {
     for (size_t i = 0; i < g->listener.fd_count; i++)
         for (size_t j = 0; j < r->config->listener_count; j++)
             if (listener_has_socket(&r->serving[j]->listener, g->listener.fds[i])) {
-                g->listener.borrowed[i] = true;
-                atomic_store(&g->listener.board->taken[i], true);
+                generation_leave(g, i);
+                break;
             }
 }
 
@@ -327,11 +327,12 @@ static void retire_old(struct master *m, const struct reload *r)
     while (g) {
         struct generation *next = g->next;
         const struct generation *successor = successor_of(r, g);
-        if (g->state == GENERATION_SERVING && successor)
-            generation_retire(g, successor->listener.intake[0] >= 0);
-        else if (g->state == GENERATION_SERVING && !is_served_by(r, g)) {
+        if (g->state == GENERATION_SERVING && !is_served_by(r, g)) {
             leave_taken(r, g);
-            generation_stop(g);
+            if (successor)
+                generation_retire(g, successor->listener.intake[0] >= 0);
+            else
+                generation_stop(g);
         }
         g = next;
     }
@@ -352,20 +353,15 @@ static void say_taken(const struct master *m)
                  m->config->listener_count);
 }
 
-/* Does it still have its addresses, which another reload may want? */
-static bool holds_addresses(const struct generation *g)
-{
-    return g->state == GENERATION_STOPPING && g->listener.fd_count > 0;
-}
-
-/* Who is told that the new configuration serves must not meet the old one. A worker that is held by a
+/* Who is told that the new configuration serves must not meet the old one, and the addresses that it
+ * has no more may be wanted by another. A worker that is held by a
  * handler accepts nothing meanwhile. */
 static void on_look_retired(uv_timer_t *timer)
 {
     struct master *m = timer->data;
     bool there = false;
     for (const struct generation *g = m->generations; g; g = g->next)
-        there |= workers_accept(g) || holds_addresses(g);
+        there |= workers_accept(g) || generation_holds_addresses(g);
     if (there && now_ms() < m->reload->until_ms)
         return;
     say_taken(m);

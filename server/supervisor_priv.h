@@ -232,6 +232,10 @@ bool generation_is_lent(const struct master *m, int fd);
 void generation_announce(const struct generation *g);
 /* It serves now; others see it as such. */
 void generation_serve(struct generation *g);
+/* One of its sockets is others' now, who accept there. */
+void generation_leave(struct generation *g, size_t socket);
+/* Does it still have addresses that nobody else has, until what waits there is accepted? */
+bool generation_holds_addresses(const struct generation *g);
 /* The next one serves, here or in another master: let its connections go, there if taken_in. */
 void generation_retire(struct generation *g, bool taken_in);
 /* The master that was to take in the connections of all has died: they stay. */

@@ -210,7 +210,7 @@ static void on_look_retired(uv_timer_t *timer)
     struct upgrade *u = timer->data;
     bool accept = false;
     for (const struct generation *g = u->master->generations; g; g = g->next)
-        accept |= workers_accept(g);
+        accept |= workers_accept(g) || generation_holds_addresses(g);
     if (accept && now_ms() < u->until_ms)
         return;
     uv_timer_stop(timer);
@@ -228,11 +228,14 @@ static bool is_taken(struct parcel *in, const char *what, size_t number)
 
 static void retire_all(struct master *m, struct parcel *in)
 {
-    size_t number = 0;
+    size_t number = 0, socket = 0;
     for (size_t place = 0; place < m->config->listener_count; place++) {
         struct generation *g = serving_at(m, place);
         if (!g)
             continue;
+        for (size_t i = 0; i < g->listener.fd_count; i++, socket++)
+            if (is_taken(in, "socket", socket))
+                generation_leave(g, i);
         if (is_taken(in, "listener", number))
             generation_retire(g, is_taken(in, "intake", number));
         else

@@ -515,19 +515,31 @@ static void close_taken(struct acceptor *a)
             close_listener(a, &l->fds[i]);
 }
 
+static bool has_listeners(const struct acceptor *a)
+{
+    const struct listener *l = a->worker->listener;
+    for (size_t i = 0; i < l->fd_count; i++)
+        if (l->fds[i] >= 0)
+            return true;
+    return false;
+}
+
 static void close_intake(struct acceptor *a)
 {
     epoll_ctl(a->set, EPOLL_CTL_DEL, a->worker->listener->intake[0], NULL);
     a->takes_in = false;
 }
 
-/* Others accept from now on; children go on until their connections end. */
+/* Others accept from now on, but where nobody has taken the address; children go on until their
+ * connections end. */
 static void retire(struct acceptor *a)
 {
     a->draining = a->retired = true;
-    a->maybe = a->held_fd >= 0;
     a->full = false;
-    close_listeners(a);
+    a->quiet_ms = a->now_ms;
+    close_taken(a);
+    a->drained = !has_listeners(a);
+    a->maybe = !a->drained || a->held_fd >= 0;
     worker_set_state(a->worker, WORKER_DRAINING);
     if (phase_of(a) != SERVICE_MOVING)
         return;
@@ -542,7 +554,7 @@ static void drain(struct acceptor *a)
     if (a->draining && !a->retired)
         return;
     a->draining = true;
-    a->maybe = !a->retired;
+    a->maybe = !a->drained;
     a->retired = a->gives = false;
     a->quiet_ms = a->now_ms;
     close_taken(a);

@@ -383,6 +383,24 @@ def test_address_is_added_and_removed(serve, model: Model) -> None:
     customer.leave()
 
 
+@pytest.mark.parametrize("address", ["[::1]:0", "unix:also.sock"], ids=["tcp", "unix"])
+def test_removed_address_ends_while_workers_are_busy(serve, model: Model, address: str) -> None:
+    """Who has connected there is served, and nobody else can, however long that takes."""
+    server = serve(model, replace(listener(model), also=[address]))
+    also = server.endpoints["main"][1]
+    with also.connect() as busy, also.connect() as idle:
+        assert idle.ask("/hello").status == 200
+        busy.send(request(f"/sleep?ms={int(2500 * SLOW)}"))
+        eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
+        server.reload([listener(model), watch(model)])
+        eventually(lambda: refuses(also), within=2)
+        assert server.listener_status("main")["requests"]["active"] == 1
+        assert busy.answer().status == 200
+        assert idle.ask("/hello").status == 200
+    assert not (server.folder / "also.sock").exists()
+    settled(server)
+
+
 def fixed_address() -> str:
     """Nobody's, and below the ports that the kernel gives away by itself."""
     while True:
@@ -409,7 +427,7 @@ def test_address_comes_back_at_once(serve, model: Model) -> None:
 
 
 def test_address_that_is_still_in_use_by_itself(serve) -> None:
-    """A worker that is held by a handler has all sockets that it had."""
+    """A worker that is held by a handler has connections there that wait for it."""
     prefork = next(m for m in MODELS if m.name == "prefork")
     one = listener(prefork, processes=1)
     both = replace(one, also=[fixed_address()])
@@ -423,10 +441,12 @@ def test_address_that_is_still_in_use_by_itself(serve) -> None:
     with server["main"].connect() as busy:
         busy.send(request(f"{prefork.hold}?ms={int(1500 * SLOW)}"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
-        assert reload(one) == (0, "")
-        code, errors = reload(both)
-        assert code == 1 and f"cannot listen on {both.also[0]} yet: this server still finishes" in errors, errors
-        assert busy.answer().status == 200
+        with Endpoint(both.also[0]).connect() as waiting:
+            waiting.send(request("/hello"))
+            assert reload(one) == (0, "")
+            code, errors = reload(both)
+            assert code == 1 and f"cannot listen on {both.also[0]} yet: this server still finishes" in errors, errors
+            assert [wire.answer().status for wire in (busy, waiting)] == [200, 200]
     eventually(lambda: reload(both) == (0, ""))
 
 

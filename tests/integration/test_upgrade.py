@@ -250,8 +250,9 @@ def test_another_configuration(serve, model: Model) -> None:
     def on(name: str, address: str, *also: str) -> Listener:
         return replace(listener(model, name, body(name)), address=address, also=list(also))
 
-    server = serve(model, on("first", "unix:first.sock"), on("second", "unix:second.sock", "unix:shared.sock"), on("gone", "127.0.0.2:0"))
-    gone = server["gone"]
+    first = on("first", "unix:first.sock", "unix:dropped.sock")
+    server = serve(model, first, on("second", "unix:second.sock", "unix:shared.sock"), on("gone", "127.0.0.2:0"))
+    gone, dropped = server["gone"], server.endpoints["first"][1]
     shared = server.endpoints["second"][1]
     inode = (server.folder / "shared.sock").stat().st_ino
     other = MODELS[(MODELS.index(model) + 1) % len(MODELS)]
@@ -262,13 +263,15 @@ def test_another_configuration(serve, model: Model) -> None:
         busy.send(request(f"/sleep?ms={int(500 * SLOW)}"))
         held.ask("/hello")
         eventually(lambda: server.listener_status("gone")["requests"]["active"] == 1)
+        assert dropped.ask("/body").text == "first"
         before = server.upgrade()
         eventually(lambda: shared.ask("/body").text == "first")
         assert replace(shared, text=f"unix:{server.folder}/added.sock").ask("/body").text == "added"
         assert busy.answer().status == 200
-        eventually(lambda: refuses(gone))
+        eventually(lambda: refuses(gone) and refuses(dropped))
     customer.leave()
     before.wait()
+    assert not (server.folder / "dropped.sock").exists()
     assert (server.folder / "shared.sock").stat().st_ino == inode
     assert len(server.status()["listeners"]) == 3
 
@@ -704,7 +707,7 @@ def test_a_later_builds_fields_are_passed_over(model: Model) -> None:
         os.set_blocking(ours.fileno(), False)
         fields = ["version=1", "colour=blue", "thing=1 new", "listener=127.0.0.1:0", "socket=0 0 127.0.0.1:0", "tickets=tickets-9 ?", "taste=", "listener=gone", "socket=2 0 gone"]
         with Giver(config, *fields, fds=[ours.fileno(), other.fileno(), other.fileno()]) as giver:
-            assert giver.hear() == ["ready=", "listener=0"]
+            assert giver.hear() == ["ready=", "socket=0", "listener=0"]
             assert not (folder / "modus.pid").read_text().startswith("0")
             giver.say("weather")
             giver.say("go")
