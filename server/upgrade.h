@@ -6,8 +6,9 @@
  *     old                                  new
  *     version=N pid_file= control=   ->    reads the configuration anew, takes the sockets that it
  *       listener= socket= tickets=         names, binds the others, starts its workers
- *       intake= lent= ...            <-    ready= listener=N ... pid_file= control=
- *                                            what it has taken; or refused=why, and it goes
+ *       intake= lent= ...            <-    ready= listener=N socket=N ... pid_file= control=
+ *                                            what it has taken, counted from 0; or refused=why, and it
+ *                                            goes
  *     go=                            ->    begins to serve: its pid is in the file, it answers commands
  *     retires its generations        <-    serves=
  *     main=                          ->    the service manager knows whom to hear
