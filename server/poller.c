@@ -5,23 +5,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "net/socket.h"
+#include "server/arrivals.h"
 #include "server/intake.h"
-#include "server/log.h"
 
-enum {
-    EVENTS = 256,
-    CHUNK = 64,
-    PAUSE_MS = 100,
-    QUIET_MS = 150,
-    ROOM_MS = 20,
-    LOOK_AT = 4096,
-    LAST_MOST = 4096
-};
+enum { EVENTS = 256, CHUNK = 64, LOOK_AT = 4096 };
 
 struct poller_chunk {
     struct poller_chunk *next;
@@ -304,7 +295,7 @@ static void serve_due(struct poller *p)
     }
 }
 
-/* --- accepting ------------------------------------------------------------------------------- */
+/* --- room ------------------------------------------------------------------------------------ */
 
 static bool is_idle(struct wheel_item *item, void *arg)
 {
@@ -337,159 +328,6 @@ bool poller_make_room(struct poller *p)
     return false;
 }
 
-static void pause_accepting(struct poller *p, int error)
-{
-    net_count(&p->net->stats->accept_paused, 1);
-    if (p->accept_at_ms == 0)
-        log_warn("%s: cannot accept: %s; waiting for descriptors to come free",
-                 p->worker->listener->conf->addresses[0].text, strerror(error));
-    p->accept_at_ms = p->net->now_ms + PAUSE_MS;
-}
-
-int poller_accept(struct poller *p, int fd)
-{
-    struct conn_peer peer;
-    int got = socket_accept(fd, &peer);
-    if (got < 0)
-        return got;
-    poller_expect(p);
-    poller_adopt(p, got, &peer);
-    return 0;
-}
-
-/* Together with those of other loops that share its places. */
-static bool is_full(const struct poller *p)
-{
-    return atomic_load_explicit(&p->worker->slot->connections, memory_order_relaxed) >=
-           p->max_connections;
-}
-
-/* Accept up to budget from one descriptor. Returns what is left of the budget. */
-static unsigned accept_from(struct poller *p, struct poller_listener *l, unsigned budget)
-{
-    while (budget && l->maybe) {
-        if (is_full(p)) {
-            l->maybe = socket_has_waiting(l->fd);
-            p->room_at_ms = l->maybe && !p->ops->room(p) ? p->net->now_ms + ROOM_MS : 0;
-            if (!l->maybe || p->room_at_ms)
-                break;
-        }
-        int r = p->ops->accept(p, l->fd);
-        if (r == 0) {
-            p->accept_at_ms = 0;
-            p->quiet_ms = p->net->now_ms;
-            budget--;
-        } else if (r == -EAGAIN) { /* so there was a descriptor for one */
-            p->accept_at_ms = 0;
-            l->maybe = false;
-        } else if (!p->ops->room(p)) {
-            pause_accepting(p, -r);
-            break;
-        }
-    }
-    return budget;
-}
-
-static void accept_some(struct poller *p)
-{
-    unsigned budget = p->ops->accept_batch;
-    if (p->accept_at_ms > p->net->now_ms)
-        return;
-    size_t n = p->listener_count, first = p->first_listener++;
-    for (size_t i = 0; i < n; i++)
-        budget = accept_from(p, &p->listeners[(first + i) % n], budget);
-}
-
-void poller_look_for_more(struct poller *p)
-{
-    for (size_t i = 0; i < p->listener_count; i++)
-        p->listeners[i].maybe = p->listeners[i].fd >= 0;
-}
-
-static bool may_accept(const struct poller *p)
-{
-    if (p->room_at_ms > p->net->now_ms)
-        return false;
-    for (size_t i = 0; i < p->listener_count; i++)
-        if (p->listeners[i].maybe)
-            return true;
-    return false;
-}
-
-static void on_listener(struct poller *p, struct poller_source *source, uint32_t events)
-{
-    (void)source, (void)events;
-    poller_look_for_more(p);
-}
-
-/* --- arrivals from an earlier generation ------------------------------------------------------ */
-
-bool poller_takes(struct poller *p)
-{
-    (void)p;
-    return true;
-}
-
-void poller_arrive(struct poller *p, const struct conn_carried *carried, void *memory)
-{
-    poller_expect(p);
-    poller_adopt_carried(p, carried, memory);
-}
-
-static int watch_intake(struct poller *p)
-{
-    return poller_watch(p, &p->intake_source, p->worker->listener->intake[0], EPOLLIN);
-}
-
-/* There is no descriptor for the next one, and nobody idle whose it could have. It waits there, and
- * is not told of again and again. */
-static void pause_intake(struct poller *p)
-{
-    net_count(&p->net->stats->accept_paused, 1);
-    if (!p->intake_said)
-        log_warn("%s: no descriptors for connections of the earlier generation; they wait",
-                 p->worker->listener->conf->addresses[0].text);
-    p->intake_said = true;
-    if (!p->intake_at_ms)
-        epoll_ctl(p->set, EPOLL_CTL_DEL, p->worker->listener->intake[0], NULL);
-    p->intake_at_ms = p->net->now_ms + ROOM_MS;
-}
-
-static void close_intake(struct poller *p)
-{
-    epoll_ctl(p->set, EPOLL_CTL_DEL, p->worker->listener->intake[0], NULL);
-    p->takes_in = false;
-}
-
-static void on_intake(struct poller *p, struct poller_source *source, uint32_t events)
-{
-    struct conn_carried carried;
-    void *memory;
-    (void)source, (void)events;
-    for (unsigned i = 0; i < p->ops->accept_batch && p->ops->takes(p); i++) {
-        int r = intake_take(p->worker->listener->intake[0], &carried, &memory);
-        if (r == 0) {
-            p->ops->arrive(p, &carried, memory);
-        } else if (r != -EMFILE || !p->ops->room(p)) {
-            if (r == -EMFILE)
-                pause_intake(p);
-            else if (r == -EPIPE)
-                close_intake(p);
-            return;
-        }
-    }
-}
-
-/* After a pause. */
-static void resume_intake(struct poller *p)
-{
-    if (!p->intake_at_ms || p->net->now_ms < p->intake_at_ms)
-        return;
-    p->intake_at_ms = 0;
-    if (p->takes_in)
-        watch_intake(p);
-}
-
 /* --- draining -------------------------------------------------------------------------------- */
 
 static void step_all(struct poller *p)
@@ -500,75 +338,15 @@ static void step_all(struct poller *p)
                 p->ops->ready(p, &c->conns[i], 0);
 }
 
-/* A descriptor that others have too stays in the set when it is closed. */
-static void close_listener(struct poller *p, struct poller_listener *l)
-{
-    if (l->fd < 0)
-        return;
-    epoll_ctl(p->set, EPOLL_CTL_DEL, l->fd, NULL);
-    close(l->fd);
-    l->fd = -1;
-    l->maybe = false;
-}
-
-static void close_listeners(struct poller *p)
-{
-    for (size_t i = 0; i < p->listener_count; i++)
-        close_listener(p, &p->listeners[i]);
-    p->drained = true;
-}
-
-/* Where others accept now, what comes is theirs. */
-static void close_taken(struct poller *p)
-{
-    for (size_t i = 0; i < p->listener_count; i++)
-        if (atomic_load(&p->worker->board->taken[i]))
-            close_listener(p, &p->listeners[i]);
-}
-
-/* Where the kernel wakes one of those who wait, and that was us, or one who passed it on, nobody else
- * will hear of who came. */
-static void accept_last(struct poller *p)
-{
-    if (atomic_load(&p->worker->board->backlog))
-        poller_look_for_more(p);
-    for (size_t i = 0; i < p->listener_count; i++)
-        for (unsigned n = 0; n < LAST_MOST && p->listeners[i].maybe; n++)
-            if (p->ops->accept(p, p->listeners[i].fd) != 0)
-                break;
-}
-
-/* The next generation takes in what earlier ones give, unless it can't. */
-static void leave_intake(struct poller *p)
-{
-    if (p->takes_in && atomic_load(&p->worker->slot->phase) == SERVICE_MOVING)
-        close_intake(p);
-}
-
-static bool has_listeners(const struct poller *p)
-{
-    for (size_t i = 0; i < p->listener_count; i++)
-        if (p->listeners[i].fd >= 0)
-            return true;
-    return false;
-}
-
 /* Accept no more, and let the connections go as they come to an end. Between two turns, when all
- * that the kernel has told is known. What nobody has taken is accepted from as in a drain. */
+ * that the kernel has told is known. */
 static void retire(struct poller *p)
 {
     p->to_retire = false;
     if (p->draining)
         return;
     p->draining = p->retired = true;
-    accept_last(p);
-    if (p->listener_count)
-        worker_set_state(p->worker, WORKER_DRAINING);
-    leave_intake(p);
-    p->accept_at_ms = p->room_at_ms = 0;
-    p->quiet_ms = p->net->now_ms;
-    close_taken(p);
-    p->drained = !has_listeners(p);
+    arrivals_retire(p);
     step_all(p);
 }
 
@@ -577,11 +355,7 @@ static void drain(struct poller *p)
 {
     p->draining = true;
     p->retired = false;
-    p->quiet_ms = p->net->now_ms;
-    if (p->listener_count)
-        worker_set_state(p->worker, WORKER_DRAINING);
-    close_taken(p);
-    poller_look_for_more(p);
+    arrivals_drain(p);
     step_all(p);
 }
 
@@ -595,24 +369,6 @@ bool poller_obey(struct poller *p, enum worker_wish wish)
     else
         p->to_retire = true;
     return true;
-}
-
-/* Is what the kernel had begun to accept accepted? The last of it may take a moment to arrive. */
-static bool is_quiet(const struct poller *p)
-{
-    return !may_accept(p) && !p->room_at_ms && !p->accept_at_ms &&
-           p->net->now_ms >= p->quiet_ms + QUIET_MS;
-}
-
-/* Close the listening descriptors, and when the last connection has ended, stop. */
-static void finish_drain(struct poller *p)
-{
-    if (!p->drained && p->listener_count && !is_quiet(p))
-        return;
-    close_listeners(p);
-    if (p->takes_in)
-        on_intake(p, &p->intake_source, 0);
-    p->done = atomic_load(&p->connections) == 0;
 }
 
 /* --- turns ----------------------------------------------------------------------------------- */
@@ -630,28 +386,18 @@ static void on_life(struct poller *p, struct poller_source *source, uint32_t eve
     _exit(0); /* the master is gone */
 }
 
-static bool has_more(const struct poller *p)
-{
-    return p->again || (may_accept(p) && p->accept_at_ms <= p->net->now_ms);
-}
-
 /* The shorter of two waits; -1 is for ever. */
-static int64_t sooner(int64_t wait, int64_t other)
+static int64_t sooner(int64_t one, int64_t other)
 {
-    return wait < 0 || wait > other ? other : wait;
+    return one < 0 || (other >= 0 && other < one) ? other : one;
 }
 
 /* How long the next wait may take: until the wheel turns, or accepting may go on. -1: for ever. */
 static int wait_ms(const struct poller *p)
 {
-    if (has_more(p))
+    if (p->again)
         return 0;
-    int64_t wait = wheel_wait(&p->wheel, p->net->now_ms);
-    if ((p->accept_at_ms && may_accept(p)) || (p->draining && !p->drained))
-        wait = sooner(wait, PAUSE_MS);
-    if (p->room_at_ms || p->intake_at_ms)
-        wait = sooner(wait, ROOM_MS);
-    return (int)wait;
+    return (int)sooner(wheel_wait(&p->wheel, p->net->now_ms), arrivals_wait_ms(p));
 }
 
 /* A turn that the model wants is not for the wheel: the milliseconds of all who sleep in it add up. */
@@ -688,46 +434,53 @@ void poller_run(struct poller *p)
             retire(p);
         step_again(p);
         serve_due(p);
-        resume_intake(p);
-        if (may_accept(p))
-            accept_some(p);
+        arrivals_take(p);
         p->ops->turn(p);
         bury(p);
-        if (p->draining)
-            finish_drain(p);
+        if (p->draining && arrivals_over(p))
+            p->done = atomic_load(&p->connections) == 0;
         if (!p->done)
             serve_events(p);
     }
     blocked_stop(&p->blocked, p->net);
 }
 
-/* --- making and ending ------------------------------------------------------------------------ */
+/* --- defaults -------------------------------------------------------------------------------- */
+
+int poller_accept(struct poller *p, int fd)
+{
+    struct conn_peer peer;
+    int got = socket_accept(fd, &peer);
+    if (got < 0)
+        return got;
+    poller_expect(p);
+    poller_adopt(p, got, &peer);
+    return 0;
+}
+
+bool poller_takes(struct poller *p)
+{
+    (void)p;
+    return true;
+}
+
+void poller_arrive(struct poller *p, const struct conn_carried *carried, void *memory)
+{
+    poller_expect(p);
+    poller_adopt_carried(p, carried, memory);
+}
 
 void poller_no_turn(struct poller *p)
 {
     (void)p;
 }
 
+/* --- making and ending ------------------------------------------------------------------------ */
+
 int poller_watch(struct poller *p, struct poller_source *source, int fd, uint32_t events)
 {
     struct epoll_event e = {.events = events, .data.ptr = source};
     return epoll_ctl(p->set, EPOLL_CTL_ADD, fd, &e);
-}
-
-static int watch_listeners(struct poller *p)
-{
-    const struct listener *l = p->worker->listener;
-    p->listeners = calloc(l->fd_count, sizeof *p->listeners);
-    if (!p->listeners)
-        return -1;
-    for (size_t i = 0; i < l->fd_count; i++) {
-        struct poller_listener *pl = &p->listeners[i];
-        *pl = (struct poller_listener){{on_listener}, l->fds[i], true};
-        if (poller_watch(p, &pl->source, pl->fd, EPOLLIN | EPOLLET | p->ops->listen_events) != 0)
-            return -1;
-        p->listener_count++;
-    }
-    return 0;
 }
 
 int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops, void *model,
@@ -749,20 +502,17 @@ int poller_open(struct poller *p, struct worker *w, const struct poller_ops *ops
     wheel_init(&p->wheel, p->net->now_ms);
     if (poller_watch(p, &p->bell_source, modus_doorbell_fd(bell), EPOLLIN) != 0)
         return -1;
-    if (listen &&
-        (poller_watch(p, &p->life_source, w->life_line, EPOLLIN) != 0 || watch_listeners(p) != 0))
-        return -1;
-    if (!listen || w->listener->intake[0] < 0)
+    if (!listen)
         return 0;
-    p->intake_source.event = on_intake;
-    p->takes_in = true;
-    return watch_intake(p);
+    if (poller_watch(p, &p->life_source, w->life_line, EPOLLIN) != 0)
+        return -1;
+    return arrivals_open(p);
 }
 
 void poller_close(struct poller *p)
 {
     close(p->set);
-    free(p->listeners);
+    arrivals_close(p);
     while (p->chunks) {
         struct poller_chunk *c = p->chunks;
         p->chunks = c->next;

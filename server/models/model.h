@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A concurrency model: one answer to "who waits, and where?". One file a model, one table each,
- * nothing optional; only what is different is in it.
+/* A concurrency model: one answer to "who waits, and where?". One file a model (two for process,
+ * which is two programs), one table each, nothing optional; only what is different is in it.
  *
  * What a model promises to the connections and handlers that it runs:
  *   - a connection is stepped by one thread at a time, and nobody else touches it meanwhile
@@ -8,8 +8,8 @@
  *   - no signal handler runs code of the server; workers ignore what a terminal sends to the group
  *   - "drain" (board->drain): what the kernel has accepted is accepted and answered, idle
  *     connections end, answers say "Connection: close", and run() returns when nothing is left
- *   - "retire" (slot->retire): others accept from now on; whom the kernel has told this worker of is
- *     accepted, and run() returns when nothing is left. A connection that wants to move is given to
+ *   - "retire" (slot->retire): others accept from now on, at the addresses in board->taken; whom the
+ *     kernel has told this worker of is accepted, and run() returns when nothing is left. A connection that wants to move is given to
  *     those who accept now (server/intake.h), and adopted there; others go with their next answer
  *   - after fork, a child makes its own loops and threads; the parent closes its copy of an
  *     accepted descriptor and never shuts it down

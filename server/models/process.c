@@ -12,11 +12,10 @@
  * So a child has no descriptor in the acceptor (until it is reaped, its pid is nobody else's), and
  * the acceptor writes to its stack and to the board alone.
  */
-#include "server/models/model.h"
+#include "server/models/process.h"
 
 #include <errno.h>
 #include <malloc.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,18 +25,14 @@
 #include <unistd.h>
 
 #include "net/socket.h"
-#include "server/give_way.h"
-#include "server/inline_host.h"
 #include "server/intake.h"
 #include "server/log.h"
-#include "server/parked.h"
-#include "server/worker.h"
+#include "server/models/model.h"
 
 enum {
     EVENTS = 64,
     PAUSE_MS = 100,
     ROOM_MS = 100,
-    SAY_MS = 50,
     QUIET_MS = 150,
     DATE_MS = 20,
     GIVE_MS = 1,
@@ -45,34 +40,6 @@ enum {
 };
 /* What an epoll event is about; above that, a struct parked. */
 enum { ABOUT_BELL, ABOUT_LIFE, ABOUT_LISTENER, ABOUT_CHILDREN, ABOUT_INTAKE, ABOUTS };
-
-struct acceptor {
-    struct worker *worker;
-    struct net_thread *net; /* the children's, copied by fork */
-    int64_t now_us, now_ms; /* monotonic, of this turn; net has those of a moment ago */
-    pid_t pid;
-    int set, ended;      /* epoll, and a signalfd that is told of children's ends */
-    unsigned next_entry; /* where to look for a free one first */
-    unsigned live;       /* children */
-    int held_fd;         /* a connection that has a permit and no child yet; -1 none */
-    struct conn_peer held_peer;
-    struct parked *held_parked; /* of an earlier generation; NULL: it was accepted */
-    struct parking parking;     /* those that need no child yet */
-    int64_t expire_ms;          /* when one of them is to be looked at */
-    bool takes_in, gives;       /* those of earlier generations; to the next */
-    int64_t intake_at_ms;       /* not 0: no descriptors for them; look again then */
-    struct give_way give_way;
-    int64_t said_ms;   /* in a child: see say_idle() */
-    bool stepped;      /* in a child: not for the first time */
-    bool settled;      /* in a child: it has let go of the listeners, and ends with the acceptor */
-    uint64_t requests; /* in a child: begun when it last looked for another without waiting */
-    bool draining, drained, listening;
-    bool retired; /* draining, so far only to accept no more */
-    bool maybe;   /* connections may be waiting */
-    int64_t pause_until_ms;
-    bool full;        /* no permit, and connections wait: look for an idle child now and then */
-    int64_t quiet_ms; /* draining: no connection has come since */
-};
 
 static struct model_plan process_plan(const struct config_listener *conf)
 {
@@ -86,158 +53,6 @@ static struct model_plan process_plan(const struct config_listener *conf)
         .defer_accept = true,
     };
 }
-
-/* --- a child --------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t told_to_end;
-static int life_line;
-
-/* Asked to end, or the acceptor is dead. If it died with the master, a request in progress is not
- * finished either, whatever its handler waits for. */
-static void on_term(int signal)
-{
-    struct pollfd line = {.fd = life_line, .events = POLLIN};
-    (void)signal;
-    if (poll(&line, 1, 0) == 1)
-        _exit(0);
-    told_to_end = 1;
-}
-
-/* Set in the acceptor, for its children to inherit: SIGTERM is delivered only while they wait. */
-static void set_child_signals(void)
-{
-    static sigset_t open;
-    sigset_t term;
-    struct sigaction action = {.sa_handler = on_term};
-    sigemptyset(&open);
-    inline_wait_mask(&open);
-    sigemptyset(&term);
-    sigaddset(&term, SIGTERM);
-    sigprocmask(SIG_BLOCK, &term, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-/* Idle children can be asked to make room; one that becomes idle while others wait says so. Not
- * more often than the order in which they became idle can matter: what is said lies in a page that
- * all children write to. Who is asked while it is at work after all finishes that first. */
-static void say_idle(struct acceptor *a, struct child_entry *entry, int64_t since_ms)
-{
-    if (since_ms == a->said_ms || (since_ms && a->said_ms && since_ms - a->said_ms < SAY_MS))
-        return;
-    a->said_ms = since_ms;
-    atomic_store(&entry->idle_ms, since_ms);
-    if (since_ms && atomic_load(&a->worker->board->backlog))
-        modus_doorbell_ring(&a->worker->slot->bell);
-}
-
-/* Before it waits for the first time, is held by a handler, or takes a second step. Most children
- * answer one request that is there already, and are gone before any of this could matter. Returns
- * false if the acceptor is gone already, so that nobody will tell it to end. */
-static bool child_settle(struct acceptor *a, struct child_entry *entry)
-{
-    if (a->settled)
-        return true;
-    a->settled = true;
-    a->worker->logs_seen = &entry->logs_seen;
-    for (size_t i = 0; i < a->worker->listener->fd_count; i++)
-        if (a->worker->listener->fds[i] >= 0)
-            close(a->worker->listener->fds[i]);
-    close(a->set);
-    close(a->ended);
-    parked_forget(&a->parking);
-    if (worker_bind_life(a->pid, SIGTERM))
-        return true;
-    on_term(SIGTERM);
-    return false;
-}
-
-/* Wait for the peer. After an answer others have their turn first: then the next request is mostly
- * there, and is looked for at once. */
-static void child_wait(struct acceptor *a, struct conn *c, unsigned wants)
-{
-    if (conn_requests(c) != a->requests) {
-        a->requests = conn_requests(c);
-        if (give_way(&a->give_way, a->worker->board))
-            return;
-    }
-    worker_rest(a->worker);
-    inline_wait(c, wants, conn_deadline(c), a->net->now_us);
-    worker_wake(a->worker);
-}
-
-static int phase_of(const struct acceptor *a)
-{
-    return atomic_load_explicit(&a->worker->slot->phase, memory_order_relaxed);
-}
-
-/* Give the connection to the next generation. Returns false when it is to be tried again, or stays. */
-static bool child_gives(struct acceptor *a, struct conn *c)
-{
-    struct conn_carried carried;
-    conn_carry(c, a->net, &carried);
-    int r = intake_give(a->worker->listener->intake[1], &carried);
-    if (r == 0)
-        conn_gone_elsewhere(c, a->net);
-    else if (r == -EAGAIN)
-        poll(NULL, 0, 1);
-    else
-        conn_stay(c);
-    return r == 0;
-}
-
-static void child_serve(struct acceptor *a, struct child_entry *entry, struct conn *c)
-{
-    for (;;) {
-        if (told_to_end && phase_of(a) != SERVICE_MOVING)
-            conn_retire(c);
-        bool was_idle = conn_is_idle(c);
-        unsigned wants = conn_step(c, a->net);
-        if (wants & CONN_CLOSED) {
-            if (was_idle && told_to_end && phase_of(a) == SERVICE_OPEN)
-                net_count(&a->net->stats->evicted, 1);
-            return;
-        }
-        if (wants & CONN_WANT_MOVE && child_gives(a, c))
-            return;
-        bool at_once = wants & (CONN_WANT_AGAIN | CONN_WANT_MOVE);
-        if (!at_once || a->stepped)
-            at_once |= !child_settle(a, entry);
-        a->stepped = true;
-        inline_hear(); /* a peer that always has more lets it never wait */
-        if (wants & CONN_WANT_SERVE) {
-            say_idle(a, entry, 0);
-            inline_serve(c, a->net);
-        } else if (!at_once) {
-            int64_t spare_ms = conn_spare_ms(c);
-            say_idle(a, entry, spare_ms == INT64_MAX ? 0 : spare_ms);
-            child_wait(a, c, wants);
-        }
-        net_thread_tick(a->net);
-        if (a->settled)
-            worker_look(a->worker); /* logs may have to be opened again */
-    }
-}
-
-static int child_begin(struct acceptor *a, struct conn *c)
-{
-    const struct service *service = &a->worker->listener->service;
-    struct transport t;
-    if (a->held_parked)
-        return conn_resume(c, service, &a->held_parked->carried, &inline_host, NULL, a->net);
-    transport_plain(&t, a->held_fd);
-    return conn_open(c, service, t, &a->held_peer, &inline_host, NULL, a->net);
-}
-
-static void child_main(struct acceptor *a, struct child_entry *entry)
-{
-    struct conn c;
-    net_thread_set(a->net, a->now_us);
-    if (child_begin(a, &c) == 0)
-        child_serve(a, entry, &c);
-    _exit(0);
-}
-
-/* --- the acceptor ---------------------------------------------------------------------------- */
 
 static int watch(struct acceptor *a, int fd, uint32_t events, uint64_t about)
 {
@@ -326,7 +141,7 @@ static int start_child(struct acceptor *a)
                  -1); /* so that the master knows where it belongs, should we be killed now */
     pid_t pid = _Fork();
     if (pid == 0)
-        child_main(a, entry);
+        process_child_run(a, entry);
     if (pid < 0) {
         atomic_store(&entry->pid, 0);
         return -errno;
@@ -541,7 +356,7 @@ static void retire(struct acceptor *a)
     a->drained = !has_listeners(a);
     a->maybe = !a->drained || a->held_fd >= 0;
     worker_set_state(a->worker, WORKER_DRAINING);
-    if (phase_of(a) != SERVICE_MOVING)
+    if (acceptor_phase(a) != SERVICE_MOVING)
         return;
     close_intake(a);
     a->gives = true;
@@ -625,7 +440,7 @@ static void look_at_parked(struct acceptor *a)
 {
     a->expire_ms = parked_expire(&a->parking, a->now_ms);
     resume_intake(a);
-    if (phase_of(a) != SERVICE_MOVING)
+    if (acceptor_phase(a) != SERVICE_MOVING)
         a->gives = false; /* nobody takes them: they have children when they ask */
     if (a->draining && a->takes_in)
         take_in(a);
@@ -747,8 +562,7 @@ static int process_run(struct worker *w)
         log_error("the acceptor cannot start: no descriptors or memory");
         return 1;
     }
-    life_line = w->life_line;
-    set_child_signals();
+    process_child_prepare(&a);
     malloc_trim(0); /* what was freed since the configuration was read need not be copied */
     worker_ready(w);
     serve_event(&a, ABOUT_BELL);
