@@ -175,23 +175,30 @@ static void answer(struct reload_request *requests, const char *why)
     }
 }
 
+/* Taken or not, it serves. */
+static void say_outcome(const struct master *m, const struct reload_request *by, const char *why)
+{
+    char text[WHY + 160];
+    if (by->model)
+        snprintf(text, sizeof text, "%.64s is not switched to %.64s: %s", by->listener, by->model,
+                 why ? why : "");
+    else
+        snprintf(text, sizeof text, "not reloaded: %s", why ? why : "");
+    if (why)
+        log_error("%s", text);
+    if (!m->stopping)
+        supervisor_notify_serving(m, why ? text : NULL);
+}
+
 /* One reading of the file, or one switch, has come to an end: it is seen before it is answered. */
 static void conclude(struct master *m, struct reload_request *requests, const char *why)
 {
+    say_outcome(m, requests, why);
     if (requests->model)
         directory_switched(m->directory, why);
     else
         directory_reloaded(m->directory, why);
     answer(requests, why);
-}
-
-/* Taken or not, it serves. */
-static void notify_outcome(const struct master *m, const char *why)
-{
-    char text[WHY + 32];
-    snprintf(text, sizeof text, "not reloaded: %s", why ? why : "");
-    if (!m->stopping)
-        supervisor_notify_serving(m, why ? text : NULL);
 }
 
 static void end(struct master *m, const char *why)
@@ -200,7 +207,6 @@ static void end(struct master *m, const char *why)
     struct config *config = r->config;
     uv_timer_stop(&m->reload_timer);
     m->reload = NULL;
-    notify_outcome(m, why);
     generations_free_config(m, config);
     conclude(m, r->requests, why);
     free(r->serving);
@@ -501,7 +507,6 @@ static void start_next(struct master *m)
         notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reloading", notify_clock_us());
         m->reload = read_anew(m, requests, why);
         if (!m->reload) {
-            notify_outcome(m, why);
             conclude(m, requests, why);
             continue;
         }

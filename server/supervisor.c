@@ -319,12 +319,10 @@ void supervisor_give_up(struct master *m)
     kill_all(m);
 }
 
-static void say_reloaded(void *arg, const char *why)
+static void on_reloaded(void *arg, const char *why)
 {
     if (why == reload_elsewhere)
         upgrade_pass_on(arg, SIGHUP);
-    else if (why)
-        log_error("not reloaded: %s", why);
 }
 
 static void on_signal(uv_poll_t *watch, int status, int events)
@@ -343,7 +341,7 @@ static void on_signal(uv_poll_t *watch, int status, int events)
             reopen_logs(m, NULL);
             break;
         case SIGHUP:
-            reload_begin(m, say_reloaded, m);
+            reload_begin(m, on_reloaded, m);
             break;
         default:
             upgrade_begin(m, NULL);

@@ -276,8 +276,8 @@ def test_reload_with_an_error_log_that_can_not_be(serve, model: Model) -> None:
         assert done.returncode == 1
         assert re.fullmatch(r"modus: \S+modus\.conf:1: .*other\.log: Is a directory.*\n", done.stderr), done.stderr
     server.signal(signal.SIGHUP)
-    eventually(lambda: "not reloaded" in (server.folder / "e.log").read_text())
-    assert proc.descriptors(server.pid) == held
+    eventually(lambda: (server.folder / "e.log").read_text().count("not reloaded") == 4)
+    eventually(lambda: proc.descriptors(server.pid) == held)
 
 
 def test_reload_with_another_log_level(serve, model: Model) -> None:

@@ -572,6 +572,8 @@ def test_mistakes_change_nothing(serve, model: Model, tmp_path) -> None:
         assert said.startswith("not reloaded: ") and re.search(why, said), f"{name}: {said}"
         assert server["main"].ask("/body").status == 404
     taken.close()
+    code, _, errors = modus("reload", config=server.config)
+    assert code == 1 and errors.removeprefix("modus: ").strip() in server.errors.splitlines()[-1], "the log has it, too"
     server.config.unlink()
     server.signal(signal.SIGHUP)
     eventually(lambda: "No such file" in server.errors)
@@ -715,6 +717,7 @@ def test_commands_that_name_nothing(serve, model: Model) -> None:
     server = serve(model, listener(model))
     assert modus("model", "127.0.0.1:1", model.name, config=server.config) == (1, "", 'modus: no listener is called "127.0.0.1:1": modus status shows them\n')
     assert modus("model", server["main"].text, "fast", config=server.config) == (1, "", 'modus: there is no model "fast": see modus models\n')
+    assert f'{server["main"].text} is not switched to fast: there is no model "fast"' in server.errors
     assert modus("drain", "nobody", config=server.config)[0] == 1
     code, _, why = modus("drain", "127.0.0.1:0", config=server.config)
     assert code == 1 and "several listeners" in why
