@@ -218,10 +218,10 @@ static void close_listeners(struct poller *p)
 }
 
 /* Where others accept now, what comes is theirs. */
-static void close_taken(struct poller *p)
+static void close_left(struct poller *p)
 {
     for (size_t i = 0; i < p->listener_count; i++)
-        if (atomic_load(&p->worker->board->taken[i]))
+        if (board_leaves(p->worker->board, i))
             close_listener(p, &p->listeners[i]);
 }
 
@@ -264,7 +264,7 @@ static void begin_end(struct poller *p)
     if (p->listener_count)
         worker_set_state(p->worker, WORKER_DRAINING);
     p->quiet_ms = p->net->now_ms;
-    close_taken(p);
+    close_left(p);
 }
 
 void arrivals_retire(struct poller *p)

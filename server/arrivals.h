@@ -18,8 +18,8 @@ void arrivals_close(struct poller *p);
 void arrivals_take(struct poller *p);
 /* How long the poller may wait for events; -1: for ever. */
 int64_t arrivals_wait_ms(const struct poller *p);
-/* Others accept from now on: take what the kernel has told of, and no more, but where nobody has taken
- * the address: there it ends as at a drain. */
+/* Others accept from now on: take what the kernel has told of, and no more, but where nobody does: that
+ * address ends as at a drain. */
 void arrivals_retire(struct poller *p);
 /* Accept what the kernel has, then no more. */
 void arrivals_drain(struct poller *p);

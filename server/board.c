@@ -158,8 +158,14 @@ void board_retire(struct worker_slot *slot, bool moves)
     atomic_store(&slot->retire, true);
 }
 
+bool board_leaves(const struct board *b, size_t socket)
+{
+    return !atomic_load(&b->ends) || atomic_load(&b->taken[socket]);
+}
+
 void board_retire_all(struct board *b, bool moves)
 {
+    atomic_store(&b->ends, true);
     for (unsigned i = 0; i < b->slot_count; i++)
         board_retire(&b->slots[i], moves);
 }
@@ -176,6 +182,7 @@ bool board_stay(struct board *b)
 
 void board_drain(struct board *b)
 {
+    atomic_store(&b->ends, true);
     for (unsigned i = 0; i < b->slot_count; i++)
         set_phase(&b->slots[i], SERVICE_DRAINING);
     modus_event_set(&b->drain);

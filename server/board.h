@@ -81,7 +81,9 @@ struct board {
 
     uint32_t
         *inodes; /* (master) of the listening sockets: server/backlog.h asks the kernel by them */
-    atomic_bool *taken; /* (master) of each of these: another listener's, who accepts there now */
+    atomic_bool
+        *taken; /* (master) of each of these: others' now, another generation's or listener's */
+    atomic_bool ends; /* (master) all workers go, and with them the addresses that are not taken */
     unsigned inode_count;
     unsigned stats_count, lane_count, child_count; /* of a slot */
     unsigned worker_count;                         /* that serve; there may be a spare slot more */
@@ -115,6 +117,8 @@ uint64_t board_answers(const struct board *b);
 void board_retire(struct worker_slot *slot, bool moves);
 /* The same for all slots. */
 void board_retire_all(struct board *b, bool moves);
+/* A worker goes: does anybody accept at this socket who stays? Safe from: workers. */
+bool board_leaves(const struct board *b, size_t socket);
 /* Nobody takes in any more what would move. Returns whether any would. */
 bool board_stay(struct board *b);
 /* Nobody accepts what comes: all finish what they have. */

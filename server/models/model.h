@@ -8,7 +8,7 @@
  *   - no signal handler runs code of the server; workers ignore what a terminal sends to the group
  *   - "drain" (board->drain): what the kernel has accepted is accepted and answered, idle
  *     connections end, answers say "Connection: close", and run() returns when nothing is left
- *   - "retire" (slot->retire): others accept from now on, at the addresses in board->taken; whom the
+ *   - "retire" (slot->retire): others accept from now on (where board_leaves() says so); whom the
  *     kernel has told this worker of is accepted, and run() returns when nothing is left. A connection that wants to move is given to
  *     those who accept now (server/intake.h), and adopted there; others go with their next answer
  *   - after fork, a child makes its own loops and threads; the parent closes its copy of an

@@ -322,11 +322,11 @@ static void close_listeners(struct acceptor *a)
 }
 
 /* Where others accept now, what comes is theirs. */
-static void close_taken(struct acceptor *a)
+static void close_left(struct acceptor *a)
 {
     struct listener *l = a->worker->listener;
     for (size_t i = 0; i < l->fd_count; i++)
-        if (atomic_load(&a->worker->board->taken[i]))
+        if (board_leaves(a->worker->board, i))
             close_listener(a, &l->fds[i]);
 }
 
@@ -352,7 +352,7 @@ static void retire(struct acceptor *a)
     a->draining = a->retired = true;
     a->full = false;
     a->quiet_ms = a->now_ms;
-    close_taken(a);
+    close_left(a);
     a->drained = !has_listeners(a);
     a->maybe = !a->drained || a->held_fd >= 0;
     worker_set_state(a->worker, WORKER_DRAINING);
@@ -372,7 +372,7 @@ static void drain(struct acceptor *a)
     a->maybe = !a->drained;
     a->retired = a->gives = false;
     a->quiet_ms = a->now_ms;
-    close_taken(a);
+    close_left(a);
     worker_set_state(a->worker, WORKER_DRAINING);
     for (unsigned i = 0; i < a->worker->board->child_count; i++)
         ask_to_end(&a->worker->slot->children[i]);

@@ -3,6 +3,7 @@ at a time, and nobody who is served notices."""
 import re
 import resource
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
@@ -10,12 +11,12 @@ from typing import Iterator
 import pytest
 
 from lib import proc
-from lib.clock import SLOW, eventually
+from lib.clock import PATIENCE, SLOW, eventually
 from lib.config import Listener
 from lib.customer import Customer
 from lib.models import Model
 from lib.raw import request
-from lib.server import Server
+from lib.server import Endpoint, Server
 from lib.site import BASIC_ROUTES, SIZES, watch
 
 SAID = re.compile(r"worker (\d+) is recycled \((\w+)\) after (\d+) requests and ([\d.]+) s, with ([\d.]+) MiB; worker (\d+) has")
@@ -56,6 +57,21 @@ def children(server: Server) -> set[int]:
 # --- reasons -------------------------------------------------------------------------------------
 
 
+class Flood:
+    """A connection a request, as many as the server takes."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.command = ["wrk", "-t1", "-c32", "-d60", "-H", "Connection: close", f"http://{endpoint.text}/hello"]
+
+    def __enter__(self) -> None:
+        self.wrk = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+
+    def __exit__(self, *_) -> None:
+        self.wrk.send_signal(signal.SIGINT)
+        report = self.wrk.communicate(timeout=PATIENCE * SLOW)[0]
+        assert "Non-2xx" not in report and "requests in" in report, report
+
+
 @pytest.mark.limit(40)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_customers_do_not_notice(serve, model: Model, certificates, secure: bool) -> None:
@@ -86,6 +102,17 @@ def test_customers_do_not_notice(serve, model: Model, certificates, secure: bool
     assert {key for _, key, *_ in said} == {f"worker_{reason(model)}"}
     if model.name != "process":
         assert all(int(requests) >= 17 for _, _, requests, *_ in said), "not below 85 %"
+
+
+@pytest.mark.limit(40)
+def test_no_end_of_new_connections(serve, model: Model) -> None:
+    """The others accept them, and an old one comes to its end."""
+    server = serve(model, listener(model, **often(model)))
+    first = server.workers("main")
+    with Flood(server["main"]):
+        eventually(lambda: recycled(server, reason(model)) >= 3 * len(first), within=20)
+    assert not set(first) & set(server.workers("main"))
+    assert "drain_timeout is over" not in server.errors
 
 
 def test_worker_that_has_grown_is_replaced(serve, model: Model) -> None:
