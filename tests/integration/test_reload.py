@@ -386,13 +386,14 @@ def test_address_is_added_and_removed(serve, model: Model) -> None:
 @pytest.mark.parametrize("address", ["[::1]:0", "unix:also.sock"], ids=["tcp", "unix"])
 def test_removed_address_ends_while_workers_are_busy(serve, model: Model, address: str) -> None:
     """Who has connected there is served, and nobody else can, however long that takes."""
-    server = serve(model, replace(listener(model), also=[address]))
+    patient = listener(model, keepalive_timeout="60s")
+    server = serve(model, replace(patient, also=[address]))
     also = server.endpoints["main"][1]
     with also.connect() as busy, also.connect() as idle:
         assert idle.ask("/hello").status == 200
         busy.send(request(f"/sleep?ms={int(2500 * SLOW)}"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
-        server.reload([listener(model), watch(model)])
+        server.reload([patient, watch(model)])
         eventually(lambda: refuses(also), within=2)
         assert server.listener_status("main")["requests"]["active"] == 1
         assert busy.answer().status == 200
