@@ -391,7 +391,7 @@ def test_removed_address_ends_while_workers_are_busy(serve, model: Model, addres
     also = server.endpoints["main"][1]
     with also.connect() as busy, also.connect() as idle:
         assert idle.ask("/hello").status == 200
-        busy.send(request(f"/sleep?ms={int(2500 * SLOW)}"))
+        busy.send(request(f"/sleep?ms={int(1800 * SLOW)}"))
         eventually(lambda: server.listener_status("main")["requests"]["active"] == 1)
         server.reload([patient, watch(model)])
         eventually(lambda: refuses(also), within=2)

@@ -711,6 +711,7 @@ def test_user_is_dropped(serve, model: Model, documents) -> None:
         eventually(lambda: wire.ask("/hello").status == 200 and log.exists() and log.read_text(), what="workers write to a new log")
 
 
+@pytest.mark.skipif(b"__tsan_init" in BINARY.read_bytes(), reason="the sanitizer writes a file itself, before main")
 def test_pid_file_that_cannot_be_written_is_not_left(tmp_path) -> None:
     """As on a full disk."""
     (tmp_path / "m").write_text('pid_file = "modus.pid"\ncontrol = ""\n' + listener(MODELS[0]).text())
