@@ -70,7 +70,7 @@ ALL_CPPFLAGS = -std=c17 -D_GNU_SOURCE -I. $(LLHTTP_CFLAGS) -DMODUS_VERSION='"$(V
                $(CPPFLAGS)
 ALL_CFLAGS   = $(WARNINGS) $(HARDENING) $(flags_$(VARIANT)) -pthread -fno-plt $(CFLAGS)
 ALL_LDFLAGS  = $(HARDLINK) -Wl,-z,max-page-size=0x10000 $(link_$(VARIANT)) -pthread $(LDFLAGS)
-LIBS         = $(LLHTTP_LIBS) -luv -lssl -lcrypto -lconfuse
+LIBS         = $(LLHTTP_LIBS) -luv -lssl -lcrypto -lconfuse -lm
 
 # --- what is built --------------------------------------------------------------------------
 
@@ -88,9 +88,10 @@ include $(wildcard $(addsuffix /module.mk,$(ROOMS) tests))
 
 all: $(MODUS) ## build the server (this is the default)
 
-# The one file that knows where it is installed: another PREFIX builds it alone.
-$(BUILD)/server/main.o: private ALL_CPPFLAGS += -DMODUS_PREFIX='"$(PREFIX)"'
-$(BUILD)/server/main.o: $(BUILD)/.prefix
+# Who knows where it is installed: another PREFIX builds these alone.
+INSTALLED_AT := $(BUILD)/server/main.o $(BUILD)/server/default_file.o
+$(INSTALLED_AT): private ALL_CPPFLAGS += -DMODUS_PREFIX='"$(PREFIX)"'
+$(INSTALLED_AT): $(BUILD)/.prefix
 
 $(MODUS): $(BUILD)/server/main.o $(LIBMODUS)
 	$(call say,LD,$@)

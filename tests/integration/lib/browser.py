@@ -23,7 +23,8 @@ ANSWER = 20 * SLOW  # seconds for an answer of the browser's
 
 
 class Browser:
-    """One page in one browser. complaints: what its console or its network had to say against it."""
+    """One page in one browser. complaints: what its console or its network had to say against it;
+    requests: every URL that it asked for."""
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="modus-browser-")
@@ -46,6 +47,7 @@ class Browser:
         os.set_blocking(self._in, False)
         self._session: str | None = None
         self.complaints: list[str] = []
+        self.requests: list[str] = []
         page = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -89,6 +91,8 @@ class Browser:
             self.complaints.append(json.dumps(params["args"])[:500])
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.complaints.append(f'{params["entry"]["text"]} {params["entry"].get("url", "")}')
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
 
     def call(self, method: str, **params) -> dict:
         self._last += 1

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/* The answer that the page begins with. */
+#include "server/lab/choice.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLIENTS = 20000 /* whose memory is told */ };
+
+#define ADD(field, ...) lab_add(c->field, sizeof c->field, __VA_ARGS__)
+
+/* --- all loads ------------------------------------------------------------------------------- */
+
+struct lab_findings *lab_judge_all(const struct lab_results *r)
+{
+    struct lab_findings *f = calloc(1, sizeof *f);
+    if (!f || !(f->loads = calloc(r->load_count + 1, sizeof *f->loads))) {
+        free(f);
+        return NULL;
+    }
+    f->results = r;
+    for (; f->count < r->load_count; f->count++) {
+        struct lab_judged *j = &f->loads[f->count];
+        j->load = r->loads[f->count];
+        j->points = calloc(LAB_POINTS, sizeof *j->points);
+        if (!j->points) {
+            lab_findings_free(f);
+            return NULL;
+        }
+        j->count = lab_judge_load(r, j->load, j->points, LAB_POINTS);
+        j->headline = lab_headline(j->points, j->count);
+    }
+    return f;
+}
+
+void lab_findings_free(struct lab_findings *f)
+{
+    for (size_t i = 0; f && i < f->count; i++)
+        free(f->loads[i].points);
+    if (f)
+        free(f->loads);
+    free(f);
+}
+
+/* --- who leads the loads of a kind ----------------------------------------------------------- */
+
+static const struct lab_rank *rank_of(const struct lab_verdict *v, const struct lab_server *server)
+{
+    for (unsigned i = 0; v && i < v->able; i++)
+        if (v->rank[i].series->server == server)
+            return &v->rank[i];
+    return NULL;
+}
+
+static bool is_at_front(const struct lab_verdict *v, const struct lab_server *server)
+{
+    const struct lab_rank *k = rank_of(v, server);
+    return k && (size_t)(k - v->rank) < v->equals;
+}
+
+static bool speaks(const struct lab_judged *j, enum lab_kind kind)
+{
+    return j->load->kind == kind && j->headline && j->headline->able;
+}
+
+/* Fronts first; behind the point, how near to the best it is on the whole. */
+static double score_of(const struct lab_findings *f, enum lab_kind kind,
+                       const struct lab_server *server)
+{
+    double fronts = 0, behind = 0;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct lab_verdict *v = f->loads[i].headline;
+        const struct lab_rank *k = rank_of(v, server);
+        if (!speaks(&f->loads[i], kind))
+            continue;
+        double ratio =
+            k ? lab_times_better(v->first, v->rank[0].first.median, k->first.median) : 1e9;
+        fronts += is_at_front(v, server);
+        behind += ratio > 1 ? log(ratio) : 0;
+    }
+    return fronts + 1 / (1 + behind) / 2;
+}
+
+static const struct lab_server *best_of(const struct lab_findings *f, enum lab_kind kind)
+{
+    const struct lab_server *best = NULL;
+    double most = 0;
+    for (size_t i = 0; i < f->results->server_count; i++) {
+        const struct lab_server *server = &f->results->servers[i];
+        double score = server->foreign ? 0 : score_of(f, kind, server);
+        if (score >= 1 && score > most) {
+            best = server;
+            most = score;
+        }
+    }
+    return best;
+}
+
+/* The first load that it leads; else the first where it is at the front; else the first. */
+static const struct lab_judged *leading(const struct lab_findings *f, enum lab_kind kind,
+                                        const struct lab_server *server)
+{
+    const struct lab_judged *first = NULL, *front = NULL;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct lab_judged *j = &f->loads[i];
+        if (j->load->kind != kind || !j->headline)
+            continue;
+        if (server && lab_chosen(j->headline) == server)
+            return j;
+        first = first ? first : j;
+        if (!front && server && is_at_front(j->headline, server))
+            front = j;
+    }
+    return front ? front : first;
+}
+
+static void say_from(struct lab_choice *c, const struct lab_verdict *v)
+{
+    char point[128];
+    lab_say_point(point, sizeof point, v);
+    snprintf(c->from, sizeof c->from, "%s, %s, %s", v->load->name, point,
+             v->load->loop == LAB_BATCH  ? "batch"
+             : v->load->loop == LAB_OPEN ? "open loop"
+                                         : "closed loop");
+}
+
+static void say_also(struct lab_choice *c, const struct lab_verdict *v)
+{
+    bool more = false;
+    for (unsigned i = 0; i < v->equals; i++)
+        if (v->rank[i].series->server != c->server) {
+            ADD(also, "%s%s", more ? ", " : "", v->rank[i].series->server->name);
+            more = true;
+        }
+}
+
+static void say_exceptions(struct lab_choice *c, const struct lab_findings *f, enum lab_kind kind)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        const struct lab_verdict *v = f->loads[i].headline;
+        if (!speaks(&f->loads[i], kind) || is_at_front(v, c->server))
+            continue;
+        ADD(but, "%s%s for %s", *c->but ? ", " : "", lab_chosen(v)->name, v->load->name);
+    }
+}
+
+static void say_verdict(struct lab_choice *c, const struct lab_verdict *v)
+{
+    snprintf(c->margin, sizeof c->margin, "%s", v->brief);
+    snprintf(c->why, sizeof c->why, "%s", v->why);
+    say_from(c, v);
+    say_also(c, v);
+}
+
+static bool choose_of_kind(struct lab_choice *c, const struct lab_findings *f, enum lab_kind kind)
+{
+    c->server = best_of(f, kind);
+    const struct lab_judged *j = leading(f, kind, c->server);
+    if (!j)
+        return false;
+    say_verdict(c, j->headline);
+    if (c->server)
+        say_exceptions(c, f, kind);
+    return true;
+}
+
+/* --- many idle connections ------------------------------------------------------------------- */
+
+/* Where the most connections were held, of loads that are not about them. */
+static const struct lab_verdict *most_connections(const struct lab_findings *f)
+{
+    const struct lab_verdict *most = NULL;
+    for (size_t i = 0; i < f->count; i++)
+        for (size_t k = 0; k < f->loads[i].count; k++) {
+            const struct lab_verdict *v = &f->loads[i].points[k];
+            bool fits = v->load->loop != LAB_BATCH && !v->gil && v->able &&
+                        lab_measured(v->rank[0].series, LAB_BY_MEMORY).median >= 0;
+            if (fits && (!most || v->connections > most->connections))
+                most = v;
+        }
+    return most;
+}
+
+static void say_memory_of_many(struct lab_choice *c, const struct lab_verdict *v)
+{
+    char all[LAB_FIGURE];
+    const struct lab_rank *k = rank_of(v, c->server);
+    c->margin[0] = '\0';
+    if (k)
+        ADD(margin, "%d,000 would take %s of the server's memory; ", CLIENTS / 1000,
+            lab_say_kib(all, lab_measured(k->series, LAB_BY_MEMORY).median * CLIENTS));
+    ADD(margin, "%s", v->brief);
+}
+
+static bool choose_idle(struct lab_choice *c, const struct lab_findings *f)
+{
+    struct lab_verdict *v = malloc(sizeof *v);
+    const struct lab_judged *j = leading(f, LAB_IDLE, best_of(f, LAB_IDLE));
+    const struct lab_verdict *from = j ? j->headline : most_connections(f);
+    if (v && from) {
+        *v = *from;
+        c->anchor = j ? "idle" : "memory";
+        lab_judge_by(f->results, v, LAB_BY_MEMORY, LAB_BY_CPU);
+        c->server = lab_chosen(v);
+        say_verdict(c, v);
+        say_memory_of_many(c, v);
+    }
+    free(v);
+    return v && from;
+}
+
+/* --- handlers that can't be trusted ---------------------------------------------------------- */
+
+static const struct {
+    const char *model, *crash, *leak;
+} isolation[] = {
+    {"process", "one client", "the client's leaving"},
+    {"prefork", "one worker's clients", "worker_memory, worker_requests"},
+    {"hybrid", "one worker's clients", "worker_memory, worker_requests"},
+    {"thread-pool", "all clients of the listener", "worker_memory, worker_requests"},
+    {"event-loop", "all clients of the listener", "worker_memory, worker_requests"},
+    {"coroutine", "all clients of the listener", "worker_memory, worker_requests"},
+};
+
+enum { MODELS = sizeof isolation / sizeof isolation[0] };
+
+const char *lab_crash_takes(const char *server)
+{
+    for (size_t i = 0; i < MODELS; i++)
+        if (strcmp(isolation[i].model, server) == 0)
+            return isolation[i].crash;
+    return NULL;
+}
+
+const char *lab_leak_ends(const char *server)
+{
+    for (size_t i = 0; i < MODELS; i++)
+        if (strcmp(isolation[i].model, server) == 0)
+            return isolation[i].leak;
+    return NULL;
+}
+
+static const struct lab_server *server_named(const struct lab_results *r, const char *name)
+{
+    for (size_t i = 0; i < r->server_count; i++)
+        if (!r->servers[i].foreign && strcmp(r->servers[i].name, name) == 0)
+            return &r->servers[i];
+    return NULL;
+}
+
+/* What isolation costs: CPU a request beside the best, in each load that is about it. */
+static void say_price(struct lab_choice *c, const struct lab_findings *f)
+{
+    char mine[LAB_FIGURE], best[LAB_FIGURE], point[128];
+    for (size_t i = 0; i < f->count; i++) {
+        const struct lab_verdict *v = f->loads[i].headline;
+        const struct lab_rank *k = rank_of(v, c->server);
+        if (!speaks(&f->loads[i], LAB_OVERHEAD) || !k || v->first != LAB_BY_CPU)
+            continue;
+        lab_say_point(point, sizeof point, v);
+        ADD(why, "%s%s of CPU a request",
+            *c->why ? "; " : "Its price: ", lab_say_us(mine, k->first.median));
+        if (k != &v->rank[0])
+            ADD(why, " against %s for %s", lab_say_us(best, v->rank[0].first.median),
+                v->rank[0].series->server->name);
+        ADD(why, " (%s, %s)", v->load->name, point);
+    }
+}
+
+static bool choose_untrusted(struct lab_choice *c, const struct lab_findings *f)
+{
+    const struct lab_server *prefork = server_named(f->results, "prefork");
+    for (size_t i = 0; i < 3 && !c->server; i++)
+        c->server = server_named(f->results, isolation[i].model);
+    if (!c->server)
+        return false;
+    ADD(margin,
+        "a crash takes %s; in thread-pool, event-loop and coroutine it takes all clients of "
+        "the listener",
+        lab_crash_takes(c->server->name));
+    if (strcmp(c->server->name, "process") == 0) {
+        ADD(margin, ". What leaks goes when the client does");
+        if (prefork)
+            ADD(but,
+                "prefork where that price is too high: a crash takes one worker's clients, and "
+                "worker_memory ends a leak");
+    } else {
+        ADD(margin, ". worker_memory ends a leak");
+    }
+    say_price(c, f);
+    return true;
+}
+
+/* --- the rows -------------------------------------------------------------------------------- */
+
+size_t lab_choose(const struct lab_findings *f, struct lab_choice choices[LAB_CHOICES])
+{
+    static const struct {
+        enum lab_kind kind;
+        const char *what, *example;
+    } rows[LAB_CHOICES] = {
+        {LAB_IO, "Handlers that wait", "an API in front of a database"},
+        {LAB_CPU, "Handlers that compute", "an image resizer"},
+        {LAB_MIXED, "Cheap requests beside heavy ones", "a site with a report page"},
+        {LAB_IDLE, "Many idle connections", "20,000 chat clients"},
+        {LAB_OVERHEAD, "Plain small answers", "health checks, cached pages"},
+        {LAB_OVERHEAD, "Handlers that leak or crash", "a foreign library you can't trust"},
+    };
+    size_t count = 0;
+    for (size_t i = 0; i < LAB_CHOICES; i++) {
+        struct lab_choice *c = &choices[count];
+        bool last = i + 1 == LAB_CHOICES;
+        *c = (struct lab_choice){
+            .anchor = last ? "untrusted" : lab_kind_name(rows[i].kind),
+            .what = rows[i].what,
+            .example = rows[i].example,
+        };
+        count += last                       ? choose_untrusted(c, f)
+                 : rows[i].kind == LAB_IDLE ? choose_idle(c, f)
+                                            : choose_of_kind(c, f, rows[i].kind);
+    }
+    return count;
+}
