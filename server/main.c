@@ -12,6 +12,9 @@
 #include "server/ask.h"
 #include "server/config.h"
 #include "server/config_value.h"
+#include "server/default_file.h"
+#include "server/lab/advise_command.h"
+#include "server/lab/load.h"
 #include "server/models.h"
 #include "server/program.h"
 #include "server/supervisor.h"
@@ -23,6 +26,7 @@ static const char usage[] =
     "       modus explain [-c FILE]   effective values, and what they may cost\n"
     "       modus models              the concurrency models\n"
     "       modus handlers            the handlers and their options\n"
+    "       modus load URL            load a server, and say how long answers take: --help\n"
     "       modus --version | -v | --help | -h\n"
     "\n"
     "To the server that runs with FILE, over its control socket:\n"
@@ -34,6 +38,7 @@ static const char usage[] =
     "       modus upgrade             have the program that was put in its place serve\n"
     "       modus model LISTENER MODEL    serve a listener with another model\n"
     "       modus drain LISTENER      stop serving one listener\n"
+    "       modus advise LISTENER     watch it, and say whether another model would suit\n"
     "\n"
     "FILE is conf/modus.conf unless given, or " MODUS_PREFIX
     "/etc/modus/modus.conf if that is not there.\n"
@@ -96,14 +101,6 @@ static int print_handlers(void)
     return EXIT_FINE;
 }
 
-static const char here[] = "conf/modus.conf", installed[] = MODUS_PREFIX "/etc/modus/modus.conf";
-
-/* NULL: there is none. */
-static const char *default_file(void)
-{
-    return access(here, F_OK) == 0 ? here : access(installed, F_OK) == 0 ? installed : NULL;
-}
-
 static int serve(const char *file)
 {
     char why[1024];
@@ -156,13 +153,21 @@ static bool is_verb(const char *word)
     return strcmp(word, "-t") == 0;
 }
 
-static bool comes_later(const char *word)
+/* What has words of its own. */
+static const struct program {
+    const char *verb;
+    int (*run)(int argc, char **argv);
+} programs[] = {
+    {"advise", advise_command},
+    {"load", load_command},
+};
+
+static const struct program *program_named(const char *verb)
 {
-    static const char *const later[] = {"lab", "load", "advise"};
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
-        if (strcmp(word, later[i]) == 0)
-            return true;
-    return false;
+    for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++)
+        if (strcmp(verb, programs[i].verb) == 0)
+            return &programs[i];
+    return NULL;
 }
 
 static void say_unknown(const char *word)
@@ -217,9 +222,7 @@ static bool take_word(struct command *command, const char *word)
         command->words[command->count++] = word;
         return true;
     }
-    if (comes_later(word))
-        fprintf(stderr, "modus: \"%s\" is not in this build\n", word);
-    else if (first || !(is_verb(word) || is_question(word) || is_question(command->verb)))
+    if (first || !(is_verb(word) || is_question(word) || is_question(command->verb)))
         say_unknown(word);
     else
         fprintf(stderr, "modus: \"%s\" is one thing too many\n", word);
@@ -258,6 +261,9 @@ int main(int argc, char **argv)
         fputs(usage, stdout);
         return EXIT_FINE;
     }
+    const struct program *program = argc > 1 ? program_named(argv[1]) : NULL;
+    if (program)
+        return program->run(argc - 1, argv + 1);
     if (!parse(argc, argv, &command)) {
         fputs(usage, stderr);
         return EXIT_USAGE;
@@ -268,7 +274,7 @@ int main(int argc, char **argv)
         return print_handlers();
     if (!command.file) {
         fprintf(stderr, "modus: there is neither %s in this folder nor %s: name a file with -c\n",
-                here, installed);
+                default_file_here, default_file_installed);
         return EXIT_REFUSED;
     }
     if (strcmp(command.verb, "serve") == 0)

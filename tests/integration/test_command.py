@@ -68,13 +68,6 @@ def test_usage(words: list[str]) -> None:
     assert "usage" in done.stderr
 
 
-@pytest.mark.parametrize("word", ["lab", "load"])
-def test_words_of_later_builds_are_answered(word: str) -> None:
-    done = modus(word)
-    assert done.returncode != 0
-    assert "not in this build" in done.stderr
-
-
 def test_models() -> None:
     done = modus("models")
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* `modus advise`: two looks at a listener's sums, some at what has none, and what /proc says of its
+ * workers. See server/lab/advise_command.h. */
+#include "server/lab/advise_command.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "concurrency/coroutine.h"
+#include "net/thread.h"
+#include "server/default_file.h"
+#include "server/lab/advise.h"
+#include "server/lab/costs.h"
+#include "server/lab/json.h"
+#include "server/lab/status.h"
+
+static const char usage[] = "usage: modus advise [--seconds N] [-c FILE] LISTENER\n";
+
+static const struct option options[] = {
+    {"seconds", required_argument, NULL, 's'},
+    {NULL, 0, NULL, 0},
+};
+
+enum { EXIT_FINE, EXIT_REFUSED, EXIT_USAGE };
+enum { LOOK_MS = 200, MOST_WORKERS = 1024 };
+
+struct wanted {
+    const char *listener, *file;
+    double seconds;
+};
+
+/* One look. */
+struct seen {
+    char model[32];
+    double requests, accepted, latency_us, queued_us, blocked, gil_us, open, idle, busy, places;
+    bool has_gil;
+    double cpu_us, delay_us; /* of its workers and their children; -1: one of them has gone */
+    int64_t at_us;
+};
+
+/* --- looking --------------------------------------------------------------------------------- */
+
+static bool is_named(const struct json *l, const char *name)
+{
+    if (strcmp(json_text(json_get(l, "name"), ""), name) == 0)
+        return true;
+    for (const struct json *a = json_first(json_get(l, "addresses")); a; a = a->next)
+        if (strcmp(json_text(a, ""), name) == 0)
+            return true;
+    return false;
+}
+
+static void add_costs(const struct json *listener, struct seen *s)
+{
+    struct lab_tree tree;
+    for (const struct json *w = json_first(json_get(listener, "workers")); w; w = w->next) {
+        if (lab_tree_read((pid_t)json_number(json_get(w, "pid"), 0), &tree) != 0)
+            s->cpu_us = s->delay_us = -1;
+        if (s->cpu_us < 0)
+            return;
+        s->cpu_us += tree.cpu_us;
+        s->delay_us += tree.delay_us;
+    }
+}
+
+static void see(const struct json *l, struct seen *s)
+{
+    *s = (struct seen){
+        .requests = json_number(json_get(l, "requests.latency_us.count"), 0),
+        .latency_us = json_number(json_get(l, "requests.latency_us.sum"), 0),
+        .queued_us = json_number(json_get(l, "queue.waited_us.sum"), 0),
+        .accepted = json_number(json_get(l, "connections.accepted"), 0),
+        .open = json_number(json_get(l, "connections.open"), 0),
+        .idle = json_number(json_get(l, "connections.idle"), 0),
+        .blocked = json_number(json_get(l, "blocked.count"), 0),
+        .gil_us = json_number(json_get(l, "gil.held_us"), 0),
+        .has_gil = json_first(json_get(l, "gil")) != NULL,
+        .busy = json_number(json_get(l, "saturation.busy"), 0),
+        .places = json_number(json_get(l, "saturation.places"), 0),
+        .at_us = net_clock_us(),
+    };
+    snprintf(s->model, sizeof s->model, "%s", json_text(json_get(l, "model"), ""));
+    add_costs(l, s);
+}
+
+static int look(const struct wanted *w, struct seen *s)
+{
+    char why[300];
+    struct json *all = lab_status(w->file, why, sizeof why);
+    const struct json *found = NULL;
+    for (const struct json *l = json_first(json_get(all, "listeners")); l && !found; l = l->next)
+        if (is_named(l, w->listener))
+            found = l;
+    if (!all)
+        fprintf(stderr, "%s\n", why);
+    else if (!found)
+        fprintf(stderr, "modus advise: no listener is called \"%s\": modus status shows them\n",
+                w->listener);
+    else
+        see(found, s);
+    json_free(all);
+    return found ? 0 : -1;
+}
+
+/* --- what it comes to -------------------------------------------------------------------------- */
+
+static void compare(const struct wanted *w, const struct seen *from, const struct seen *to,
+                    double busy, struct advise_facts *f)
+{
+    double requests = to->requests - from->requests;
+    double cpu_us = from->cpu_us < 0 || to->cpu_us < from->cpu_us ? -1 : to->cpu_us - from->cpu_us;
+    double delay_us =
+        cpu_us < 0 || to->delay_us < from->delay_us ? 0 : to->delay_us - from->delay_us;
+    double elapsed_us = (double)(to->at_us - from->at_us);
+    *f = (struct advise_facts){
+        .listener = w->listener,
+        .model = to->model,
+        .seconds = elapsed_us / 1e6,
+        .requests = requests,
+        .accepted = to->accepted - from->accepted,
+        .latency_us = requests > 0 ? (to->latency_us - from->latency_us) / requests : 0,
+        .queued_us = requests > 0 ? (to->queued_us - from->queued_us) / requests : 0,
+        .cpu_us = requests > 0 && cpu_us >= 0 ? cpu_us / requests : -1,
+        .delay_us = requests > 0 ? delay_us / requests : 0,
+        .busy = busy,
+        .places = to->places,
+        .blocked = to->blocked - from->blocked,
+        .gil_share = to->has_gil ? (to->gil_us - from->gil_us) / elapsed_us : -1,
+        .open = to->open,
+        .idle = to->idle,
+        .cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
+    };
+}
+
+static int watch(const struct wanted *w, struct advise_facts *f, struct seen *last)
+{
+    struct seen first;
+    double busy = 0, looks = 0;
+    if (look(w, &first) != 0)
+        return -1;
+    do {
+        modus_co_sleep(modus_ms(LOOK_MS));
+        if (look(w, last) != 0)
+            return -1;
+        busy += last->busy;
+        looks++;
+    } while ((double)(last->at_us - first.at_us) < w->seconds * 1e6);
+    compare(w, &first, last, busy / looks, f);
+    return 0;
+}
+
+static void print(const struct wanted *w, const struct advice *a)
+{
+    int line = lab_status_line(w->file, w->listener);
+    fputs(a->text, stdout);
+    if (!a->model && !a->gil_off)
+        return;
+    printf("In %s", w->file);
+    if (line)
+        printf(", in the listener of line %d", line);
+    printf(":\n\n    %s%s\n\nand then: modus reload\n",
+           a->gil_off ? "gil = false" : "model = ", a->gil_off ? "" : a->model);
+}
+
+/* --- words ----------------------------------------------------------------------------------- */
+
+static bool read_words(struct wanted *w, int argc, char **argv)
+{
+    int key;
+    char *end;
+    optind = 1;
+    while ((key = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+        if (key == 'c') {
+            w->file = optarg;
+        } else if (key == 's') {
+            w->seconds = strtod(optarg, &end);
+            if (*end || w->seconds <= 0 || w->seconds > 3600)
+                return false;
+        } else {
+            return false;
+        }
+    }
+    w->listener = optind == argc - 1 ? argv[optind] : NULL;
+    return w->listener != NULL;
+}
+
+int advise_command(int argc, char **argv)
+{
+    struct wanted w = {.file = default_file(), .seconds = 3};
+    struct advise_facts facts;
+    struct advice advice;
+    struct seen last;
+    if (!read_words(&w, argc, argv)) {
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    if (!w.file) {
+        fprintf(stderr, "modus advise: name the server's configuration file with -c\n");
+        return EXIT_REFUSED;
+    }
+    if (watch(&w, &facts, &last) != 0)
+        return EXIT_REFUSED;
+    advise(&facts, &advice);
+    print(&w, &advice);
+    return EXIT_FINE;
+}

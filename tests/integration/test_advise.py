@@ -1,0 +1,101 @@
+"""`modus advise`, on listeners whose load is known."""
+import subprocess
+from contextlib import contextmanager
+from typing import Iterator
+
+import pytest
+
+from lib.clock import SLOW, eventually
+from lib.config import Listener
+from lib.models import MODELS, Model
+from lib.server import BINARY, Server
+from lib.site import BASIC_ROUTES
+
+BY_NAME = {m.name: m for m in MODELS}
+
+
+def listener(model: Model, **options) -> Listener:
+    return Listener("main", model.name, BASIC_ROUTES, options=options)
+
+
+@contextmanager
+def load(server: Server, path: str, *words: object) -> Iterator[None]:
+    """Until the end, and measured from when it is there."""
+    url = f"http://{server['main'].text}{path}"
+    loader = subprocess.Popen([BINARY, "load", "--seconds", "600", *map(str, words), url], stdout=subprocess.DEVNULL)
+    before = server.listener_status("main")["requests"]["total"]
+    eventually(lambda: server.listener_status("main")["requests"]["total"] > before + 10)
+    try:
+        yield
+    finally:
+        loader.terminate()
+        loader.wait()
+
+
+def advice(server: Server, *words: object) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [BINARY, "advise", *map(str, words), "-c", server.config, server["main"].text], capture_output=True, text=True, timeout=60 * SLOW
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_workers_that_wait(serve) -> None:
+    server = serve(BY_NAME["prefork"], listener(BY_NAME["prefork"], processes=4))
+    with load(server, "/sleep?ms=20", "--connections", 16):
+        code, said, _ = advice(server, "--seconds", 2 * SLOW)
+    assert code == 0 and "    model = coroutine\n" in said and "there are too few places to wait in" in said, said
+
+
+def test_advice_helps(serve) -> None:
+    """Who follows it has more answers, and is told that it suits."""
+    server = serve(BY_NAME["prefork"], listener(BY_NAME["prefork"], processes=4))
+    subprocess.run([BINARY, "model", server["main"].text, "coroutine", "-c", server.config], check=True)
+    with load(server, "/sleep?ms=20", "--connections", 16):
+        code, said, _ = advice(server, "--seconds", 2 * SLOW)
+    assert code == 0 and "coroutine suits" in said and "model =" not in said, said
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
+def test_small_answers_suit_everybody(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    with load(server, "/hello", "--connections", 4, "--rate", 500):
+        code, said, _ = advice(server, "--seconds", 2 * SLOW)
+    assert code == 0 and f"{model.name} suits" in said and "model =" not in said, said
+
+
+def test_a_process_a_request(serve) -> None:
+    server = serve(BY_NAME["process"], listener(BY_NAME["process"]))
+    with load(server, "/hello", "--close", "--connections", 4):
+        code, said, _ = advice(server, "--seconds", 2 * SLOW)
+    assert code == 0 and "    model = prefork\n" in said and "processes a request" in said, said
+
+
+def test_interpreter_lock(serve) -> None:
+    server = serve(BY_NAME["thread-pool"], listener(BY_NAME["thread-pool"], gil="true"))
+    with load(server, "/spin?n=10000000", "--connections", 8):
+        code, said, _ = advice(server, "--seconds", 2 * SLOW)
+    assert code == 0 and "    gil = false\n" in said and "The interpreter lock was held" in said, said
+
+
+def test_nothing_to_say(serve, model: Model) -> None:
+    server = serve(model, listener(model))
+    code, said, _ = advice(server, "--seconds", 0.3)
+    assert code == 0 and "too few to say anything" in said
+
+
+def test_no_such_listener(serve) -> None:
+    server = serve(BY_NAME["prefork"], listener(BY_NAME["prefork"]))
+    done = subprocess.run([BINARY, "advise", "-c", server.config, "nowhere"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == 'modus advise: no listener is called "nowhere": modus status shows them\n'
+
+
+def test_no_server(tmp_path) -> None:
+    (tmp_path / "m").write_text(listener(BY_NAME["prefork"]).text())
+    done = subprocess.run([BINARY, "advise", "-c", tmp_path / "m", "main"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("modus: no server is running at ")
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["--seconds", "no", "a"], ["--never", "a"]], ids=" ".join)
+def test_wrong_words(words: list[str]) -> None:
+    done = subprocess.run([BINARY, "advise", *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "usage: modus advise" in done.stderr

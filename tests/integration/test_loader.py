@@ -1,0 +1,231 @@
+"""The loader of `modus load`, against servers whose delays are known."""
+import asyncio
+import json
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import Awaitable, Callable, Iterator
+
+import pytest
+
+from lib.clock import SLOW
+from lib.config import Listener
+from lib.models import Model
+from lib.server import BINARY
+from lib.site import BASIC_ROUTES
+
+Behaviour = Callable[[int, bytes], Awaitable[bytes]]  # of the how-manieth request; gives the answer
+FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@contextmanager
+def answering(behave: Behaviour) -> Iterator[str]:
+    """A server in a thread of its own. Gives its URL."""
+    loop, count = asyncio.new_event_loop(), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                count += 1
+                writer.write(await behave(count, head))
+                if b"Connection: close" in head:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, backlog=4096))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield "http://127.0.0.1:%d/" % server.sockets[0].getsockname()[1]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.close()
+
+
+def load(*words: object) -> dict:
+    done = subprocess.run([BINARY, "load", "--json", *map(str, words)], capture_output=True, text=True, timeout=60 * SLOW)
+    assert done.returncode in (0, 1) and not done.stderr, done
+    return json.loads(done.stdout)
+
+
+def late(result: dict, us: float) -> int:
+    return sum(count for at, count in result["buckets"] if at >= us)
+
+
+def after(seconds: float) -> Behaviour:
+    async def behave(_: int, __: bytes) -> bytes:
+        await asyncio.sleep(seconds)
+        return FINE
+
+    return behave
+
+
+@pytest.mark.parametrize("loop", [["--rate", 100], ["--rate", 100, "--poisson"], ["--rate", 100, "--close"], []], ids=["even", "poisson", "close", "closed"])
+def test_known_delay(loop: list) -> None:
+    """Within 2 %, and not less than it was."""
+    delay = 0.2 * SLOW
+    with answering(after(delay)) as url:
+        result = load(*loop, "--connections", 60 * int(SLOW), "--seconds", 2, "--warm", 1, url)
+    assert result["latency"]["p50_us"] == pytest.approx(delay * 1e6, rel=0.02)
+    assert result["latency"]["count"] == result["answered"]
+    assert late(result, delay * 1e6 * 0.99) == result["answered"]
+    assert set(result["failed"].values()) == {0}
+
+
+def test_two_delays() -> None:
+    """The shares of a histogram."""
+    async def behave(n: int, _: bytes) -> bytes:
+        await asyncio.sleep(0.2 * SLOW if n % 4 == 0 else 0.05 * SLOW)
+        return FINE
+
+    with answering(behave) as url:
+        result = load("--rate", 100, "--connections", 100, "--seconds", 2, "--warm", 0, url)
+    assert result["due"] == result["answered"] == 200
+    assert late(result, 0.15e6 * SLOW) == 50
+    assert result["latency"]["p90_us"] == pytest.approx(0.2e6 * SLOW, rel=0.02)
+    assert result["latency"]["p50_us"] == pytest.approx(0.05e6 * SLOW, rel=0.04)
+
+
+def stalling(begin: float, length: float) -> Behaviour:
+    """It answers at once, but for a while it does nothing at all."""
+    start = None
+
+    async def behave(_: int, __: bytes) -> bytes:
+        nonlocal start
+        loop = asyncio.get_running_loop()
+        start = start or loop.time()
+        if start + begin <= loop.time() < start + begin + length:
+            await asyncio.sleep(start + begin + length - loop.time())
+        return FINE
+
+    return behave
+
+
+@pytest.mark.parametrize("connections", [1, 4, 200])
+def test_no_coordinated_omission(connections: int) -> None:
+    """A second of standstill at 100 a second is 100 late answers, evenly from 1 s down to none, however many
+    connections there are to send them."""
+    with answering(stalling(1, 1)) as url:
+        result = load("--rate", 100, "--connections", connections, "--seconds", 3, "--warm", 0, url)
+    assert result["due"] == result["answered"] == 300
+    for ms, count in ((50, 95), (250, 75), (500, 50), (900, 10)):
+        assert late(result, ms * 1000) == pytest.approx(count, abs=3 + 2 * (SLOW - 1))
+
+
+def test_closed_loop_hides_a_stall() -> None:
+    """Which is why there is an open one: the same standstill is one late answer a connection."""
+    with answering(stalling(1, 1)) as url:
+        result = load("--connections", 4, "--seconds", 3, "--warm", 0, url)
+    assert 4 <= late(result, 50_000) <= 20 and result["answered"] > 1000
+    assert result["latency"]["p99_us"] < 50_000
+
+
+def test_even_and_poisson_distances() -> None:
+    """As many, and as far apart as they should be: the deviation of even ones is small, that of Poisson's the mean."""
+    times: list[float] = []
+
+    async def behave(_: int, __: bytes) -> bytes:
+        times.append(asyncio.get_running_loop().time())
+        return FINE
+
+    for poisson, low, high in (([], 0, 0.5), (["--poisson"], 0.85, 1.15)):
+        times.clear()
+        with answering(behave) as url:
+            result = load("--rate", 200, *poisson, "--seconds", 5, "--warm", 0, url)
+        gaps = [b - a for a, b in zip(times, times[1:])]
+        mean = sum(gaps) / len(gaps)
+        deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
+        assert low <= deviation / mean <= high
+        assert result["due"] == pytest.approx(1000, rel=0.1 if poisson else 0.001)
+
+
+def test_dear_requests_are_told_apart() -> None:
+    async def behave(_: int, head: bytes) -> bytes:
+        await asyncio.sleep(0.3 * SLOW if head.startswith(b"GET /dear ") else 0)
+        return FINE
+
+    with answering(behave) as url:
+        result = load("--rate", 100, "--dear", "/dear", "--every", 10, "--seconds", 2, "--warm", 0, url)
+    assert result["cheap"]["count"] == 180 and result["latency"]["count"] == 200
+    assert result["cheap"]["max_us"] < 0.25e6 * SLOW <= result["latency"]["p99_us"]
+
+
+def test_failures_are_counted_by_kind() -> None:
+    async def behave(n: int, _: bytes) -> bytes:
+        if n % 5 == 1:
+            return b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+        if n % 5 == 2:
+            raise ConnectionError
+        if n % 5 == 3:
+            return b"nonsense\r\n\r\n"
+        if n % 5 == 4:
+            await asyncio.sleep(3600)
+        return FINE
+
+    with answering(behave) as url:
+        result = load("--rate", 50, "--connections", 50, "--seconds", 1, "--warm", 0, "--timeout", 0.5 * SLOW, url)
+    assert result["failed"] == {"connect": 0, "read": 20, "write": 0, "timeout": 10, "status": 10, "unsent": 0}
+    assert result["answered"] == 10
+
+
+def test_nobody_there() -> None:
+    with answering(after(0)) as url:
+        pass
+    result = load("--rate", 50, "--seconds", 1, "--warm", 0, url)
+    assert result["failed"]["connect"] == 50 and result["answered"] == 0
+
+
+def test_more_than_the_server_can() -> None:
+    """What is due and can't be sent is late all the same."""
+    async def behave(_: int, __: bytes) -> bytes:
+        await asyncio.sleep(0.1)
+        return FINE
+
+    with answering(behave) as url:
+        result = load("--rate", 100, "--connections", 2, "--seconds", 2, "--warm", 0, url)
+    assert 30 <= result["answered"] <= 42
+    assert result["answered"] + result["failed"]["unsent"] == result["due"] == result["latency"]["count"]
+    assert result["latency"]["p50_us"] > 500_000
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("words", [[], ["--close"], ["--pipeline", "8"], ["--rate", "50"], ["--rate", "50", "--close", "--sources", "20"]], ids=" ".join)
+def test_every_model(serve, model: Model, certificates, secure: bool, words: list) -> None:
+    main = Listener("main", model.name, BASIC_ROUTES, certificates=[certificates["one"]] if secure else [])
+    server = serve(model, main)
+    url = f"http{'s' if secure else ''}://{server['main'].text}/hello"
+    result = load(*words, "--connections", 8, "--seconds", 0.5, "--warm", 0, url)
+    assert result["answered"] > 0 and set(result["failed"].values()) == {0}
+    assert result["seconds"] < 0.6 * SLOW
+    counted = server.listener_status("main")
+    assert counted["requests"]["answers"]["2xx"] >= result["answered"]
+
+
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (["ftp://x/"], "ftp://x/ is no URL that can be loaded: it must begin with http:// or https://"),
+        (["http://:80/"], "it names no server"),
+        (["http://x:99999/"], "its port is no number from 1 to 65535"),
+        (["http://[::1/"], 'its address has no "]"'),
+        (["http://x/a b"], "blanks, control characters"),
+        (["--rate", "fast", "http://x/"], '--rate wants a number from 0.001 to 1e+07, not "fast"'),
+        (["--connections", "0", "http://x/"], "--connections wants a number from 1 to 1e+06"),
+        (["--poisson", "http://x/"], "--poisson wants a --rate"),
+        (["--rate", "5", "--pipeline", "2", "http://x/"], "--pipeline is for a closed loop"),
+        (["--sources", "4", "http://192.0.2.1/"], "only a server on 127.0.0.0/8 can be loaded from several addresses"),
+        (["http://no.such.name.invalid/"], "no.such.name.invalid has no address"),
+        ([], "it wants one URL"),
+        (["http://x/", "http://y/"], "it wants one URL"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_words(words: list[str], why: str) -> None:
+    done = subprocess.run([BINARY, "load", *words], capture_output=True, text=True, timeout=30)
+    first = done.stderr.splitlines()[0]
+    assert done.returncode in (1, 2) and first.startswith("modus load: ") and why in first, done
