@@ -14,6 +14,7 @@
 #include "server/config_value.h"
 #include "server/default_file.h"
 #include "server/lab/advise_command.h"
+#include "server/lab/lab.h"
 #include "server/lab/load.h"
 #include "server/models.h"
 #include "server/program.h"
@@ -26,6 +27,7 @@ static const char usage[] =
     "       modus explain [-c FILE]   effective values, and what they may cost\n"
     "       modus models              the concurrency models\n"
     "       modus handlers            the handlers and their options\n"
+    "       modus lab                 which model for which load, measured here: --help\n"
     "       modus load URL            load a server, and say how long answers take: --help\n"
     "       modus --version | -v | --help | -h\n"
     "\n"
@@ -159,6 +161,7 @@ static const struct program {
     int (*run)(int argc, char **argv);
 } programs[] = {
     {"advise", advise_command},
+    {"lab", lab_command},
     {"load", load_command},
 };
 

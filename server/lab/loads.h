@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* What the lab asks of each server: one table, from which the configuration, the rounds and the page's
+ * headings are made. A new load is a new entry. */
+#ifndef SERVER_LAB_LOADS_H
+#define SERVER_LAB_LOADS_H
+
+#include "server/lab/results.h"
+
+enum { LAB_CONNECTIONS = 4 };
+
+/* How a load is made; struct lab_load is what is said of it. */
+struct lab_work {
+    struct lab_load load;
+    const char *path; /* %d in it stands for so many additions as take spin_ms */
+    double spin_ms;   /* 0: no %d */
+    const char *dear; /* once in dear_every requests, with spin_ms; NULL: none */
+    unsigned dear_every;
+    unsigned connections[LAB_CONNECTIONS], quick_connections; /* 0: no more */
+    unsigned pipeline;                                        /* 0 and 1: none */
+    bool close, tls, slow_clients;
+    bool hold;      /* all connections are there before it begins */
+    double rate;    /* open loop */
+    unsigned batch; /* requests at once */
+    bool gil;       /* also with gil = true, for models that have it */
+    bool all_cpus;  /* the server is not pinned: what it computes is the load */
+};
+
+/* From 0; NULL: there are no more. */
+const struct lab_work *lab_work_at(size_t place);
+/* NULL: there is none of this name. */
+const struct lab_work *lab_work_named(const char *name);
+
+#endif
