@@ -68,6 +68,8 @@ struct lab_spread lab_measured(const struct lab_series *s, enum lab_measure m)
         return spread_of(s, offsetof(struct lab_round, cpu_us));
     case LAB_BY_MEMORY:
         return memory_of(s);
+    case LAB_BY_WHOLE:
+        return spread_of(s, offsetof(struct lab_round, pss_kib));
     case LAB_BY_SECONDS:
         return spread_of(s, offsetof(struct lab_round, seconds));
     }
@@ -96,6 +98,8 @@ const char *lab_measure_name(enum lab_measure m)
         return "CPU a request";
     case LAB_BY_MEMORY:
         return "memory a connection";
+    case LAB_BY_WHOLE:
+        return "memory of the whole server";
     case LAB_BY_SECONDS:
         return "time to the last answer";
     }
@@ -115,6 +119,7 @@ char *lab_say(char text[LAB_FIGURE], enum lab_measure m, double value)
     case LAB_BY_CPU:
         return lab_say_us(text, value);
     case LAB_BY_MEMORY:
+    case LAB_BY_WHOLE:
         return lab_say_kib(text, value);
     case LAB_BY_SECONDS:
         return lab_say_us(text, value < 0 ? value : value * 1e6);

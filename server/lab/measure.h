@@ -29,6 +29,7 @@ enum lab_measure {
     LAB_BY_CHEAP_P99,
     LAB_BY_CPU,    /* µs a request */
     LAB_BY_MEMORY, /* KiB a connection, above what the server took without */
+    LAB_BY_WHOLE, /* KiB of the whole server: threads and processes that stand by are a price, too */
     LAB_BY_SECONDS,
 };
 

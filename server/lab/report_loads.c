@@ -31,6 +31,7 @@ static plot_say *say_of(enum lab_measure m)
     case LAB_BY_CPU:
         return lab_say_us;
     case LAB_BY_MEMORY:
+    case LAB_BY_WHOLE:
         return lab_say_kib;
     case LAB_BY_SECONDS:
         return say_seconds;

@@ -244,7 +244,7 @@ static enum lab_measure second_of(const struct lab_load *load)
 {
     switch (load->kind) {
     case LAB_IO:
-        return LAB_BY_MEMORY;
+        return LAB_BY_WHOLE;
     case LAB_IDLE:
         return LAB_BY_CPU;
     case LAB_MIXED:

@@ -71,9 +71,14 @@ struct pair {
 /* Each writes a clause about the one that is behind if its figures show it. */
 typedef bool cause(char *to, size_t size, const struct pair *p);
 
+static bool is_about_memory(const struct pair *p)
+{
+    return p->m == LAB_BY_MEMORY || p->m == LAB_BY_WHOLE;
+}
+
 static bool is_about_time(const struct pair *p)
 {
-    return p->m != LAB_BY_MEMORY && p->m != LAB_BY_CPU;
+    return !is_about_memory(p) && p->m != LAB_BY_CPU;
 }
 
 static void say_places(char *to, size_t size, const struct facts *f)
@@ -161,7 +166,7 @@ static bool forked(char *to, size_t size, const struct pair *p)
 {
     char n[LAB_FIGURE], cpu[LAB_FIGURE];
     const struct facts *f = p->f;
-    if (p->m == LAB_BY_MEMORY || f->forks < 0.05 || f->forks < 2 * p->best->forks)
+    if (is_about_memory(p) || f->forks < 0.05 || f->forks < 2 * p->best->forks)
         return false;
     lab_say_number(n, f->forks);
     lab_add(to, size, "%s made %s %s a request", f->name, n,
@@ -189,7 +194,7 @@ static bool holds_many(char *to, size_t size, const struct pair *p)
 {
     char n[64], theirs[LAB_FIGURE];
     const struct facts *f = p->f, *best = p->best;
-    if (p->m != LAB_BY_MEMORY)
+    if (!is_about_memory(p))
         return false;
     if (f->processes >= 8 && f->processes > 2 * best->processes)
         lab_add(to, size, "%s was %s where %s was %s", f->name,
@@ -208,7 +213,7 @@ static bool switched(char *to, size_t size, const struct pair *p)
 {
     char mine[LAB_FIGURE], theirs[LAB_FIGURE];
     const struct facts *f = p->f, *best = p->best;
-    if (p->m == LAB_BY_MEMORY || p->v->load->kind != LAB_OVERHEAD || best->switches < 0 ||
+    if (is_about_memory(p) || p->v->load->kind != LAB_OVERHEAD || best->switches < 0 ||
         f->switches < best->switches + 0.1 || f->switches < 1.3 * best->switches)
         return false;
     lab_add(to, size, "%s made %s context switches a request where %s made %s", f->name,

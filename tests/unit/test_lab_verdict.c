@@ -199,7 +199,7 @@ static void second_figure_decides_among_equals(void **state)
     const struct lab_verdict *v = judged(d);
     assert_chosen(v, "coroutine");
     assert_int_equal(v->certainty, LAB_SECOND);
-    assert_says(v->margin, "memory a connection 1.00 KiB against 120 KiB for process");
+    assert_says(v->margin, "memory of the whole server 2.05 MiB against 13.7 MiB for process");
     assert_says(v->margin, "12 times the requests a second of prefork");
     assert_says(v->why, "process was 102 processes where coroutine was 1");
     end(d);
