@@ -16,7 +16,7 @@
 #include "server/lab/slow.h"
 #include "server/lab/wrk.h"
 
-enum { SLOW_CLIENTS = 200, BATCH_SECONDS = 120, BEGUN_MS = 10 };
+enum { SLOW_CLIENTS = 200, BATCH_SECONDS = 120, BATCH_LOOK_MS = 50, BEGUN_MS = 10 };
 
 /* More than that, by others than server and loader, or by the host, and a round is doubted. */
 #define OTHERS_MOST 0.10
@@ -135,7 +135,8 @@ static void *look_in_the_middle(void *argument)
     struct middle *m = argument;
     while (!atomic_load(&m->begun))
         modus_co_sleep(modus_ms(BEGUN_MS));
-    modus_co_sleep(modus_ms((int64_t)(m->plan->seconds * 500)));
+    bool soon = m->plan->work->batch != 0; /* how long that takes nobody knows */
+    modus_co_sleep(modus_ms(soon ? BATCH_LOOK_MS : (int64_t)(m->plan->seconds * 500)));
     lab_tree_read(m->plan->rig->pid, &m->tree);
     m->pss_kib = lab_tree_pss_kib(m->plan->rig->pid);
     if (lab_rig_ask(m->plan->rig, &m->told) != 0)
