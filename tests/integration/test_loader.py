@@ -32,7 +32,7 @@ def answering(behave: Behaviour) -> Iterator[str]:
                 writer.write(await behave(count, head))
                 if b"Connection: close" in head:
                     break
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         writer.close()
 
@@ -42,8 +42,11 @@ def answering(behave: Behaviour) -> Iterator[str]:
     yield "http://127.0.0.1:%d/" % server.sockets[0].getsockname()[1]
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
-    for task in asyncio.all_tasks(loop):
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
         task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks))
     loop.close()
 
 
