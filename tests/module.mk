@@ -64,7 +64,7 @@ fuzz-replay: $(FUZZ)
 
 # Most of these tests wait most of the time, so there are more at once than CPUs; those marked slow
 # take all that there is, and come one by one.
-AT_ONCE ?= $(shell echo $$((4 * $$(nproc))))
+AT_ONCE ?= $(shell echo $$((3 * $$(nproc))))
 integrate = $(Q)MODUS=$(abspath $(MODUS)) $(PYTEST) -m $(1) tests/integration $(if $(T),-k '$(T)',$(BRIEFLY))
 integration: $(MODUS)
 	$(call integrate,'not slow' -n $(AT_ONCE))
