@@ -379,7 +379,8 @@ def test_standard_streams(model: Model, tmp_path: Path, stream: str) -> None:
     streams = {"stdout": out.read_text(), "stderr": err.read_text()}
     assert re.findall(r"GET /hello\?(\w+) HTTP/1.1", streams.pop(stream)) == ["first", "second"]
     assert "GET" not in next(iter(streams.values()))
-    assert "warn" not in err.read_text()
+    warnings = [line for line in err.read_text().splitlines() if " warn: " in line]
+    assert not [line for line in warnings if "held its loop" not in line], "that is for a busy machine"
     assert sorted(f.name for f in tmp_path.iterdir()) == ["err", "modus.conf", "out"]
 
 
