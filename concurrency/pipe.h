@@ -28,7 +28,8 @@
  * is dropped by the receiver, and the next message is whole. One whose receiver is killed inside
  * recv is lost; the next receiver gets the next one (without a lock it is told, MODUS_BROKEN). A
  * receiver whose time is over in the middle of a message loses nothing: what it has is put by (for
- * MODUS_PROCESS in the arena, which should have room for it), and the next recv goes on.
+ * MODUS_PROCESS in the arena, which should have room for it), and the next recv goes on. With a lock
+ * between processes bury who was killed (lock.h): it may have been woken, and the others sleep on.
  *
  * In a coroutine a send or recv lets others go on, also while it waits for the lock; that wait is not
  * ended by its being cancelled (coroutine.h). The lock between processes is not a fair one: a

@@ -188,6 +188,13 @@ static inline void kill_child(pid_t pid)
     CHECK_INT(reap(pid), -SIGKILL);
 }
 
+/* The same, and bury it: who else waits for what it used would wait for ever, had it been woken. */
+static inline void kill_user(pid_t pid)
+{
+    kill_child(pid);
+    modus_participant_bury_everywhere(pid, true);
+}
+
 static inline void storm_yields(int signal)
 {
     (void)signal;

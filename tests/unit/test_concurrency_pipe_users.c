@@ -273,15 +273,15 @@ static void test_killed_at_random(void **state)
         bool receiver = random() & 1;
 
         usleep(1000 + (useconds_t)random() % 3000);
-        kill_child(receiver ? receivers[i] : senders[i]);
+        kill_user(receiver ? receivers[i] : senders[i]);
         receivers_killed += receiver;
         if (receiver)
             receivers[i] = start_child(receive_crowd, crowd);
         else
             senders[i] = start_child(send_crowd, crowd);
     }
-    kill_child(senders[0]);
-    kill_child(senders[1]);
+    kill_user(senders[0]);
+    kill_user(senders[1]);
     int sent = sent_by_all(crowd), got = 0, before = 0;
     dismiss_receivers(crowd, 2);
     assert_int_equal(reap(receivers[0]), 0);
@@ -430,7 +430,7 @@ static void test_coroutines_of_processes(void **state)
     for (int i = 0; i < 2; i++)
         senders[i] = start_child(send_in_coroutines, crowd);
     AWAIT(crowd->sent[2] + crowd->sent[3] + crowd->sent[4] + crowd->sent[5] > 2);
-    kill_child(victim);
+    kill_user(victim);
     for (int i = 0; i < 2; i++)
         assert_int_equal(reap(senders[i]), 0);
     dismiss_receivers(crowd, 4);
