@@ -194,7 +194,8 @@ def test_connections_leave_nothing_behind(serve, model: Model) -> None:
 
     def as_before() -> bool:
         assert lasting(server) == pids
-        assert {pid: proc.descriptors(pid) for pid in pids} == descriptors
+        # not equal: before, one that wrk left in the queue may have been accepted just then
+        assert all(proc.descriptors(pid) <= descriptors[pid] for pid in pids)
         return True
 
     eventually(as_before)
