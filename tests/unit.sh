@@ -3,15 +3,11 @@
 # count their tests. All of them run, whatever becomes of one. A program that dies, that hangs or that
 # tells of no test is one failure beside the tests it told of. The sum also goes to the file
 # MODUS_TEST_COUNTS and what a failed program said to MODUS_TEST_TROUBLE, for suite.sh. UNIT_SECONDS
-# (600) is how long a program may take.
+# (600) is how long a program may take, UNIT_AT_ONCE (2 a CPU) how many run at a time: most wait.
+#
+# unit.sh --one FOLDER PROGRAM: the same for one of them, which leaves there what it has to tell.
 set -u
-word=$1
-shift
 limit=${UNIT_SECONDS:-600}
-passed=0 failed=0
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
-trap 'exit 130' INT TERM
 
 # PASSED FAILED, from what cmocka printed. The summary of a group says both; where a program died
 # before it, the tests it told of one by one are counted.
@@ -35,8 +31,8 @@ ending() { # STATUS: how a program ended, in words
     fi
 }
 
-for program in "$@"; do
-    case $program in *"$word"*) ;; *) continue ;; esac
+one() { # FOLDER PROGRAM
+    out=$1/${2##*/}.out program=$2
     status=0
     # In braces, so that the shell's own word about a signal goes nowhere: ending() says it.
     { CMOCKA_MESSAGE_OUTPUT=stdout timeout --foreground -k 5 "$limit" "$program" > "$out" 2>&1; } 2>/dev/null || status=$?
@@ -54,10 +50,34 @@ EOF
         trouble="a sanitizer reports" bad=1 # in a child, perhaps, whose exit code says nothing of it
     fi
     printf '  unit  %-44s %s tests%s\n' "${program##*/}" "$good" "${trouble:+, $trouble}"
+    echo "$good $bad" > "$1/${program##*/}.counts"
     if [ -n "$trouble" ]; then
         { echo "unit: $program: $trouble:"
-          cat "$out"; } | tee -a "${MODUS_TEST_TROUBLE:-/dev/null}"
+          cat "$out"; } > "$1/${program##*/}.trouble"
     fi
+}
+
+if [ "$1" = --one ]; then
+    one "$2" "$3"
+    exit 0
+fi
+
+word=$1
+shift
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 130' INT TERM
+for program in "$@"; do
+    case $program in *"$word"*) printf '%s\0' "$program" ;; esac
+done | xargs -0 -r -n 1 -P "${UNIT_AT_ONCE:-$((2 * $(nproc)))}" sh "$0" --one "$folder"
+passed=0 failed=0
+for program in "$@"; do
+    case $program in *"$word"*) ;; *) continue ;; esac
+    name=$folder/${program##*/}
+    if ! read -r good bad < "$name.counts"; then # nobody ran it
+        good=0 bad=1
+    fi
+    [ ! -f "$name.trouble" ] || tee -a "${MODUS_TEST_TROUBLE:-/dev/null}" < "$name.trouble"
     passed=$((passed + good)) failed=$((failed + bad))
 done
 [ -z "${MODUS_TEST_COUNTS:-}" ] || echo "$passed $failed" > "$MODUS_TEST_COUNTS"
