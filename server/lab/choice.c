@@ -29,7 +29,8 @@ struct lab_findings *lab_judge_all(const struct lab_results *r)
             lab_findings_free(f);
             return NULL;
         }
-        j->count = lab_judge_load(r, j->load, j->points, LAB_POINTS);
+        if (j->load->kind != LAB_STALL)
+            j->count = lab_judge_load(r, j->load, j->points, LAB_POINTS);
         j->headline = lab_headline(j->points, j->count);
     }
     return f;
@@ -250,23 +251,39 @@ static const struct lab_server *server_named(const struct lab_results *r, const 
     return NULL;
 }
 
-/* What isolation costs: CPU a request beside the best, in each load that is about it. */
-static void say_price(struct lab_choice *c, const struct lab_findings *f)
+/* CPU a request beside the best, in one load. */
+static void say_price_in(struct lab_choice *c, const struct lab_verdict *v)
 {
     char mine[LAB_FIGURE], best[LAB_FIGURE], point[128];
+    const struct lab_rank *k = rank_of(v, c->server);
+    lab_say_point(point, sizeof point, v);
+    ADD(why, "%s%s of CPU a request",
+        *c->why ? "; at its dearest " : "Its price: ", lab_say_us(mine, k->first.median));
+    if (k != &v->rank[0])
+        ADD(why, " against %s for %s", lab_say_us(best, v->rank[0].first.median),
+            v->rank[0].series->server->name);
+    ADD(why, " (%s, %s)", v->load->name, point);
+}
+
+/* What isolation costs: in the first load that is about it, and in that where it is dearest. */
+static void say_price(struct lab_choice *c, const struct lab_findings *f)
+{
+    const struct lab_verdict *first = NULL, *dearest = NULL;
+    double most = 0;
     for (size_t i = 0; i < f->count; i++) {
         const struct lab_verdict *v = f->loads[i].headline;
         const struct lab_rank *k = rank_of(v, c->server);
         if (!speaks(&f->loads[i], LAB_OVERHEAD) || !k || v->first != LAB_BY_CPU)
             continue;
-        lab_say_point(point, sizeof point, v);
-        ADD(why, "%s%s of CPU a request",
-            *c->why ? "; " : "Its price: ", lab_say_us(mine, k->first.median));
-        if (k != &v->rank[0])
-            ADD(why, " against %s for %s", lab_say_us(best, v->rank[0].first.median),
-                v->rank[0].series->server->name);
-        ADD(why, " (%s, %s)", v->load->name, point);
+        double times = lab_times_better(v->first, v->rank[0].first.median, k->first.median);
+        first = first ? first : v;
+        dearest = times > most ? v : dearest;
+        most = times > most ? times : most;
     }
+    if (first)
+        say_price_in(c, first);
+    if (dearest && dearest != first)
+        say_price_in(c, dearest);
 }
 
 static bool choose_untrusted(struct lab_choice *c, const struct lab_findings *f)

@@ -145,7 +145,7 @@ def test_page(browser: Browser, tmp_path: Path) -> None:
     }
     why = text_of(browser, ".choices")
     assert "prefork serves 8 at a time: its 8 workers were busy 99 % of the time" in why
-    assert "20,000 would take" in why and "not measured" in why
+    assert "20,000 would take" in why and "not measured" in why and "; at its dearest " in why
     assert browser.evaluate("document.querySelectorAll('#how li').length") == 10
     assert "1.9 times worse with it" in text_of(browser, "#gil") and "the same, within the noise" in text_of(browser, "#gil")
     assert "In the notes threads took 3.7 times as long as processes" in browser.text("#notes")
