@@ -12,7 +12,7 @@
 
 #include "server/lab/verdict.h"
 
-/* Every load judged. */
+/* Every load judged, but those that are about the loops. */
 struct lab_judged {
     const struct lab_load *load;
     struct lab_verdict *points; /* see lab_judge_load */

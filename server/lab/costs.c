@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,7 @@ struct walk {
     struct lab_tree *tree;
     double *pss;
     const cpu_set_t *cpus; /* not NULL: to run there from now on */
+    int signal;            /* 0: none */
     unsigned deep;
     double threads_us;
 };
@@ -103,8 +105,12 @@ static void add_thread(const char *tid, void *arg)
     FILE *children = fopen(path, "re");
     int pid;
     while (children && fscanf(children, "%d", &pid) == 1)
-        walk(&(struct walk){
-            .pid = pid, .tree = w->tree, .pss = w->pss, .cpus = w->cpus, .deep = w->deep + 1});
+        walk(&(struct walk){.pid = pid,
+                            .tree = w->tree,
+                            .pss = w->pss,
+                            .cpus = w->cpus,
+                            .signal = w->signal,
+                            .deep = w->deep + 1});
     if (children)
         fclose(children);
 }
@@ -126,6 +132,8 @@ static bool walk(const struct walk *w)
         return true;
     if (w->pss)
         add_pss(w->pid, w->pss);
+    if (w->signal)
+        kill(w->pid, w->signal);
     snprintf(path, sizeof path, "/proc/%d/task", w->pid);
     each_number(path, add_thread, &own);
     if (w->tree && !add_cpu(w->pid, own.threads_us, w->tree))
@@ -156,6 +164,11 @@ void lab_tree_pin(pid_t pid, int cpu)
         if (cpu < 0 || i == cpu)
             CPU_SET((size_t)i, &cpus);
     walk(&(struct walk){.pid = pid, .cpus = &cpus});
+}
+
+void lab_tree_signal(pid_t pid, int signal)
+{
+    walk(&(struct walk){.pid = pid, .signal = signal});
 }
 
 /* --- the machine ----------------------------------------------------------------------------- */

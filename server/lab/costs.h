@@ -35,6 +35,8 @@ int lab_tree_read(pid_t pid, struct lab_tree *tree);
 double lab_tree_pss_kib(pid_t pid);
 /* Let all of its threads run on one CPU, or on all (-1); new ones inherit that. */
 void lab_tree_pin(pid_t pid, int cpu);
+/* Send a signal to all of its processes. */
+void lab_tree_signal(pid_t pid, int signal);
 /* cpu: whose cpu_busy; -1: none. */
 void lab_machine_read(struct lab_machine_sample *sample, int cpu);
 

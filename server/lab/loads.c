@@ -195,7 +195,40 @@ static const struct lab_work works[] = {
         .quick_connections = 32,
         .slow_clients = true,
     },
+    {
+        .load = {"stall-closed",
+                 "A server that stands still for half a second",
+                 "Who asks again when he is answered hardly hears of it.",
+                 LAB_STALL,
+                 LAB_CLOSED,
+                 NULL,
+                 {0, 0}},
+        .path = "/hello",
+        .connections = {64},
+        .quick_connections = 64,
+        .own = true,
+        .stall_ms = 500,
+    },
+    {
+        .load = {"stall-open",
+                 "A server that stands still for half a second",
+                 "Customers that know nothing of each other come all the same.",
+                 LAB_STALL,
+                 LAB_OPEN,
+                 NULL,
+                 {0, 0}},
+        .path = "/hello",
+        .connections = {64},
+        .quick_connections = 64,
+        .rate = 2000,
+        .stall_ms = 500,
+    },
 };
+
+bool lab_work_is_wrks(const struct lab_work *work)
+{
+    return work->load.loop == LAB_CLOSED && !work->own;
+}
 
 const struct lab_work *lab_work_at(size_t place)
 {

@@ -18,13 +18,17 @@ struct lab_work {
     unsigned connections[LAB_CONNECTIONS], quick_connections; /* 0: no more */
     unsigned pipeline;                                        /* 0 and 1: none */
     bool close, tls, slow_clients;
-    bool hold;      /* all connections are there before it begins */
-    double rate;    /* open loop */
-    unsigned batch; /* requests at once */
-    bool gil;       /* also with gil = true, for models that have it */
-    bool all_cpus;  /* the server is not pinned: what it computes is the load */
+    bool hold;         /* all connections are there before it begins */
+    double rate;       /* open loop */
+    unsigned batch;    /* requests at once */
+    bool gil;          /* also with gil = true, for models that have it */
+    bool all_cpus;     /* the server is not pinned: what it computes is the load */
+    bool own;          /* not wrk, though it is a closed loop */
+    unsigned stall_ms; /* so long the server is stopped in the middle; with one model is enough */
 };
 
+/* Is it made by wrk? */
+bool lab_work_is_wrks(const struct lab_work *work);
 /* From 0; NULL: there are no more. */
 const struct lab_work *lab_work_at(size_t place);
 /* NULL: there is none of this name. */

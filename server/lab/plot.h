@@ -25,6 +25,7 @@ struct plot_point {
 
 struct plot_line {
     const char *name;
+    const char *style; /* whose colour, marker and dash; NULL: those of the name */
     struct plot_point points[PLOT_POINTS];
     size_t count;
 };

@@ -219,10 +219,15 @@ static bool is_tick(const struct plot *plot, double x)
     return false;
 }
 
+static unsigned style_of(const struct plot_line *line)
+{
+    return plot_style(line->style ? line->style : line->name);
+}
+
 static void put_line(struct page *p, const struct plot *plot, const struct plot_line *line,
                      const struct axis *x, const struct axis *y)
 {
-    unsigned style = plot_style(line->name);
+    unsigned style = style_of(line);
     page_format(p, "<path class=\"l s%u\" d=\"", style);
     for (size_t i = 0; i < line->count; i++)
         page_format(p, "%s%.1f %.1f", i ? "L" : "M", at(x, line->points[i].x),
@@ -275,7 +280,7 @@ static void put_labels(struct page *p, const struct plot *plot, const struct axi
     for (size_t i = 0; i < count; i++) {
         char name[64];
         double left = WIDTH - RIGHT + 12;
-        unsigned style = plot_style(labels[i].line->name);
+        unsigned style = style_of(labels[i].line);
         plot_short_name(name, sizeof name, labels[i].line->name, SHORT);
         page_format(p, "<path class=\"k s%u\" d=\"M%.1f %.1fL%.1f %.1f\"/>", style,
                     labels[i].from_x + 6, labels[i].from_y, left, labels[i].y);

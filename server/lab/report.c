@@ -10,6 +10,7 @@
 
 #include "server/lab/plot.h"
 #include "server/lab/report_priv.h"
+#include "server/lab/stall.h"
 #include "server/lab/table.h"
 
 __asm__(".section .rodata\n"
@@ -189,14 +190,18 @@ static void put_choices(struct page *p, const struct lab_findings *f)
 
 static void put_how_to(struct page *p, const struct lab_results *r)
 {
+    struct lab_stall stall;
     report_open(p, "how", "How to read this");
     page_puts(
+        p, "<ol>\n<li>Every figure is from this machine, this build and the loads that are named. "
+           "Another machine may choose differently.</li>\n"
+           "<li><b>Closed loop</b>: a client asks again when it has its answer, so a server that "
+           "stalls is asked less");
+    if (lab_stall_seen(r, &stall))
+        page_puts(p, ", <a href=\"#loops\">which hides it</a>");
+    page_puts(
         p,
-        "<ol>\n<li>Every figure is from this machine, this build and the loads that are named. "
-        "Another machine may choose differently.</li>\n"
-        "<li><b>Closed loop</b>: a client asks again when it has its answer, so a server that "
-        "stalls "
-        "is asked less. Look at requests a second.</li>\n"
+        ". Look at requests a second.</li>\n"
         "<li><b>Open loop</b>: requests go out at a fixed rate, and the time of each counts from "
         "when "
         "it was due, so stalls show. Look at p99.</li>\n"
@@ -300,6 +305,7 @@ static void put_page(struct page *p, const struct lab_findings *f)
     report_costs(p, f);
     report_isolation(p, f);
     report_gil(p, f);
+    report_stall(p, f);
     report_notes(p, f);
     report_left_out(p, f);
     put_machine(p, r);

@@ -60,19 +60,29 @@ static bool has_most_connections(const struct lab_findings *f, size_t place)
     return true;
 }
 
+static bool is_shown(const struct lab_judged *j)
+{
+    return j->headline && !is_batch(j);
+}
+
 void report_costs(struct page *p, const struct lab_findings *f)
 {
+    bool any = false;
+    for (size_t i = 0; i < f->count; i++)
+        any = any || is_shown(&f->loads[i]);
+    if (!any)
+        return;
     report_open(p, "memory", "CPU a request, memory a connection");
     page_puts(p,
               "<p>What a server took where a load had the most connections. Less is better. "
               "Memory is what it took above its start, divided by the connections: a process for "
               "each shows here.</p>\n<div class=\"plots\">\n");
     for (size_t i = 0; i < f->count; i++)
-        if (f->loads[i].headline && !is_batch(&f->loads[i]))
+        if (is_shown(&f->loads[i]))
             put_bars(p, f->loads[i].headline, LAB_BY_CPU);
     page_puts(p, "</div>\n<div class=\"plots\">\n");
     for (size_t i = 0; i < f->count; i++)
-        if (f->loads[i].headline && !is_batch(&f->loads[i]) && has_most_connections(f, i))
+        if (is_shown(&f->loads[i]) && has_most_connections(f, i))
             put_bars(p, f->loads[i].headline, LAB_BY_MEMORY);
     page_puts(p, "</div>\n");
     report_close(p);

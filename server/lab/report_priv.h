@@ -13,9 +13,18 @@ extern const char report_css[]; /* report.css, as it lies beside */
 void report_loads(struct page *p, const struct lab_findings *f);
 /* report_times.c: a figure of how the times are spread. */
 void report_times(struct page *p, const struct lab_verdict *v);
+/* The same of series that are no servers of one load. */
+struct report_line {
+    const char *name, *style; /* whose colour */
+    const struct lab_series *series;
+};
+void report_times_beside(struct page *p, const struct report_line *lines, size_t count,
+                         const char *note);
 /* report_costs.c: what a request and a connection take; what isolation costs. */
 void report_costs(struct page *p, const struct lab_findings *f);
 void report_isolation(struct page *p, const struct lab_findings *f);
+/* report_stall.c: what a closed loop hides. */
+void report_stall(struct page *p, const struct lab_findings *f);
 /* report_notes.c: the interpreter lock; the study notes' figures; what was left out. */
 void report_gil(struct page *p, const struct lab_findings *f);
 void report_notes(struct page *p, const struct lab_findings *f);

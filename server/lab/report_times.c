@@ -76,34 +76,62 @@ static void add_quantiles(struct plot_line *line, const struct lab_series *s, bo
         add_nines(line, known[i].share, lab_median(s, known[i].field, NULL, NULL), hollow);
 }
 
-void report_times(struct page *p, const struct lab_verdict *v)
+static struct plot *new_plot(struct page *p, const char *note)
 {
     static const double shares[] = {0.5, 0.9, 0.99, 0.999, 0.9999};
     struct plot *plot = calloc(1, sizeof *plot);
-    struct lab_histogram *h = malloc(sizeof *h);
-    if (!plot || !h)
+    if (!plot) {
         p->failed = true;
-    for (unsigned i = 0; plot && h && i < v->count; i++) {
-        const struct lab_rank *k = &v->rank[i];
-        struct plot_line *line = plot_add_line(plot, k->series->server->name);
-        if (i == 0)
-            for (size_t t = 0; t < sizeof shares / sizeof shares[0]; t++)
-                plot->ticks[plot->tick_count++] = nines(shares[t]);
-        if (line && merged(k->series, h))
-            add_histogram(plot, line, h, k->out);
-        else if (line)
-            add_quantiles(line, k->series, k->out);
+        return NULL;
     }
-    if (plot && h) {
-        plot->say_x = say_nines;
-        plot->say_y = lab_say_us;
-        plot->y_log = plot->smooth = true;
-        snprintf(plot->title, sizeof plot->title, "time to answer");
-        snprintf(plot->x_name, sizeof plot->x_name, "share of the requests that took no longer");
-        lab_say_point(plot->note, sizeof plot->note, v);
-        lab_add(plot->note, sizeof plot->note, "; %s; log scale", report_loop(v->load->loop));
-        plot_lines(p, plot);
-    }
-    free(plot);
+    plot->say_x = say_nines;
+    plot->say_y = lab_say_us;
+    plot->y_log = plot->smooth = true;
+    for (size_t t = 0; t < sizeof shares / sizeof shares[0]; t++)
+        plot->ticks[plot->tick_count++] = nines(shares[t]);
+    snprintf(plot->title, sizeof plot->title, "time to answer");
+    snprintf(plot->x_name, sizeof plot->x_name, "share of the requests that took no longer");
+    snprintf(plot->note, sizeof plot->note, "%s; log scale", note);
+    return plot;
+}
+
+static void add_line(struct page *p, struct plot *plot, const struct report_line *of, bool hollow)
+{
+    struct lab_histogram *h = malloc(sizeof *h);
+    struct plot_line *line = plot_add_line(plot, of->name);
+    p->failed = p->failed || !h;
+    if (line)
+        line->style = of->style;
+    if (h && line && merged(of->series, h))
+        add_histogram(plot, line, h, hollow);
+    else if (line)
+        add_quantiles(line, of->series, hollow);
     free(h);
+}
+
+void report_times(struct page *p, const struct lab_verdict *v)
+{
+    char note[160];
+    lab_say_point(note, sizeof note, v);
+    lab_add(note, sizeof note, "; %s", report_loop(v->load->loop));
+    struct plot *plot = new_plot(p, note);
+    for (unsigned i = 0; plot && i < v->count; i++) {
+        const struct lab_series *s = v->rank[i].series;
+        add_line(p, plot, &(struct report_line){.name = s->server->name, .series = s},
+                 v->rank[i].out);
+    }
+    if (plot)
+        plot_lines(p, plot);
+    free(plot);
+}
+
+void report_times_beside(struct page *p, const struct report_line *lines, size_t count,
+                         const char *note)
+{
+    struct plot *plot = new_plot(p, note);
+    for (size_t i = 0; plot && i < count; i++)
+        add_line(p, plot, &lines[i], false);
+    if (plot)
+        plot_lines(p, plot);
+    free(plot);
 }

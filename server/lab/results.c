@@ -69,6 +69,8 @@ const char *lab_kind_name(enum lab_kind kind)
         return "mixed";
     case LAB_IDLE:
         return "idle";
+    case LAB_STALL:
+        return "stall";
     }
     return "?";
 }

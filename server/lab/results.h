@@ -26,8 +26,9 @@ enum lab_loop { LAB_CLOSED, LAB_OPEN, LAB_BATCH };
 /* LAB_BATCH: so many requests at once, and how long until the last is answered (the notes' way). */
 
 /* What a load is bound by: the page groups by it. LAB_IDLE: many connections that ask for little,
- * so what counts is what each of them takes. */
-enum lab_kind { LAB_OVERHEAD, LAB_IO, LAB_CPU, LAB_MIXED, LAB_IDLE };
+ * so what counts is what each of them takes. LAB_STALL: it is about the loops, and nobody is chosen by
+ * it; see server/lab/stall.h. */
+enum lab_kind { LAB_OVERHEAD, LAB_IO, LAB_CPU, LAB_MIXED, LAB_IDLE, LAB_STALL };
 
 /* What is asked of a server. The runner's table has them all; see server/lab/loads.h. */
 struct lab_load {

@@ -132,7 +132,7 @@ static void read_one_series(struct archive *a, struct lab_series *s, const struc
 /* Another version may know more of them: the first stands for what this one does not. */
 static enum lab_kind kind_named(const char *name)
 {
-    for (enum lab_kind kind = LAB_OVERHEAD; kind <= LAB_IDLE; kind++)
+    for (enum lab_kind kind = LAB_OVERHEAD; kind <= LAB_STALL; kind++)
         if (strcmp(lab_kind_name(kind), name) == 0)
             return kind;
     return LAB_OVERHEAD;

@@ -4,6 +4,7 @@
  * who is busy. */
 #include "server/lab/round.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +97,7 @@ static int run_wrk(const struct lab_round_plan *plan, struct lab_load_result *re
 /* wrk has none of its own, and a batch is all there is. */
 static double warm_seconds(const struct lab_work *w)
 {
-    return w->batch || w->load.loop == LAB_CLOSED ? 0 : 0.2;
+    return w->batch || lab_work_is_wrks(w) ? 0 : 0.2;
 }
 
 static int run_own(const struct lab_round_plan *plan, struct lab_load_result *result,
@@ -130,13 +131,25 @@ static int run_own(const struct lab_round_plan *plan, struct lab_load_result *re
 
 /* --- the middle ------------------------------------------------------------------------------ */
 
+/* In its first half, so that all that waited is answered within the round. */
+static void stand_still(const struct lab_round_plan *plan)
+{
+    modus_co_sleep(modus_ms((int64_t)(plan->seconds * 250)));
+    lab_tree_signal(plan->rig->pid, SIGSTOP);
+    modus_co_sleep(modus_ms(plan->work->stall_ms));
+    lab_tree_signal(plan->rig->pid, SIGCONT);
+}
+
 static void *look_in_the_middle(void *argument)
 {
     struct middle *m = argument;
     while (!atomic_load(&m->begun))
         modus_co_sleep(modus_ms(BEGUN_MS));
     bool soon = m->plan->work->batch != 0; /* how long that takes nobody knows */
-    modus_co_sleep(modus_ms(soon ? BATCH_LOOK_MS : (int64_t)(m->plan->seconds * 500)));
+    if (m->plan->work->stall_ms)
+        stand_still(m->plan);
+    else
+        modus_co_sleep(modus_ms(soon ? BATCH_LOOK_MS : (int64_t)(m->plan->seconds * 500)));
     lab_tree_read(m->plan->rig->pid, &m->tree);
     m->pss_kib = lab_tree_pss_kib(m->plan->rig->pid);
     if (lab_rig_ask(m->plan->rig, &m->told) != 0)
@@ -257,11 +270,11 @@ static void measure(const struct lab_round_plan *plan, struct lab_round *round,
                     struct lab_round_texts *texts)
 {
     static struct lab_load_result result; /* large */
-    struct middle middle = {.plan = plan, .begun = plan->work->load.loop == LAB_CLOSED};
+    struct middle middle = {.plan = plan, .begun = lab_work_is_wrks(plan->work)};
     struct state before, after;
     look(plan, &before);
     struct modus_thread *thread = start_middle(&middle);
-    int rc = plan->work->load.loop == LAB_CLOSED
+    int rc = lab_work_is_wrks(plan->work)
                  ? run_wrk(plan, &result, texts->error, sizeof texts->error)
                  : run_own(plan, &result, &middle.begun, texts->error, sizeof texts->error);
     atomic_store(&middle.begun, true); /* or there was no beginning */

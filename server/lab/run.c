@@ -229,9 +229,23 @@ static void add_series(struct lab *lab, const struct lab_work *work, size_t serv
                             .rounds = calloc(lab->wanted->repeats, sizeof(struct lab_round))};
 }
 
+/* One that is not about the servers: any will do, and the event loop is the plainest. */
+static void add_one(struct lab *lab, const struct lab_work *work, unsigned connections)
+{
+    size_t one = 0;
+    for (size_t s = 0; s < lab->results->server_count; s++)
+        if (strcmp(lab->results->servers[s].name, "event-loop") == 0)
+            one = s;
+    add_series(lab, work, one, false, connections);
+}
+
 /* All servers, one after another: they are measured in this order. */
 static void add_group(struct lab *lab, const struct lab_work *work, unsigned connections)
 {
+    if (work->load.kind == LAB_STALL) {
+        add_one(lab, work, connections);
+        return;
+    }
     for (size_t s = 0; s < lab->results->server_count; s++) {
         add_series(lab, work, s, false, connections);
         if (work->gil && !lab->results->servers[s].foreign)
@@ -362,7 +376,7 @@ static void raise_limit(void)
 static bool needs_wrk(const struct lab *lab)
 {
     for (size_t i = 0; lab->wanted->works[i]; i++)
-        if (lab->wanted->works[i]->load.loop == LAB_CLOSED)
+        if (lab_work_is_wrks(lab->wanted->works[i]))
             return true;
     return false;
 }

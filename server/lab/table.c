@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The lab's findings for a terminal. */
 #include "server/lab/table.h"
+#include "server/lab/stall.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,10 +195,20 @@ static void put_choices(FILE *to, const struct lab_findings *f)
     free(choices);
 }
 
+static void put_stall(FILE *to, const struct lab_results *r)
+{
+    struct lab_stall stall;
+    if (!lab_stall_seen(r, &stall))
+        return;
+    fputs("\nWhat a closed loop hides\n", to);
+    put_wrapped(to, "  => ", stall.text);
+}
+
 void lab_table(const struct lab_findings *f, FILE *to)
 {
     for (size_t i = 0; i < f->count; i++)
         put_load(to, &f->loads[i]);
+    put_stall(to, f->results);
     put_choices(to, f);
     if (!f->results->whole)
         fputs("\nThis run was ended before its time: what is missing is not known.\n", to);

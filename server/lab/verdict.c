@@ -233,6 +233,7 @@ static enum lab_measure first_of(const struct lab_load *load)
         return LAB_BY_MEMORY;
     case LAB_IO:
     case LAB_CPU:
+    case LAB_STALL:
         break;
     }
     return load->loop == LAB_OPEN    ? LAB_BY_P99
@@ -252,6 +253,7 @@ static enum lab_measure second_of(const struct lab_load *load)
     case LAB_CPU:
         return load->loop == LAB_OPEN ? LAB_BY_CPU : LAB_BY_P99;
     case LAB_OVERHEAD:
+    case LAB_STALL:
         break;
     }
     return LAB_BY_P99;

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 from pathlib import Path
+from typing import Sequence
 
 import pytest
 
@@ -69,6 +70,35 @@ def test_open_loop_mixed_and_idle(tmp_path) -> None:
     assert idle["process"]["processes"] > 1000 and each["process"] > 20 * each["event-loop"]
 
 
+def late(s: dict) -> float:
+    """The share of answers that took 100 ms and more."""
+    buckets = s["rounds"][0]["latency"]["buckets"]
+    return sum(n for us, n in buckets if us >= 100_000) / sum(n for _, n in buckets)
+
+
+def test_a_closed_loop_hides_a_stall(tmp_path) -> None:
+    """Half a second of one: who asks at a fixed rate sees it in every fourth answer."""
+    results = lab(tmp_path, "--loads", "stall-closed,stall-open", "--repeat", "1")
+    [closed] = [s for s in results["series"] if s["load"] == "stall-closed"]
+    [opened] = [s for s in results["series"] if s["load"] == "stall-open"]
+    assert closed["server"] == opened["server"] == "event-loop"
+    assert all(s["rounds"][0]["max_us"] > 450_000 and set(s["rounds"][0]["errors"].values()) == {0} for s in (closed, opened))
+    assert late(closed) < 0.05 and 0.15 < late(opened) < 0.35
+    assert "What a closed loop hides" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_killed_while_its_server_is_stopped(tmp_path) -> None:
+    before = folders()
+    words = ["--loads", "stall-open", "--models", "event-loop", "--seconds", "2"]
+    with Running(tmp_path, words, "1 of") as (running, tree):
+        eventually(lambda: any(proc.state(pid) == "T" for pid in tree))
+        running.kill()
+        running.wait()
+        eventually(lambda: not any(proc.is_alive(pid) for pid in tree), within=5)
+    for folder in folders() - before:
+        subprocess.run(["rm", "-r", folder], check=True)
+
+
 def test_foreign_server(tmp_path, serve) -> None:
     """Of one that is not the lab's only the answers are known."""
     model = MODELS[0]
@@ -88,13 +118,12 @@ def tree(pid: int) -> list[int]:
 class Running:
     """A run that would take long. Gives the lab once it measures, and its servers."""
 
-    def __init__(self, folder: Path) -> None:
-        self.lab = subprocess.Popen(
-            [BINARY, "lab", "--out", "out", "--models", "prefork,event-loop", "--loads", "hello"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def __init__(self, folder: Path, words: Sequence[str] = ("--models", "prefork,event-loop", "--loads", "hello"), at: str = "2 of") -> None:
+        self.lab = subprocess.Popen([BINARY, "lab", "--out", "out", *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.at = at
 
     def __enter__(self) -> tuple[subprocess.Popen, list[int]]:
-        while not self.lab.stderr.readline().strip().startswith("2 of"):
+        while not self.lab.stderr.readline().strip().startswith(self.at):
             assert self.lab.poll() is None
         return self.lab, tree(self.lab.pid)
 

@@ -149,6 +149,9 @@ def test_page(browser: Browser, tmp_path: Path) -> None:
     assert browser.evaluate("document.querySelectorAll('#how li').length") == 10
     assert "1.9 times worse with it" in text_of(browser, "#gil") and "the same, within the noise" in text_of(browser, "#gil")
     assert "In the notes threads took 3.7 times as long as processes" in browser.text("#notes")
+    loops = text_of(browser, "#loops")
+    assert "so 192 of 180,000 answers (0.1 %) took 100 ms or longer" in loops
+    assert "2000 a second, and 2400 of 12,000 answers (20 %) took 100 ms or longer" in loops
     assert browser.evaluate("document.querySelectorAll('.warning').length") == 0
     assert "\u2014" not in browser.text("body") and "-1" not in browser.text("main").replace("2026-11", "")
     links_lead_somewhere(browser)

@@ -14,6 +14,7 @@
 
 #include "server/lab/choice.h"
 #include "server/lab/report.h"
+#include "server/lab/stall.h"
 #include "server/lab/table.h"
 #include "tests/unit/lab_doctored.h"
 
@@ -498,6 +499,39 @@ static void unknown_is_no_number(void **state)
     end(d);
 }
 
+/* The stall is told of the loops, and nobody is chosen by it. */
+static void stall_is_about_the_loops(void **state)
+{
+    struct doctored *d = doctored_new();
+    struct lab_load *closed = doctored_load(d, "stall-closed", LAB_STALL, LAB_CLOSED);
+    struct lab_load *opened = doctored_load(d, "stall-open", LAB_STALL, LAB_OPEN);
+    struct lab_series *a = doctored_series(d, closed, "event-loop", 64, 1);
+    struct lab_stall stall;
+    (void)state;
+    SET(a, p99_us, 2000, 0);
+    assert_false(lab_stall_seen(&d->results, &stall));
+    struct lab_series *b = doctored_series(d, opened, "event-loop", 64, 1);
+    b->rate = 2000;
+    SET(b, p99_us, 450000, 0);
+    assert_false(lab_stall_seen(&d->results, &stall)); /* their times are not known */
+    lab_histogram_add_many(&d->histograms[0], 1000000, 10000);
+    lab_histogram_add_many(&d->histograms[0], 400000000, 64);
+    lab_histogram_add_many(&d->histograms[1], 1000000, 15000);
+    lab_histogram_add_many(&d->histograms[1], 400000000, 5000);
+    a->rounds[0].latency = &d->histograms[0];
+    b->rounds[0].latency = &d->histograms[1];
+    assert_true(lab_stall_seen(&d->results, &stall));
+    assert_says(stall.text, "the closed loop says p99 2.00 ms");
+    assert_says(stall.text, "the open loop says p99 450 ms");
+    assert_says(stall.text, "64 of 10,064 answers (0.6 %)");
+    assert_says(stall.text, "5000 of 20,000 answers (25 %)");
+    struct lab_findings *f = lab_judge_all(&d->results);
+    assert_null(f->loads[0].headline);
+    assert_null(f->loads[1].headline);
+    lab_findings_free(f);
+    end(d);
+}
+
 static void foreign_text_is_escaped(void **state)
 {
     char path[] = "/tmp/modus-lab-XXXXXX";
@@ -552,6 +586,7 @@ int main(void)
         cmocka_unit_test(rows_of_the_answer),
         cmocka_unit_test(exceptions_are_named),
         cmocka_unit_test(unknown_is_no_number),
+        cmocka_unit_test(stall_is_about_the_loops),
         cmocka_unit_test(foreign_text_is_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,8 @@ LOADS = [
     load("idle", "connections that ask once a minute", "Stands for chat clients.", "idle", "open"),
     load("hello", "13-byte answers, kept alive", "What a request costs when nothing else is done.", "overhead", "closed"),
     load("close", "a connection a request", "Clients that come once.", "overhead", "closed"),
+    load("stall-closed", "a server that stands still", "Who asks again when answered hardly hears of it.", "stall", "closed"),
+    load("stall-open", "a server that stands still", "Customers come all the same.", "stall", "open"),
 ]
 
 
@@ -161,8 +163,21 @@ def with_lock(figures: dict, by: float, held: float) -> dict:
         if "latency" in figures else {**figures, "rps": figures["rps"] * by, "gil_held": held}
 
 
+def standing_still(rps: float, late: int) -> dict:
+    """Of two seconds' answers so many came after 400 ms."""
+    answers = int(2 * rps)
+    p99 = 400e3 if late > answers / 100 else 2e3
+    seen = histogram(1000, 1100, answers - late)
+    seen = {"sum_us": seen["sum_us"] + 400e3 * late, "max_us": 400e3, "buckets": [*seen["buckets"], [middle(bucket_of(400_000_000)) / 1e3, late]]}
+    return {**cost("event-loop", 64), "rps": rps, "requests": answers, "seconds": 2.0, "p50_us": 1000.0, "p99_us": p99, "p999_us": p99, "max_us": 400e3,
+            "cpu_share": 0.5, "busy": None, "queued_us": None, "latency": seen}
+
+
 def all_series(repeats: int) -> list[dict]:
-    found = []
+    found = [
+        series("stall-closed", "event-loop", 64, standing_still(30_000, 64), repeats),
+        series("stall-open", "event-loop", 64, standing_still(2_000, 800), repeats, rate=2000),
+    ]
     for m in MODELS:
         for n in (16, 64, 256):
             found.append(series("sleep", m, n, waiting(m, n, 50), repeats))
