@@ -15,6 +15,7 @@
 #include "server/lab/advise.h"
 #include "server/lab/costs.h"
 #include "server/lab/json.h"
+#include "server/lab/number.h"
 #include "server/lab/status.h"
 
 static const char usage[] = "usage: modus advise [--seconds N] [-c FILE] LISTENER\n";
@@ -170,14 +171,12 @@ static void print(const struct wanted *w, const struct advice *a)
 static bool read_words(struct wanted *w, int argc, char **argv)
 {
     int key;
-    char *end;
     optind = 1;
     while ((key = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
         if (key == 'c') {
             w->file = optarg;
         } else if (key == 's') {
-            w->seconds = strtod(optarg, &end);
-            if (*end || w->seconds <= 0 || w->seconds > 3600)
+            if (!lab_number("advise", "seconds", optarg, 0.1, 3600, &w->seconds))
                 return false;
         } else {
             return false;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "server/lab/number.h"
 #include "server/lab/report.h"
 #include "server/lab/run.h"
 #include "server/lab/url.h"
@@ -109,17 +110,6 @@ static bool each(struct words *w, char *list, bool (*add)(struct words *w, char 
     return true;
 }
 
-static bool take_number(const char *name, const char *text, double low, double high, double *to)
-{
-    char *end;
-    *to = strtod(text, &end);
-    if (end != text && *end == '\0' && *to >= low && *to <= high)
-        return true;
-    fprintf(stderr, "modus lab: --%s wants a number from %g to %g, not \"%s\"\n", name, low, high,
-            text);
-    return false;
-}
-
 static bool add_against(struct words *w, const char *url)
 {
     char why[300];
@@ -147,9 +137,9 @@ static bool take(struct words *w, int key, char *text)
     case CONNECTIONS:
         return each(w, text, add_connections);
     case SECONDS:
-        return take_number("seconds", text, 1, 600, &w->wanted.seconds);
+        return lab_number("lab", "seconds", text, 1, 600, &w->wanted.seconds);
     case REPEAT:
-        if (!take_number("repeat", text, 1, 100, &n))
+        if (!lab_number("lab", "repeat", text, 1, 100, &n))
             return false;
         w->wanted.repeats = (unsigned)n;
         return true;

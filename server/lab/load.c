@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "server/lab/loader.h"
+#include "server/lab/number.h"
 
 static const char usage[] =
     "usage: modus load [OPTIONS] URL\n"
@@ -69,16 +70,25 @@ static void on_interrupt(int signal)
 
 /* --- words ----------------------------------------------------------------------------------- */
 
-/* A number in a range, or -1 after a line about it. */
-static double number(const char *name, const char *text, double low, double high)
+static bool number(const char *name, const char *text, double low, double high, double *to)
 {
-    char *end;
-    double n = strtod(text, &end);
-    if (end != text && *end == '\0' && n >= low && n <= high)
-        return n;
-    fprintf(stderr, "modus load: --%s wants a number from %g to %g, not \"%s\"\n", name, low, high,
-            text);
-    return -1;
+    return lab_number("load", name, text, low, high, to);
+}
+
+static bool whole(const char *name, const char *text, double low, double high, unsigned *to)
+{
+    double n;
+    bool good = number(name, text, low, high, &n);
+    *to = good ? (unsigned)n : 0;
+    return good;
+}
+
+static bool seed(const char *text, uint64_t *to)
+{
+    double n;
+    bool good = number("seed", text, 0, 1e15, &n);
+    *to = good ? (uint64_t)n : 0;
+    return good;
 }
 
 struct wanted {
@@ -90,43 +100,32 @@ struct wanted {
 static bool take(struct wanted *w, int key, const char *text)
 {
     struct lab_plan *p = &w->plan;
-    double n = 0;
     switch (key) {
     case RATE:
-        return (p->rate = number("rate", text, 0.001, 10e6)) > 0;
+        return number("rate", text, 0.001, 10e6, &p->rate);
     case POISSON:
         return p->poisson = true;
     case CONNECTIONS:
-        n = number("connections", text, 1, 1e6);
-        p->connections = (unsigned)n;
-        return n > 0;
+        return whole("connections", text, 1, 1e6, &p->connections);
     case SECONDS:
-        return (p->seconds = number("seconds", text, 0.01, 1e6)) > 0;
+        return number("seconds", text, 0.01, 1e6, &p->seconds);
     case WARM:
-        return (p->warm_seconds = number("warm", text, 0, 1e6)) >= 0;
+        return number("warm", text, 0, 1e6, &p->warm_seconds);
     case CLOSE:
         return p->close = true;
     case PIPELINE:
-        n = number("pipeline", text, 1, 256);
-        p->pipeline = (unsigned)n;
-        return n > 0;
+        return whole("pipeline", text, 1, 256, &p->pipeline);
     case SOURCES:
-        n = number("sources", text, 1, 65536);
-        p->sources = (unsigned)n;
-        return n > 0;
+        return whole("sources", text, 1, 65536, &p->sources);
     case DEAR:
         p->dear = text;
         return true;
     case EVERY:
-        n = number("every", text, 1, 1e9);
-        p->dear_every = (unsigned)n;
-        return n > 0;
+        return whole("every", text, 1, 1e9, &p->dear_every);
     case TIMEOUT:
-        return (p->timeout_seconds = number("timeout", text, 0.001, 1e6)) > 0;
+        return number("timeout", text, 0.001, 1e6, &p->timeout_seconds);
     case SEED:
-        n = number("seed", text, 0, 1e15);
-        p->seed = (uint64_t)n;
-        return n >= 0;
+        return seed(text, &p->seed);
     case JSON:
         return w->json = true;
     default:
