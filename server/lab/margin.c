@@ -129,33 +129,78 @@ void lab_say_margin(struct lab_verdict *v)
 
 /* --- what was left out ----------------------------------------------------------------------- */
 
-static void say_doubts(struct lab_verdict *v, const struct lab_series *s)
+/* A server's rounds. */
+struct rounds {
+    const char *name, *error, *doubt; /* the last of each */
+    unsigned failed, doubted, good;
+};
+
+static struct rounds rounds_of(const struct lab_series *s)
 {
-    unsigned failed = 0, doubted = 0, good = 0;
-    const char *error = "", *doubt = "";
-    char n[64];
+    struct rounds found = {.name = s->server->name};
     for (size_t i = 0; i < s->round_count; i++) {
         const struct lab_round *r = &s->rounds[i];
         if (r->error) {
-            failed++;
-            error = r->error;
+            found.failed++;
+            found.error = r->error;
         } else if (!r->trusted) {
-            doubted++;
-            doubt = r->doubt ? r->doubt : "no reason given";
+            found.doubted++;
+            found.doubt = r->doubt ? r->doubt : "no reason given";
         } else {
-            good++;
+            found.good++;
         }
     }
-    if (failed && failed < s->round_count)
-        ADD(notes, "Left out: %s of %s that failed (%s). ",
-            lab_say_count(n, sizeof n, failed, "round", "rounds"), s->server->name, error);
-    if (doubted && good)
-        ADD(notes, "Left out: %s of %s that %s not to be trusted (%s). ",
-            lab_say_count(n, sizeof n, doubted, "round", "rounds"), s->server->name,
-            doubted == 1 ? "is" : "are", doubt);
-    else if (doubted)
-        ADD(notes, "No round of %s is to be trusted (%s): only a large difference counts. ",
-            s->server->name, doubt);
+    return found;
+}
+
+static void say_failed(struct lab_verdict *v, const struct rounds *r, size_t count)
+{
+    char n[64];
+    for (size_t i = 0; i < count; i++)
+        if (r[i].failed && r[i].doubted + r[i].good > 0)
+            ADD(notes, "Left out: %s of %s that failed (%s). ",
+                lab_say_count(n, sizeof n, r[i].failed, "round", "rounds"), r[i].name, r[i].error);
+}
+
+/* Those of one sort in one sentence: a disturbed machine disturbs all alike. */
+static void say_doubted(struct lab_verdict *v, const struct rounds *r, size_t count, bool all)
+{
+    size_t servers = 0, told = 0;
+    unsigned rounds = 0;
+    const char *doubt = "";
+    char n[64], one[192];
+    for (size_t i = 0; i < count; i++)
+        if (r[i].doubted && all == !r[i].good) {
+            servers++;
+            rounds += r[i].doubted;
+            doubt = r[i].doubt;
+        }
+    if (!servers)
+        return;
+    ADD(notes, all ? "No round of " : "Left out: ");
+    for (size_t i = 0; i < count; i++) {
+        if (!r[i].doubted || all != !r[i].good)
+            continue;
+        lab_say_count(n, sizeof n, r[i].doubted, "round", "rounds");
+        snprintf(one, sizeof one, "%s%s%.100s", all ? "" : n, all ? "" : " of ", r[i].name);
+        lab_add_listed(v->notes, sizeof v->notes, told++, servers, "and", one);
+    }
+    if (all)
+        ADD(notes, " is to be trusted");
+    else
+        ADD(notes, " that %s not to be trusted", rounds == 1 ? "is" : "are");
+    ADD(notes, " (%s%s)%s. ", rounds > 1 ? "the last: " : "", doubt,
+        all ? ": only a large difference counts" : "");
+}
+
+static void say_doubts(struct lab_verdict *v)
+{
+    struct rounds r[LAB_RANKS];
+    for (unsigned i = 0; i < v->count; i++)
+        r[i] = rounds_of(v->rank[i].series);
+    say_failed(v, r, v->count);
+    say_doubted(v, r, v->count, false);
+    say_doubted(v, r, v->count, true);
 }
 
 static void say_missing(const struct lab_results *r, struct lab_verdict *v)
@@ -214,8 +259,8 @@ void lab_say_notes(const struct lab_results *r, struct lab_verdict *v)
             say_foreign(v, k);
         else if (k->out)
             ADD(notes, "%s can't be chosen: %s. ", k->series->server->name, k->why);
-        say_doubts(v, k->series);
     }
+    say_doubts(v);
     say_missing(r, v);
     say_rounds(v);
     if (v->load->loop == LAB_OPEN && v->first == LAB_BY_RPS)

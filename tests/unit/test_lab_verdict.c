@@ -282,6 +282,10 @@ static void untrusted_rounds_are_left_out(void **state)
                 "Left out: 1 round of event-loop that is not to be trusted (steal "
                 "7 %)");
     assert_int_equal(judged(d)->rank[0].first.count, 2);
+    d->series[1].rounds[0].trusted = d->series[1].rounds[1].trusted = false;
+    d->series[1].rounds[1].doubt = "steal 9 %";
+    assert_says(judged(d)->notes, "Left out: 1 round of event-loop and 2 rounds of process that "
+                                  "are not to be trusted (the last: steal 9 %)");
     end(d);
 }
 
@@ -294,7 +298,7 @@ static void nobody_to_trust_makes_no_fine_difference(void **state)
         d->series[0].rounds[i].doubt = "load 9";
     }
     assert_int_equal(judged(d)->certainty, LAB_NOISE);
-    assert_says(judged(d)->notes, "No round of event-loop is to be trusted (load 9)");
+    assert_says(judged(d)->notes, "No round of event-loop is to be trusted (the last: load 9)");
     SET(&d->series[1], cpu_us, 100, 0.01);
     assert_int_equal(judged(d)->certainty, LAB_CLEAR);
     end(d);
