@@ -1,6 +1,7 @@
 """`modus lab`: what it starts, measures, leaves, and leaves behind. That its statements are right is for
 tests/unit/test_lab_verdict.c, and its page for test_lab_page.py."""
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -155,6 +156,11 @@ def test_killed(tmp_path) -> None:
         eventually(lambda: not any(proc.is_alive(pid) for pid in tree), within=5)
     for folder in folders() - before:
         subprocess.run(["rm", "-r", folder], check=True)
+
+
+def test_temporary_files_go_where_they_are_asked_to(tmp_path) -> None:
+    done = subprocess.run([BINARY, "lab", "--loads", "idle"], cwd=tmp_path, env={**os.environ, "TMPDIR": "/no/such"}, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "modus lab: cannot make a folder in /no/such: No such file or directory\n"
 
 
 def test_without_wrk(tmp_path) -> None:
