@@ -1,6 +1,7 @@
 """The loader of `modus load`, against servers whose delays are known."""
 import asyncio
 import json
+import statistics
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -129,21 +130,22 @@ def test_closed_loop_hides_a_stall() -> None:
 
 
 def test_even_and_poisson_distances() -> None:
-    """As many, and as far apart as they should be: the deviation of even ones is small, that of Poisson's the mean."""
+    """As far apart as they should be: half of the even ones are near the mean, half of Poisson's within 0.63 of it, which a
+    machine that stands still now and then hardly changes."""
     times: list[float] = []
 
     async def behave(_: int, __: bytes) -> bytes:
         times.append(asyncio.get_running_loop().time())
         return FINE
 
-    for poisson, low, high in (([], 0, 0.5), (["--poisson"], 0.85, 1.15)):
+    for poisson, low, high in (([], 0, 0.3), (["--poisson"], 0.55, 0.72)):
         times.clear()
         with answering(behave) as url:
             result = load("--rate", 200, *poisson, "--seconds", 5, "--warm", 0, url)
         gaps = [b - a for a, b in zip(times, times[1:])]
         mean = sum(gaps) / len(gaps)
-        deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
-        assert low <= deviation / mean <= high
+        if SLOW == 1:  # else they come in heaps here, whenever they were sent
+            assert low <= statistics.median(abs(gap - mean) for gap in gaps) / mean <= high
         assert result["due"] == pytest.approx(1000, rel=0.1 if poisson else 0.001)
 
 
