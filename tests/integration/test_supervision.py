@@ -556,6 +556,7 @@ def test_children_without_an_acceptor_are_stopped_at_once_too(serve) -> None:
         proc.send(acceptor, signal.SIGKILL)
         eventually(lambda: server.workers("main") != [acceptor] and server["main"].ask("/hello").status == 200)
         server.signal(signal.SIGTERM)
+        eventually(lambda: "stopping" in server.errors)
         time.sleep(0.15)  # two in one moment are one wish
         watch = Stopwatch()
         server.signal(signal.SIGTERM)

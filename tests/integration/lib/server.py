@@ -257,13 +257,24 @@ class Server:
             if self.process.poll() is None:
                 deaths = self.status()["worker_deaths"] if "watch" in self.endpoints else self.deaths_expected
                 self.signal(signal.SIGTERM)
-                code = self.wait()
+                try:
+                    code = self.wait()
+                except subprocess.TimeoutExpired:
+                    raise AssertionError(f"it has not stopped:\n{self.errors}\n{self.stacks()}") from None
                 assert code == 0, f"exit code {code}:\n{self.errors}"
                 assert deaths == self.deaths_expected, f"{deaths} workers have died:\n{self.errors}"
             eventually(lambda: not self.processes(), within=2, what="no process is left")
             assert not SANITIZED.search(self.errors), self.errors
         finally:
             self.kill()
+
+    def stacks(self) -> str:
+        """Where every thread of its processes is: for who asks why it hangs."""
+        said = []
+        for pid in self.processes():
+            gdb = subprocess.run(["gdb", "-q", "-batch", "-p", str(pid), "-ex", "thread apply all bt 12"], capture_output=True, text=True, timeout=60)
+            said.append(f"{pid}, {proc.title(pid)}, {proc.state(pid)}:\n{gdb.stdout[-6000:]}")
+        return "\n".join(said)
 
     def kill(self) -> None:
         """End whatever is left of it, and remove its folder."""
