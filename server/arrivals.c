@@ -240,7 +240,7 @@ static void accept_last(struct poller *p)
 /* The next generation takes in what earlier ones give, unless it can't. */
 static void leave_intake(struct poller *p)
 {
-    if (p->takes_in && atomic_load(&p->worker->slot->phase) == SERVICE_MOVING)
+    if (p->takes_in && atomic_load(p->worker->slot->phase) == SERVICE_MOVING)
         close_intake(p);
 }
 

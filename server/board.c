@@ -7,14 +7,26 @@
 #include "net/service.h"
 #include "server/backlog.h"
 
+/* On a page's border: what a connection looks at, and the first block's counters and latencies, then
+ * lie in one page, which is what every child of the `process` model must map. */
+struct counted {
+    atomic_int phase;
+    struct net_stats stats[];
+};
+
+static size_t counted_size(const struct board *b)
+{
+    return sizeof(struct counted) + b->stats_count * sizeof(struct net_stats);
+}
+
 static int init_slot(struct board *b, struct modus_arena *arena, struct worker_slot *slot)
 {
-    /* On a page's border: the first block's counters and latencies then lie in one page, which is
-     * what every child of the `process` model must map. */
-    slot->stats = modus_arena_alloc(arena, b->stats_count * sizeof *slot->stats, 4096);
+    struct counted *counted = modus_arena_alloc(arena, counted_size(b), 4096);
     slot->lanes = modus_arena_alloc(arena, b->lane_count * sizeof *slot->lanes, 128);
-    if (!slot->stats || !slot->lanes || modus_doorbell_init(&slot->bell) != 0)
+    if (!counted || !slot->lanes || modus_doorbell_init(&slot->bell) != 0)
         return -1;
+    slot->phase = &counted->phase;
+    slot->stats = counted->stats;
     modus_event_init(&slot->ready, MODUS_PROCESS);
     if (!b->child_count)
         return 0;
@@ -55,7 +67,7 @@ void board_free(struct board *b, struct modus_arena *arena)
         struct worker_slot *slot = &b->slots[i];
         modus_doorbell_fini(&slot->bell);
         modus_event_fini(&slot->ready);
-        modus_arena_free(arena, slot->stats, b->stats_count * sizeof *slot->stats);
+        modus_arena_free(arena, slot->phase, counted_size(b));
         modus_arena_free(arena, slot->lanes, b->lane_count * sizeof *slot->lanes);
         if (b->child_count)
             modus_sem_fini(&slot->permits);
@@ -147,8 +159,8 @@ unsigned board_logs_behind(const struct board *b)
 /* Only to go on. */
 static void set_phase(struct worker_slot *slot, int phase)
 {
-    int before = atomic_load(&slot->phase);
-    while (before < phase && !atomic_compare_exchange_weak(&slot->phase, &before, phase))
+    int before = atomic_load(slot->phase);
+    while (before < phase && !atomic_compare_exchange_weak(slot->phase, &before, phase))
         continue;
 }
 
@@ -175,7 +187,7 @@ bool board_stay(struct board *b)
     bool any = false;
     for (unsigned i = 0; i < b->slot_count; i++) {
         int moving = SERVICE_MOVING;
-        any |= atomic_compare_exchange_strong(&b->slots[i].phase, &moving, SERVICE_LEAVING);
+        any |= atomic_compare_exchange_strong(b->slots[i].phase, &moving, SERVICE_LEAVING);
     }
     return any;
 }

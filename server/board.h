@@ -51,7 +51,7 @@ struct worker_slot {
     atomic_uint logs_seen; /* the round of logs that it writes to; the master's before it forks */
     atomic_bool spare;     /* (master) no worker is wanted here */
     atomic_bool retire;    /* (master) others accept from now on; finish what you have */
-    atomic_int phase;      /* (master) enum service_phase, for its connections to look at */
+    atomic_int *phase;     /* (master) enum service_phase, for its connections to look at */
     struct modus_doorbell bell;     /* rung to make the worker look at the board */
     struct modus_event ready;       /* set once the worker can accept */
     _Atomic uint64_t gil_before_us; /* held by earlier workers (master) */

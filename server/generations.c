@@ -278,7 +278,7 @@ static bool is_moving(const struct generation *g)
 {
     const struct board *b = g->listener.board;
     for (unsigned i = 0; i < b->slot_count; i++)
-        if (atomic_load(&b->slots[i].phase) == SERVICE_MOVING)
+        if (atomic_load(b->slots[i].phase) == SERVICE_MOVING)
             return true;
     return false;
 }

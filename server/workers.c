@@ -102,7 +102,7 @@ __attribute__((noreturn)) static void worker_main(struct master *m, struct super
         .log_round = atomic_load(&slot_of(s)->logs_seen),
         .logs_seen = &slot_of(s)->logs_seen,
     };
-    l->service.phase = &w.slot->phase;
+    l->service.phase = w.slot->phase;
     worker_set_signals();
     if (s->generation->state == GENERATION_STARTING)
         log_take(); /* there is one to take in a reload */
@@ -384,7 +384,7 @@ int worker_start(struct supervised *s)
     s->nth = m->starts++;
     s->cut = false;
     if (state == GENERATION_STARTING || state == GENERATION_SERVING) {
-        atomic_store(&slot->phase, SERVICE_OPEN);
+        atomic_store(slot->phase, SERVICE_OPEN);
         atomic_store(&slot->retire, false); /* an earlier one's */
     }
     atomic_store(&slot->logs_seen, atomic_load(&board_of(s)->log_round));

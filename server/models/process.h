@@ -45,7 +45,7 @@ struct acceptor {
 
 static inline int acceptor_phase(const struct acceptor *a)
 {
-    return atomic_load_explicit(&a->worker->slot->phase, memory_order_relaxed);
+    return atomic_load_explicit(a->worker->slot->phase, memory_order_relaxed);
 }
 
 /* In the acceptor, once: how its children are told to end. They inherit that. */

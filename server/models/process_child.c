@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "server/inline_host.h"
@@ -16,6 +18,15 @@ enum { SAY_MS = 50 };
 
 static volatile sig_atomic_t told_to_end;
 static int life_line;
+
+/* The clock without the vdso, whose page, and libc's way to it, one who reads it once would map for
+ * that alone: 0.1 us against two faults. */
+static int64_t clock_us(void)
+{
+    struct timespec now;
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
 
 /* Asked to end, or the acceptor is dead. If it died with the master, a request in progress is not
  * finished either, whatever its handler waits for. */
@@ -64,6 +75,7 @@ static bool child_settle(struct acceptor *a, struct child_entry *entry)
     if (a->settled)
         return true;
     a->settled = true;
+    a->net->clock_us = net_clock_us;
     a->worker->logs_seen = &entry->logs_seen;
     for (size_t i = 0; i < a->worker->listener->fd_count; i++)
         if (a->worker->listener->fds[i] >= 0)
@@ -153,6 +165,7 @@ noreturn void process_child_run(struct acceptor *a, struct child_entry *entry)
 {
     struct conn c;
     net_thread_set(a->net, a->now_us);
+    a->net->clock_us = clock_us;
     if (child_begin(a, &c) == 0)
         child_serve(a, entry, &c);
     _exit(0);
