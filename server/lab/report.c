@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "server/lab/plot.h"
 #include "server/lab/report_priv.h"
@@ -315,16 +314,12 @@ static void put_page(struct page *p, const struct lab_findings *f)
 
 static int write_page(const struct page *p, const char *path)
 {
-    FILE *to = fopen(path, "we");
+    char part[LAB_PATH];
+    FILE *to = lab_open_part(path, part);
     if (!to)
         return -errno;
     errno = 0;
-    int rc = fwrite(p->bytes, 1, p->len, to) == p->len ? 0 : -(errno ? errno : EIO);
-    if (fclose(to) != 0 && !rc)
-        rc = -errno;
-    if (rc)
-        unlink(path);
-    return rc;
+    return lab_close_part(to, path, part, fwrite(p->bytes, 1, p->len, to) != p->len);
 }
 
 int lab_write_report(const struct lab_findings *f, const char *path)

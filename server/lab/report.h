@@ -7,7 +7,7 @@
 
 #include "server/lab/choice.h"
 
-/* Write the page. Blocks. Returns 0 or a negative errno; then no file is left. */
+/* Write the page. Blocks. Returns 0 or a negative errno; then what was there before is left. */
 int lab_write_report(const struct lab_findings *f, const char *path);
 /* The table on the terminal and OUT_DIR/report.html once more, from results.json. Blocks. Returns 0,
  * or 1 with a line on stderr. */

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "server/lab/histogram.h"
 
@@ -133,11 +134,17 @@ const char *lab_loop_name(enum lab_loop loop);
 
 /* --- results_write.c, results_read.c */
 
-/* Write all of it as JSON. Blocks. Returns 0 or a negative errno; then no file is left. */
+/* Write all of it as JSON. Blocks. Returns 0 or a negative errno; then what was there before is left. */
 int lab_write_json(const struct lab_results *r, const char *path);
 /* Read what lab_write_json wrote, for tests and for a page made anew. Blocks. NULL with why. Free
  * with lab_free_results. */
 struct lab_results *lab_read_json(const char *path, char *why, size_t why_size);
+enum { LAB_PATH = 4096 };
+/* A file that takes the place of another only when it is whole: open it under another name, which goes
+ * into part. NULL with errno. */
+FILE *lab_open_part(const char *path, char part[LAB_PATH]);
+/* failed: it is not whole, for errno or for want of memory. Returns 0 or a negative errno. */
+int lab_close_part(FILE *to, const char *path, const char *part, bool failed);
 /* What lab_read_json returned, or NULL. */
 void lab_free_results(struct lab_results *r);
 

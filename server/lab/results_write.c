@@ -262,16 +262,35 @@ static void put_results(struct writer *w, const struct lab_results *r)
 
 int lab_write_json(const struct lab_results *r, const char *path)
 {
-    struct writer w = {.to = fopen(path, "we")};
+    char part[LAB_PATH];
+    struct writer w = {.to = lab_open_part(path, part)};
     if (!w.to)
         return -errno;
     errno = 0;
     put_results(&w, r);
-    int rc = w.p.failed || ferror(w.to) ? (errno ? -errno : -ENOMEM) : 0;
-    if (fclose(w.to) != 0 && !rc)
+    int rc = lab_close_part(w.to, path, part, w.p.failed);
+    page_fini(&w.p);
+    return rc;
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+FILE *lab_open_part(const char *path, char part[LAB_PATH])
+{
+    if (snprintf(part, LAB_PATH, "%s.part", path) < LAB_PATH)
+        return fopen(part, "we");
+    errno = ENAMETOOLONG;
+    return NULL;
+}
+
+int lab_close_part(FILE *to, const char *path, const char *part, bool failed)
+{
+    int rc = failed || ferror(to) ? (errno ? -errno : -ENOMEM) : 0;
+    if (fclose(to) != 0 && !rc)
+        rc = -errno;
+    if (!rc && rename(part, path) != 0)
         rc = -errno;
     if (rc)
-        unlink(path);
-    page_fini(&w.p);
+        unlink(part);
     return rc;
 }

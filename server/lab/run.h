@@ -10,7 +10,12 @@
 #include "server/lab/loads.h"
 #include "server/lab/results.h"
 
-enum { LAB_AGAINST = 4, LAB_WORKS = 32, LAB_MODELS = 16 };
+enum {
+    LAB_AGAINST = 4,
+    LAB_WORKS = 32,
+    LAB_MODELS = 16,
+    LAB_MOST_CONNECTIONS = 4000 /* its servers take a few more */
+};
 
 struct lab_wanted {
     bool quick;
