@@ -158,12 +158,14 @@ double lab_tree_pss_kib(pid_t pid)
 
 void lab_tree_pin(pid_t pid, int cpu)
 {
-    cpu_set_t cpus;
-    CPU_ZERO(&cpus);
-    for (int i = 0; i < CPU_SETSIZE; i++)
-        if (cpu < 0 || i == cpu)
-            CPU_SET((size_t)i, &cpus);
-    walk(&(struct walk){.pid = pid, .cpus = &cpus});
+    static cpu_set_t ours; /* before anybody was pinned */
+    cpu_set_t one;
+    if (CPU_COUNT(&ours) == 0)
+        sched_getaffinity(0, sizeof ours, &ours);
+    CPU_ZERO(&one);
+    if (cpu >= 0)
+        CPU_SET((size_t)cpu, &one);
+    walk(&(struct walk){.pid = pid, .cpus = cpu < 0 ? &ours : &one});
 }
 
 void lab_tree_signal(pid_t pid, int signal)

@@ -33,7 +33,8 @@ int lab_tree_read(pid_t pid, struct lab_tree *tree);
 /* Memory that it would give back, shared pages by halves and thirds (PSS), in KiB; -1: not to be
  * read. Takes about a millisecond a process. */
 double lab_tree_pss_kib(pid_t pid);
-/* Let all of its threads run on one CPU, or on all (-1); new ones inherit that. */
+/* Let all of its threads run on one CPU, or (-1) on all that we had when this was first called; new
+ * ones inherit that. */
 void lab_tree_pin(pid_t pid, int cpu);
 /* Send a signal to all of its processes. */
 void lab_tree_signal(pid_t pid, int signal);

@@ -157,18 +157,20 @@ static bool learn_addresses(struct lab_rig *rig)
     return http && https;
 }
 
-/* The last line of its log, which says why it does not run. */
+/* The last line of its log, which says why it does not run; without a log of what it printed. */
 static void last_words(const struct lab_rig *rig, char *words, size_t size)
 {
     static const char *const logs[] = {"error.log", "output.log"};
     char path[600], line[256];
     snprintf(words, size, "it said nothing");
-    for (size_t i = 0; i < 2; i++) {
+    bool any = false;
+    for (size_t i = 0; i < 2 && !any; i++) {
         snprintf(path, sizeof path, "%s/%s", rig->folder, logs[i]);
         FILE *file = fopen(path, "re");
         while (file && fgets(line, sizeof line, file)) {
             line[strcspn(line, "\n")] = '\0';
             snprintf(words, size, "%s", line);
+            any = true;
         }
         if (file)
             fclose(file);
@@ -250,6 +252,7 @@ int lab_rig_ask(const struct lab_rig *rig, struct lab_told *told)
         told->rejected += json_number(json_get(l, "queue.rejected"), 0);
         told->blocked += json_number(json_get(l, "blocked.count"), 0);
         told->gil_held_us += json_number(json_get(l, "gil.held_us"), 0);
+        told->deaths += json_number(json_get(l, "worker_deaths"), 0);
     }
     for (const struct json *w = json_first(json_get(plain, "workers")); w; w = w->next)
         told->workers++;

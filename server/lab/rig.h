@@ -20,6 +20,7 @@ struct lab_told {
     double blocked, gil_held_us, rejected; /* by a full queue */
     bool has_gil;
     double workers;      /* processes that serve */
+    double deaths;       /* of workers so far */
     double busy, places; /* now: at work, of those that run handlers */
     char note[256];      /* its own sentence on this set-up */
 };

@@ -22,6 +22,8 @@ enum { SLOW_CLIENTS = 200, BATCH_SECONDS = 120, BATCH_LOOK_MS = 50, BEGUN_MS = 1
 /* More than that, by others than server and loader, or by the host, and a round is doubted. */
 #define OTHERS_MOST 0.10
 #define STEAL_MOST  0.03
+/* p99 of what an open loop's loader was late by itself, if that is half of what is measured, too. */
+#define LAG_MOST_US 2000
 
 struct state {
     struct lab_tree tree;
@@ -179,6 +181,12 @@ static bool end_middle(struct modus_thread *thread)
 
 /* --- figures --------------------------------------------------------------------------------- */
 
+/* Of no answer nobody knows how long it took. */
+static double quantile_us(const struct lab_histogram *h, double share)
+{
+    return h->count ? (double)lab_histogram_at(h, share) / 1e3 : LAB_UNKNOWN;
+}
+
 static void take_answers(const struct lab_round_plan *plan, const struct lab_load_result *r,
                          struct lab_round *round)
 {
@@ -193,15 +201,15 @@ static void take_answers(const struct lab_round_plan *plan, const struct lab_loa
                                         .write = r->write_failed,
                                         .timeout = r->timed_out + r->unsent,
                                         .status = r->refused};
-    round->p50_us = (double)lab_histogram_at(h, .5) / 1e3;
-    round->p90_us = (double)lab_histogram_at(h, .9) / 1e3;
-    round->p99_us = (double)lab_histogram_at(h, .99) / 1e3;
-    round->p999_us = (double)lab_histogram_at(h, .999) / 1e3;
-    round->max_us = (double)h->max / 1e3;
+    round->p50_us = quantile_us(h, .5);
+    round->p90_us = quantile_us(h, .9);
+    round->p99_us = quantile_us(h, .99);
+    round->p999_us = quantile_us(h, .999);
+    round->max_us = quantile_us(h, 1);
     const struct lab_histogram *cheap = plan->work->dear ? &r->cheap : h;
     if (plan->work->load.kind == LAB_MIXED) /* the slow and the dear are not among these */
-        round->cheap_p99_us = (double)lab_histogram_at(cheap, .99) / 1e3;
-    round->latency = malloc(sizeof *round->latency);
+        round->cheap_p99_us = quantile_us(cheap, .99);
+    round->latency = cheap->count ? malloc(sizeof *round->latency) : NULL;
     if (round->latency)
         *round->latency = *cheap;
 }
@@ -240,10 +248,12 @@ static void take_middle(const struct middle *m, struct lab_round *round)
         round->busy = m->told.busy / m->told.places;
 }
 
-/* Who else used the CPUs? */
-static void judge(const struct state *before, const struct state *after, struct lab_round *round,
-                  char doubt[96])
+/* Who else used the CPUs, and was the loader in time? */
+static void judge(const struct state *before, const struct state *after,
+                  const struct lab_load_result *result, struct lab_round *round, char doubt[96])
 {
+    double lag_us = (double)lab_histogram_at(&result->lag, .99) / 1e3;
+    bool late = lag_us > LAG_MOST_US && lag_us > round->p99_us / 2;
     const struct lab_machine_sample *a = &after->machine, *b = &before->machine;
     double all = a->all - b->all;
     double known =
@@ -254,14 +264,30 @@ static void judge(const struct state *before, const struct state *after, struct 
     round->loader_cpu = a->cpu_all > b->cpu_all
                             ? (a->cpu_busy - b->cpu_busy) / (a->cpu_all - b->cpu_all)
                             : LAB_UNKNOWN;
-    round->trusted = round->steal <= STEAL_MOST && others <= OTHERS_MOST;
+    round->trusted = round->steal <= STEAL_MOST && others <= OTHERS_MOST && !late;
     if (round->trusted)
         return;
-    if (round->steal > STEAL_MOST)
+    if (late)
+        snprintf(doubt, 96, "the loader was %.0f ms late itself", lag_us / 1e3);
+    else if (round->steal > STEAL_MOST)
         snprintf(doubt, 96, "the host took %.0f %% of the time", round->steal * 100);
     else
         snprintf(doubt, 96, "other programs used %.0f %% of the CPUs", others * 100);
     round->doubt = doubt;
+}
+
+/* Then the figures are of another server, or of a part of one. */
+static bool has_died(const struct lab_round_plan *plan, const struct state *before,
+                     const struct state *after, char why[300])
+{
+    double deaths = after->told.deaths - before->told.deaths;
+    if (!lab_rig_lives(plan->rig))
+        snprintf(why, 300, "the server has died");
+    else if (deaths > 0)
+        snprintf(why, 300, "%.0f of its workers died", deaths);
+    else
+        return false;
+    return true;
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
@@ -285,7 +311,11 @@ static void measure(const struct lab_round_plan *plan, struct lab_round *round,
         return;
     }
     take_answers(plan, &result, round);
-    judge(&before, &after, round, texts->doubt);
+    judge(&before, &after, &result, round, texts->doubt);
+    if (plan->rig && has_died(plan, &before, &after, texts->error)) {
+        round->error = texts->error;
+        return;
+    }
     if (plan->rig)
         take_costs(&before, &after, warm_seconds(plan->work), round);
     if (seen)

@@ -210,13 +210,20 @@ static int calibrate(struct lab *lab, char *why, size_t why_size)
 
 /* --- series ---------------------------------------------------------------------------------- */
 
+/* A foreign server is at one URL; a load over the other protocol is not for it. */
+static bool speaks_tls(const struct lab_server *server)
+{
+    return strncmp(server->name, "https:", 6) == 0;
+}
+
 static void add_series(struct lab *lab, const struct lab_work *work, size_t server, bool gil,
                        unsigned connections)
 {
     struct lab_results *r = lab->results;
     const struct lab_server *s = &r->servers[server];
     const struct lab_rig *rig = s->foreign ? NULL : rig_of(lab, s->name, gil);
-    if (r->series_count == MOST_SERIES || (!s->foreign && !rig))
+    bool reaches = !s->foreign || speaks_tls(s) == work->tls;
+    if (r->series_count == MOST_SERIES || (!s->foreign && !rig) || !reaches)
         return;
     sources[r->series_count] =
         (struct source){work, rig, calloc(lab->wanted->repeats, sizeof(struct lab_round_texts))};
