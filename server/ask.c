@@ -16,7 +16,7 @@
 #include "server/config.h"
 #include "server/control.h"
 
-enum { CONNECT_MS = 5000, TRIES = 5 };
+enum { CONNECT_MS = 5000, TRIES = 5, ASK_WORDS = 8 };
 
 struct answer {
     char *bytes;
@@ -191,7 +191,15 @@ int ask_server(const char *file, const char *const *words, int count, int limit_
         fprintf(stderr, "modus: %s has control = \"\": its server takes no commands\n", file);
         return 1;
     }
-    size_t len = write_request(line, words, count);
+    /* First whose server is meant: others may have their socket there. */
+    char meant[PATH_MAX + 1] = "=";
+    const char *all[ASK_WORDS + 1] = {meant};
+    if (!realpath(file, meant + 1) || count > ASK_WORDS) {
+        fprintf(stderr, "modus: %s: %s\n", file, strerror(count > ASK_WORDS ? E2BIG : errno));
+        return 1;
+    }
+    memcpy(all + 1, words, (size_t)count * sizeof *words);
+    size_t len = write_request(line, all, count + 1);
     if (len == 0) {
         fprintf(stderr, "modus: these words are too long for a request\n");
         return 1;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "handlers/page.h"
 #include "server/log.h"
@@ -213,6 +214,24 @@ static void run_status_json(void *arg, struct control_request *request, char **a
 {
     (void)arguments;
     answer_status(arg, request, status_json);
+}
+
+/* --- whose they are --------------------------------------------------------------------------- */
+
+/* Two files in one folder have one control socket, unless they name others. Two names of one file are one. */
+bool is_for_another(void *master, const char *file, char *why, size_t why_size)
+{
+    const struct master *m = master;
+    struct stat theirs, ours;
+    if (stat(file, &theirs) != 0 || stat(m->config->file, &ours) != 0)
+        return false; /* it may be gone from where we look */
+    if (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino)
+        return false;
+    snprintf(why, why_size,
+             "the server there runs with %s, not with %s: name its file, or give the other one a "
+             "control socket of its own",
+             m->config->file, file);
+    return true;
 }
 
 /* --- the table ------------------------------------------------------------------------------- */

@@ -65,6 +65,7 @@ struct control {
     uv_timer_t look;
     bool paused; /* out of descriptors: the timer goes on accepting */
     const struct control_command *commands;
+    bool (*refuses)(void *arg, const char *file, char *why, size_t why_size);
     void *arg;
     struct client clients[CONTROL_CLIENTS];
 };
@@ -276,10 +277,18 @@ static void run(struct client *client, const struct control_command *command, ch
 
 static void serve_line(struct client *client)
 {
-    char *words[WORDS], why[256];
-    unsigned n = cut(client->line, words);
-    const struct control_command *c = client->control->commands;
-    for (; n && c->words; c++) {
+    char *all[WORDS], **words = all, why[512];
+    unsigned n = cut(client->line, all);
+    const struct control *control = client->control;
+    if (n > 1 && words[0][0] == '=') {
+        if (control->refuses && control->refuses(control->arg, words[0] + 1, why, sizeof why)) {
+            refuse(client, why);
+            return;
+        }
+        words++;
+        n--;
+    }
+    for (const struct control_command *c = control->commands; n && c->words; c++) {
         unsigned used = matches(c, words, n);
         if (used && n == used + c->arguments) {
             run(client, c, words + used);
@@ -533,9 +542,11 @@ struct control *control_adopt(const char *path, int fd, char *why, size_t why_si
 }
 
 int control_start(struct control *c, uv_loop_t *loop, const struct control_command *commands,
+                  bool (*refuses)(void *arg, const char *file, char *why, size_t why_size),
                   void *arg)
 {
     c->commands = commands;
+    c->refuses = refuses;
     c->arg = arg;
     c->look.data = c->watch.data = c;
     uv_timer_init(loop, &c->look);

@@ -8,7 +8,8 @@
  *                                     "again\n": another server has the socket now, ask that one
  *
  * A request is one line of words; in a word %XX stands for the byte XX, so that a word may hold
- * blanks. A command answers when what it was asked for is done, which may be much later: it keeps
+ * blanks. A first word that begins with "=" is the configuration file of the server that is meant, as
+ * an absolute path: another one refuses, though the socket is its own. A command answers when what it was asked for is done, which may be much later: it keeps
  * its struct control_request until then and answers it exactly once, even if the client has gone
  * meanwhile. Nothing here waits: a client that sends no line, or takes no answer, is cut after some
  * seconds, and of those who have not asked yet the oldest when there are too many.
@@ -51,8 +52,10 @@ struct control *control_open(const char *path, char *why, size_t why_size);
 /* The same from fd, another master's socket at path, which is taken: what is made at path is not ours
  * before control_start(). Returns NULL with one sentence in why. */
 struct control *control_adopt(const char *path, int fd, char *why, size_t why_size);
-/* Serve clients in loop. commands and arg (for run) are borrowed. Returns 0 or -1. */
+/* Serve clients in loop. commands and arg (for run and refuses) are borrowed. refuses, unless NULL, says
+ * whether a request is for the server of another file, with a sentence in why. Returns 0 or -1. */
 int control_start(struct control *c, uv_loop_t *loop, const struct control_command *commands,
+                  bool (*refuses)(void *arg, const char *file, char *why, size_t why_size),
                   void *arg);
 /* Its listening socket, to be handed to another master. */
 int control_fd(const struct control *c);

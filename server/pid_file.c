@@ -14,6 +14,8 @@
 #include "server/log.h"
 #include "server/may_write.h"
 
+#define IS_NONE "pid_file %s is there already, and is no pid file"
+
 static bool is_still(const char *path, int fd)
 {
     struct stat there, ours;
@@ -40,7 +42,7 @@ static bool is_free(int fd, const char *path, char *why, size_t why_size)
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     char pid[32] = "";
     if (!is_pid_file(fd)) {
-        snprintf(why, why_size, "pid_file %s is there already, and is no pid file", path);
+        snprintf(why, why_size, IS_NONE, path);
         return false;
     }
     if (fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
@@ -60,9 +62,11 @@ int pid_file_check(const char *path, char *why, size_t why_size)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return 0; /* to be made */
-    bool is_ours = is_free(fd, path, why, why_size);
+    bool fits = is_pid_file(fd);
     close(fd);
-    return is_ours ? 0 : -1;
+    if (!fits)
+        snprintf(why, why_size, IS_NONE, path);
+    return fits ? 0 : -1;
 }
 
 /* Who reads it meanwhile finds the old number or the new one, and nothing else. */

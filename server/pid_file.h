@@ -11,7 +11,8 @@
 
 #include <stddef.h>
 
-/* Could it be taken? Writes nothing. Returns 0, or -1 with one sentence in why. */
+/* Could it be taken, were no server running? Whether one is, and whose, a check must not depend on: it is
+ * mostly made while one runs. Writes nothing. Returns 0, or -1 with one sentence in why. */
 int pid_file_check(const char *path, char *why, size_t why_size);
 /* Lock the file and write our pid. Returns a descriptor that holds it, or -1 with one sentence in
  * why: another server has it, it is something else, it cannot be written. */

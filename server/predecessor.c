@@ -58,7 +58,7 @@ static void take_over(struct predecessor *p)
     m->pid_borrowed = false;
     for (const struct generation *g = m->generations; g; g = g->next)
         generation_announce(g);
-    if (m->control && control_start(m->control, &m->loop, commands, m) != 0)
+    if (m->control && control_start(m->control, &m->loop, commands, is_for_another, m) != 0)
         log_error("no control socket: its loop takes no more");
     supervisor_serve(m);
     if (!p->gone)

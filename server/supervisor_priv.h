@@ -186,6 +186,7 @@ void strays_free(struct master *m);
 
 /* commands.c: for control_start(); its arg is the master. */
 extern const struct control_command commands[];
+bool is_for_another(void *master, const char *file, char *why, size_t why_size);
 
 /* reopen.c */
 /* Open all logs again, here and in all workers. request, which may be NULL, is taken: it is answered

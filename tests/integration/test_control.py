@@ -511,7 +511,8 @@ def test_second_server(serve, model: Model, tmp_path: Path) -> None:
     first.wait()
     assert path.exists()
     second = serve(model, main(model), control=str(path))
-    assert run(first.config, "stop") == (0, "", "")
+    assert run(first.config, "stop")[0] == 1, "that is not its server"
+    assert run(second.config, "stop") == (0, "", "")
     assert second.wait() == 0 and not path.exists()
 
 
@@ -598,3 +599,31 @@ def test_master_that_does_not_answer(serve) -> None:
         assert (code, out, err) == (1, "", f"modus: the server at {path_of(server)} does not answer\n")
     finally:
         server.signal(signal.SIGCONT)
+
+
+def test_another_file_of_the_same_folder_is_another_server(serve) -> None:
+    """Both have their socket there, and the commands of one are not for the other."""
+    server = serve(ONE, main(ONE))
+    copy, link = server.folder / "copy.conf", server.folder / "link.conf"
+    copy.write_text(server.config.read_text())
+    link.symlink_to(server.config)
+    real = server.config.resolve()
+    for words in (["reload"], ["status"], ["stop"], ["model", server["main"].text, "prefork"]):
+        code, out, err = run(copy, *words)
+        assert (code, out) == (1, "")
+        assert err == (
+            f"modus: the server there runs with {server.config}, not with {real.parent / 'copy.conf'}: "
+            "name its file, or give the other one a control socket of its own\n"
+        )
+    assert run(link, "reload")[0] == 0
+    assert server["main"].ask("/hello").status == 200
+
+
+def test_the_file_of_a_running_server_is_checked(serve, tmp_path) -> None:
+    """As one does before each reload, also when it names its files."""
+    server = serve(ONE, main(ONE), pid_file=str(tmp_path / "modus.pid"), control=str(tmp_path / "c.sock"))
+    assert run(server.config, "-t") == (0, f"{server.config} is right\n", "")
+    (tmp_path / "modus.pid").unlink()
+    (tmp_path / "modus.pid").write_text("a diary\n")
+    code, _, err = run(server.config, "-t")
+    assert code == 1 and "modus.pid is there already, and is no pid file" in err

@@ -127,6 +127,13 @@ static const char *ask(const char *text)
     return ask_bytes(text, strlen(text));
 }
 
+static bool refuses(void *arg, const char *file, char *reason, size_t size)
+{
+    assert_ptr_equal(arg, &loop);
+    snprintf(reason, size, "not with %s", file);
+    return strcmp(file, "/a b/other.conf") == 0;
+}
+
 static int open_one(void **state)
 {
     (void)state;
@@ -135,7 +142,7 @@ static int open_one(void **state)
         fail_msg("%s", why);
     uv_loop_init(&loop);
     kept = ran = 0;
-    return control_start(control, &loop, table, &loop);
+    return control_start(control, &loop, table, refuses, &loop);
 }
 
 static void close_handle(uv_handle_t *handle, void *arg)
@@ -177,6 +184,8 @@ static void requests(void **state)
     assert_string_equal(ask("two  words unix:/a%20b%25 %c3%A4\nmore"), "ok\n");
     assert_string_equal(heard, "unix:/a b%|\xc3\xa4");
     assert_string_equal(ask("refuse\n"), "error: no?way\n");
+    assert_string_equal(ask("=/a/this.conf hello\n"), "ok\nhello\n");
+    assert_string_equal(ask("=/a%20b/other.conf hello\n"), "error: not with /a b/other.conf\n");
     int fd = dial();
     for (const char *c = "hello\n"; *c; c++) {
         say(fd, c, 1);
@@ -391,7 +400,7 @@ static void handed_over(void **state)
     assert_string_equal(answer_of(silent), "again\n");
     int early = dial();
     say(early, "hello\n", 6);
-    assert_int_equal(control_start(next, &loop, table, &loop), 0);
+    assert_int_equal(control_start(next, &loop, table, NULL, &loop), 0);
     assert_false(control_is_borrowed(next));
     assert_string_equal(answer_of(early), "ok\nhello\n");
     control_answer_all(&waiting, NULL);
