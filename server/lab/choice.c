@@ -149,6 +149,7 @@ static void say_exceptions(struct lab_choice *c, const struct lab_findings *f, e
 
 static void say_verdict(struct lab_choice *c, const struct lab_verdict *v)
 {
+    c->disturbed = v->disturbed;
     snprintf(c->margin, sizeof c->margin, "%s", v->brief);
     snprintf(c->why, sizeof c->why, "%s", v->why);
     say_from(c, v);
@@ -169,21 +170,6 @@ static bool choose_of_kind(struct lab_choice *c, const struct lab_findings *f, e
 
 /* --- many idle connections ------------------------------------------------------------------- */
 
-/* Where the most connections were held, of loads that are not about them. */
-static const struct lab_verdict *most_connections(const struct lab_findings *f)
-{
-    const struct lab_verdict *most = NULL;
-    for (size_t i = 0; i < f->count; i++)
-        for (size_t k = 0; k < f->loads[i].count; k++) {
-            const struct lab_verdict *v = &f->loads[i].points[k];
-            bool fits = v->load->loop != LAB_BATCH && !v->gil && v->able &&
-                        lab_measured(v->rank[0].series, LAB_BY_MEMORY).median >= 0;
-            if (fits && (!most || v->connections > most->connections))
-                most = v;
-        }
-    return most;
-}
-
 static void say_memory_of_many(struct lab_choice *c, const struct lab_verdict *v)
 {
     char all[LAB_FIGURE];
@@ -197,19 +183,10 @@ static void say_memory_of_many(struct lab_choice *c, const struct lab_verdict *v
 
 static bool choose_idle(struct lab_choice *c, const struct lab_findings *f)
 {
-    struct lab_verdict *v = malloc(sizeof *v);
-    const struct lab_judged *j = leading(f, LAB_IDLE, best_of(f, LAB_IDLE));
-    const struct lab_verdict *from = j ? j->headline : most_connections(f);
-    if (v && from) {
-        *v = *from;
-        c->anchor = j ? "idle" : "memory";
-        lab_judge_by(f->results, v, LAB_BY_MEMORY, LAB_BY_CPU);
-        c->server = lab_chosen(v);
-        say_verdict(c, v);
-        say_memory_of_many(c, v);
-    }
-    free(v);
-    return v && from;
+    if (!choose_of_kind(c, f, LAB_IDLE))
+        return false;
+    say_memory_of_many(c, leading(f, LAB_IDLE, c->server)->headline);
+    return true;
 }
 
 /* --- handlers that can't be trusted ---------------------------------------------------------- */

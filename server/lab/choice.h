@@ -33,10 +33,11 @@ void lab_findings_free(struct lab_findings *f);
 enum { LAB_CHOICES = 6 };
 
 struct lab_choice {
-    const char *anchor;              /* the section of the page: "io", "memory" */
+    const char *anchor;              /* the section of the page: "io", "idle" */
     const char *what;                /* "Handlers that wait" */
     const char *example;             /* "an API in front of a database" */
     const struct lab_server *server; /* NULL: nobody can be chosen */
+    bool disturbed;                  /* as of the verdict that it is from */
     char also[256]; /* who is as good within the noise: "hybrid, coroutine"; or "" */
     char margin[640];
     char why[1280];

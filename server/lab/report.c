@@ -111,9 +111,11 @@ static void put_warnings(struct page *p, const struct lab_results *r)
                      "So the loader took part of what the servers had.</p>\n");
     if (doubtful)
         page_format(p,
-                    "<p class=\"warning\" role=\"note\"><b>%u %s left out</b>: <a "
+                    "<p class=\"warning\" role=\"note\"><b>%u %s</b>: <a "
                     "href=\"#left-out\">which, and why</a>.</p>\n",
-                    doubtful, doubtful == 1 ? "round is" : "rounds are");
+                    doubtful,
+                    doubtful == 1 ? "round failed or was disturbed"
+                                  : "rounds failed or were disturbed");
 }
 
 /* --- which model ----------------------------------------------------------------------------- */
@@ -147,6 +149,8 @@ static void put_choice(struct page *p, const struct lab_choice *c)
         report_server(p, c->server);
     else
         page_puts(p, "none");
+    if (c->disturbed)
+        page_puts(p, "<small><b>not sure</b>: the machine was disturbed, measure again</small>");
     if (*c->also) {
         page_puts(p, "<small>as good, within the noise: ");
         report_text(p, c->also);
@@ -228,9 +232,11 @@ static void put_how_to(struct page *p, const struct lab_results *r)
                     r->machine.loader_cpu);
     else
         page_puts(p, "Server and loader shared all CPUs.");
-    page_puts(p, doubtful_rounds(r) ? " Rounds that the machine disturbed are left out and <a "
-                                      "href=\"#left-out\">listed</a>.</li>\n</ol>\n"
-                                    : " No round was left out.</li>\n</ol>\n");
+    page_puts(
+        p, doubtful_rounds(r)
+               ? " Rounds that failed or were disturbed are left out, if there are others, and <a "
+                 "href=\"#left-out\">listed</a>.</li>\n</ol>\n"
+               : " No round was left out.</li>\n</ol>\n");
     report_close(p);
 }
 

@@ -231,6 +231,8 @@ static void put_all_figures(struct page *p, const struct lab_judged *j)
 
 static const char *certainty_of(const struct lab_verdict *v)
 {
+    if (v->disturbed)
+        return "disturbed: not sure";
     switch (v->certainty) {
     case LAB_NOBODY:
         return "nobody";

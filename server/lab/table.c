@@ -146,7 +146,8 @@ static void put_verdict(FILE *to, const struct lab_verdict *v)
     char text[sizeof v->margin + sizeof v->why + 128] = "", point[128];
     const struct lab_server *chosen = lab_chosen(v);
     lab_say_point(point, sizeof point, v);
-    lab_add(text, sizeof text, "%s (%s): %s.", chosen ? chosen->name : "none", point, v->margin);
+    lab_add(text, sizeof text, "%s (%s%s): %s.", chosen ? chosen->name : "none", point,
+            v->disturbed ? "; disturbed, not sure" : "", v->margin);
     put_wrapped(to, "  => ", text);
     if (*v->why) {
         snprintf(text, sizeof text, "%s.", v->why);
@@ -189,6 +190,8 @@ static void put_choices(FILE *to, const struct lab_findings *f)
         lab_add(line, sizeof line, "  %-34s%s", c->what, c->server ? c->server->name : "none");
         if (*c->also)
             lab_add(line, sizeof line, " (as good: %s)", c->also);
+        if (c->disturbed)
+            lab_add(line, sizeof line, " (disturbed, not sure: measure again)");
         put_plain(to, line, strlen(line));
         putc('\n', to);
     }

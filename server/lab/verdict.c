@@ -186,8 +186,12 @@ static void rank_all(struct lab_verdict *v)
 {
     v->able = 0;
     sort_by_first(v);
-    for (unsigned i = 0; i < v->count; i++)
-        v->able += class_of(&v->rank[i]) == 0;
+    v->disturbed = false;
+    for (unsigned i = 0; i < v->count; i++) {
+        bool able = class_of(&v->rank[i]) == 0;
+        v->able += able;
+        v->disturbed |= able && v->rank[i].first.count == 0;
+    }
     v->equals_first = gather_equals(v, v->able, false);
     sort_equals_by_second(v);
     v->equals = gather_equals(v, v->equals_first, true);

@@ -53,6 +53,7 @@ struct lab_verdict {
     unsigned equals_first; /* so many at the front can't be told apart by the first figure */
     unsigned equals;       /* and so many of those by the second either */
     enum lab_certainty certainty;
+    bool disturbed;   /* of one that could be chosen no round is to be trusted */
     char margin[512]; /* by how much; without a full stop, as the others */
     char brief[512];  /* the same without those who are as good */
     char why[1024];

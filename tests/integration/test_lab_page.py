@@ -188,7 +188,7 @@ def test_page_of_a_spoilt_run(browser: Browser, tmp_path: Path) -> None:
     assert browser.evaluate("window.ran") is None
     assert browser.evaluate("document.querySelectorAll('script, main img').length") == 0
     warnings = browser.evaluate("[...document.querySelectorAll('.warning')].map(w => w.textContent).join(' ')")
-    assert "ended before its time" in warnings and "shared the CPUs" in warnings and "rounds are left out" in warnings
+    assert "ended before its time" in warnings and "shared the CPUs" in warnings and "rounds failed or were disturbed" in warnings
     assert "Not measured: hybrid." in browser.text("#load-sleep")
     assert "measured beside" in browser.text("#load-hello")
     assert "Left out: 1 round of" in browser.text("main")
