@@ -33,12 +33,21 @@ struct wanted {
     double seconds;
 };
 
+/* A worker and its children; sums since it began. */
+struct cost {
+    double pid, started_ms; /* by both it is known again */
+    double requests, cpu_us, delay_us;
+};
+
 /* One look. */
 struct seen {
     char model[32];
+    double server_pid, server_started_ms;
+    double generation; /* of the listener, the one that serves; others finish */
     double requests, accepted, latency_us, queued_us, blocked, gil_us, open, idle, busy, places;
     bool has_gil;
-    double cpu_us, delay_us; /* of its workers and their children; -1: one of them has gone */
+    struct cost workers[MOST_WORKERS]; /* those that are there */
+    unsigned worker_count;
     int64_t at_us;
 };
 
@@ -54,22 +63,30 @@ static bool is_named(const struct json *l, const char *name)
     return false;
 }
 
-static void add_costs(const struct json *listener, struct seen *s)
+static void see_workers(const struct json *listener, struct seen *s)
 {
     struct lab_tree tree;
-    for (const struct json *w = json_first(json_get(listener, "workers")); w; w = w->next) {
-        if (lab_tree_read((pid_t)json_number(json_get(w, "pid"), 0), &tree) != 0)
-            s->cpu_us = s->delay_us = -1;
-        if (s->cpu_us < 0)
-            return;
-        s->cpu_us += tree.cpu_us;
-        s->delay_us += tree.delay_us;
+    const struct json *w = json_first(json_get(listener, "workers"));
+    for (; w && s->worker_count < MOST_WORKERS; w = w->next) {
+        double pid = json_number(json_get(w, "pid"), 0);
+        if (pid <= 0 || lab_tree_read((pid_t)pid, &tree) != 0)
+            continue; /* it has gone, and the next is not there yet */
+        s->workers[s->worker_count++] = (struct cost){
+            .pid = pid,
+            .started_ms = json_number(json_get(w, "started_ms"), 0),
+            .requests = json_number(json_get(w, "requests"), 0),
+            .cpu_us = tree.cpu_us,
+            .delay_us = tree.delay_us,
+        };
     }
 }
 
-static void see(const struct json *l, struct seen *s)
+static void see(const struct json *all, const struct json *l, struct seen *s)
 {
     *s = (struct seen){
+        .server_pid = json_number(json_get(all, "pid"), 0),
+        .server_started_ms = json_number(json_get(all, "started_ms"), 0),
+        .generation = json_number(json_get(l, "generations.0.number"), 0),
         .requests = json_number(json_get(l, "requests.latency_us.count"), 0),
         .latency_us = json_number(json_get(l, "requests.latency_us.sum"), 0),
         .queued_us = json_number(json_get(l, "queue.waited_us.sum"), 0),
@@ -84,7 +101,7 @@ static void see(const struct json *l, struct seen *s)
         .at_us = net_clock_us(),
     };
     snprintf(s->model, sizeof s->model, "%s", json_text(json_get(l, "model"), ""));
-    add_costs(l, s);
+    see_workers(l, s);
 }
 
 static int look(const struct wanted *w, struct seen *s)
@@ -101,20 +118,57 @@ static int look(const struct wanted *w, struct seen *s)
         fprintf(stderr, "modus advise: no listener is called \"%s\": modus status shows them\n",
                 w->listener);
     else
-        see(found, s);
+        see(all, found, s);
     json_free(all);
     return found ? 0 : -1;
 }
 
 /* --- what it comes to -------------------------------------------------------------------------- */
 
+/* What has become of it meanwhile, so that the sums of both looks have nothing to do with each other, or
+ * belong to two configurations; NULL: nothing. */
+static const char *change_of(const struct seen *from, const struct seen *to)
+{
+    if (to->server_pid != from->server_pid || to->server_started_ms != from->server_started_ms)
+        return "another process serves";
+    if (to->generation != from->generation || strcmp(to->model, from->model) != 0)
+        return "the listener was renewed";
+    if (to->requests < from->requests || to->accepted < from->accepted ||
+        to->latency_us < from->latency_us || to->queued_us < from->queued_us ||
+        to->blocked < from->blocked || to->gil_us < from->gil_us)
+        return "its counts began anew";
+    return NULL;
+}
+
+static const struct cost *worker_of(const struct seen *s, const struct cost *worker)
+{
+    for (unsigned i = 0; i < s->worker_count; i++)
+        if (s->workers[i].pid == worker->pid && s->workers[i].started_ms == worker->started_ms)
+            return &s->workers[i];
+    return NULL;
+}
+
+/* A request, of those that workers have answered which were there both times: of one that came or went
+ * in between, nobody knows what it cost. */
+static void compare_costs(const struct seen *from, const struct seen *to, struct advise_facts *f)
+{
+    double requests = 0, cpu_us = 0, delay_us = 0;
+    for (unsigned i = 0; i < to->worker_count; i++) {
+        const struct cost *now = &to->workers[i], *then = worker_of(from, now);
+        if (!then)
+            continue;
+        requests += now->requests - then->requests;
+        cpu_us += now->cpu_us - then->cpu_us;
+        delay_us += now->delay_us - then->delay_us; /* less, when threads have ended */
+    }
+    f->cpu_us = requests > 0 && cpu_us >= 0 ? cpu_us / requests : -1;
+    f->delay_us = requests > 0 && cpu_us >= 0 && delay_us > 0 ? delay_us / requests : 0;
+}
+
 static void compare(const struct wanted *w, const struct seen *from, const struct seen *to,
                     double busy, struct advise_facts *f)
 {
     double requests = to->requests - from->requests;
-    double cpu_us = from->cpu_us < 0 || to->cpu_us < from->cpu_us ? -1 : to->cpu_us - from->cpu_us;
-    double delay_us =
-        cpu_us < 0 || to->delay_us < from->delay_us ? 0 : to->delay_us - from->delay_us;
     double elapsed_us = (double)(to->at_us - from->at_us);
     *f = (struct advise_facts){
         .listener = w->listener,
@@ -124,8 +178,6 @@ static void compare(const struct wanted *w, const struct seen *from, const struc
         .accepted = to->accepted - from->accepted,
         .latency_us = requests > 0 ? (to->latency_us - from->latency_us) / requests : 0,
         .queued_us = requests > 0 ? (to->queued_us - from->queued_us) / requests : 0,
-        .cpu_us = requests > 0 && cpu_us >= 0 ? cpu_us / requests : -1,
-        .delay_us = requests > 0 ? delay_us / requests : 0,
         .busy = busy,
         .places = to->places,
         .blocked = to->blocked - from->blocked,
@@ -134,22 +186,30 @@ static void compare(const struct wanted *w, const struct seen *from, const struc
         .idle = to->idle,
         .cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
     };
+    compare_costs(from, to, f);
 }
 
-static int watch(const struct wanted *w, struct advise_facts *f, struct seen *last)
+static int watch(const struct wanted *w, struct advise_facts *f, struct seen *first,
+                 struct seen *last)
 {
-    struct seen first;
     double busy = 0, looks = 0;
-    if (look(w, &first) != 0)
+    if (look(w, first) != 0)
         return -1;
     do {
         modus_co_sleep(modus_ms(LOOK_MS));
         if (look(w, last) != 0)
             return -1;
+        const char *change = change_of(first, last);
+        if (change) {
+            fprintf(stderr,
+                    "modus advise: the server changed while it was watched (%s): watch again\n",
+                    change);
+            return -1;
+        }
         busy += last->busy;
         looks++;
-    } while ((double)(last->at_us - first.at_us) < w->seconds * 1e6);
-    compare(w, &first, last, busy / looks, f);
+    } while ((double)(last->at_us - first->at_us) < w->seconds * 1e6);
+    compare(w, first, last, busy / looks, f);
     return 0;
 }
 
@@ -191,7 +251,7 @@ int advise_command(int argc, char **argv)
     struct wanted w = {.file = default_file(), .seconds = 3};
     struct advise_facts facts;
     struct advice advice;
-    struct seen last;
+    static struct seen first, last; /* too large for some stacks */
     if (!read_words(&w, argc, argv)) {
         fputs(usage, stderr);
         return EXIT_USAGE;
@@ -200,7 +260,7 @@ int advise_command(int argc, char **argv)
         fprintf(stderr, "modus advise: name the server's configuration file with -c\n");
         return EXIT_REFUSED;
     }
-    if (watch(&w, &facts, &last) != 0)
+    if (watch(&w, &facts, &first, &last) != 0)
         return EXIT_REFUSED;
     advise(&facts, &advice);
     print(&w, &advice);

@@ -1,6 +1,10 @@
 """`modus advise`, on listeners whose load is known."""
+import os
+import re
+import signal
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Iterator
 
 import pytest
@@ -81,6 +85,59 @@ def test_nothing_to_say(serve, model: Model) -> None:
     server = serve(model, listener(model))
     code, said, _ = advice(server, "--seconds", 0.3)
     assert code == 0 and "too few to say anything" in said
+
+
+@contextmanager
+def watching(server: Server) -> Iterator[subprocess.Popen]:
+    """A `modus advise` that has looked at least once, and has long to go."""
+    words = [BINARY, "advise", "--seconds", str(5 * SLOW), "-c", server.config, server["main"].text]
+    advise = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{advise.pid}/task/{advise.pid}/children")
+    eventually(children.read_text, what="it asks")
+    eventually(lambda: not children.read_text(), what="it has been answered")
+    try:
+        yield advise
+    finally:
+        advise.kill()
+        advise.wait()
+
+
+def changed(how: str) -> str:
+    return f"modus advise: the server changed while it was watched ({how}): watch again\n"
+
+
+def test_an_upgrade_while_it_watches(serve) -> None:
+    server = serve(BY_NAME["event-loop"], listener(BY_NAME["event-loop"]))
+    with load(server, "/hello", "--connections", 4), watching(server) as advise:
+        server.upgrade()
+        said, errors = advise.communicate(timeout=60 * SLOW)
+    assert (advise.returncode, said, errors) == (1, "", changed("another process serves"))
+
+
+@pytest.mark.parametrize("word", ["processes", "model"])
+def test_a_reload_while_it_watches(serve, word: str) -> None:
+    """Of two configurations nobody can say what either does."""
+    server = serve(BY_NAME["prefork"], listener(BY_NAME["prefork"], processes=3))
+    with load(server, "/hello", "--connections", 4), watching(server) as advise:
+        if word == "model":
+            subprocess.run([BINARY, "model", server["main"].text, "coroutine", "-c", server.config], check=True)
+        else:
+            server.reload([listener(BY_NAME["prefork"], processes=4)])
+        said, errors = advise.communicate(timeout=60 * SLOW)
+    assert (advise.returncode, said, errors) == (1, "", changed("the listener was renewed"))
+
+
+def test_workers_that_change_while_it_watches(serve) -> None:
+    """What a request costs is known of those that stay: a new one's sum is no difference."""
+    server = serve(BY_NAME["prefork"], listener(BY_NAME["prefork"], processes=4))
+    with load(server, "/sleep?ms=20", "--connections", 16), watching(server) as advise:
+        gone = server.workers("main")[0]
+        server.deaths_expected = 1
+        os.kill(gone, signal.SIGKILL)
+        said, errors = advise.communicate(timeout=60 * SLOW)
+    assert advise.returncode == 0 and "    model = coroutine\n" in said, said + errors
+    cpu = re.search(r"([0-9.]+) ms each, of which ([0-9.]+) ms on a CPU", said)
+    assert cpu and 0 < float(cpu[2]) < float(cpu[1]) / 5, said
 
 
 def test_no_such_listener(serve) -> None:
