@@ -142,12 +142,16 @@ static bool holds_idle(const struct advise_facts *f, struct advice *a)
     return true;
 }
 
+/* All that is left is that nothing is wrong, or that nobody knows. */
 static void say_it_suits(const struct advise_facts *f, struct advice *a)
 {
     if (waits(f))
         add(a, "Its requests wait, and there is room for them: %s suits.\n", f->model);
     else if (f->cpu_us >= 0 && f->cpu_us * f->requests > 0.8 * f->cpus * f->seconds * 1e6)
         add(a, "Its CPUs are busy: no model makes more of them. %s suits.\n", f->model);
+    else if (f->cpu_us < 0 && is_full(f))
+        add(a, "Its places are all at work, and whether they wait or compute is unknown, since its "
+               "workers were replaced meanwhile: watch again.\n");
     else
         add(a, "Nothing waits for want of a place: %s suits.\n", f->model);
 }

@@ -158,6 +158,23 @@ static void test_forks(void **state)
     assert_null(strstr(a.text, "on a CPU"));
 }
 
+/* Whether they wait can't be known, so neither can that it suits. */
+static void test_full_and_costs_unknown(void **state)
+{
+    struct advise_facts f = fine("prefork");
+    (void)state;
+    f.latency_us = 50000;
+    f.cpu_us = -1;
+    f.busy = f.places;
+    struct advice a = about(f);
+    assert_null(a.model);
+    assert_null(strstr(a.text, "suits"));
+    assert_says(&a, "watch again");
+    f.busy = 1; /* there is room, whatever they cost */
+    a = about(f);
+    assert_says(&a, "Nothing waits for want of a place: prefork suits");
+}
+
 static void test_idle_processes(void **state)
 {
     struct advise_facts f = fine("process");
@@ -183,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_blocked_loop),
         cmocka_unit_test(test_forks),
+        cmocka_unit_test(test_full_and_costs_unknown),
         cmocka_unit_test(test_idle_processes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
