@@ -18,10 +18,14 @@
 #include "server/lab/number.h"
 #include "server/lab/status.h"
 
-static const char usage[] = "usage: modus advise [--seconds N] [-c FILE] LISTENER\n";
+static const char usage[] =
+    "usage: modus advise [--seconds N] [-c FILE] LISTENER\n"
+    "       watch a listener of the running server, for 3 s unless said otherwise, and\n"
+    "       say whether another model would suit what it does\n";
 
 static const struct option options[] = {
     {"seconds", required_argument, NULL, 's'},
+    {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -31,6 +35,7 @@ enum { LOOK_MS = 200, MOST_WORKERS = 1024 };
 struct wanted {
     const char *listener, *file;
     double seconds;
+    bool help;
 };
 
 /* A worker and its children; sums since it began. */
@@ -106,14 +111,14 @@ static void see(const struct json *all, const struct json *l, struct seen *s)
 
 static int look(const struct wanted *w, struct seen *s)
 {
-    char why[300];
+    char why[600];
     struct json *all = lab_status(w->file, why, sizeof why);
     const struct json *found = NULL;
     for (const struct json *l = json_first(json_get(all, "listeners")); l && !found; l = l->next)
         if (is_named(l, w->listener))
             found = l;
     if (!all)
-        fprintf(stderr, "%s\n", why);
+        fprintf(stderr, "%s%s\n", strncmp(why, "modus: ", 7) == 0 ? "" : "modus advise: ", why);
     else if (!found)
         fprintf(stderr, "modus advise: no listener is called \"%s\": modus status shows them\n",
                 w->listener);
@@ -228,22 +233,38 @@ static void print(const struct wanted *w, const struct advice *a)
 
 /* --- words ----------------------------------------------------------------------------------- */
 
+/* False: a line on stderr has said why. */
+static bool take(struct wanted *w, int key, const char *value)
+{
+    switch (key) {
+    case 'c':
+        w->file = value;
+        return true;
+    case 's':
+        return lab_number("advise", "seconds", value, 0.1, 3600, &w->seconds);
+    case 'h':
+        w->help = true;
+        return true;
+    default:
+        return false; /* getopt has said why */
+    }
+}
+
 static bool read_words(struct wanted *w, int argc, char **argv)
 {
+    static char self[] = "modus advise"; /* what getopt's lines begin with */
     int key;
+    argv[0] = self;
     optind = 1;
-    while ((key = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
-        if (key == 'c') {
-            w->file = optarg;
-        } else if (key == 's') {
-            if (!lab_number("advise", "seconds", optarg, 0.1, 3600, &w->seconds))
-                return false;
-        } else {
+    while ((key = getopt_long(argc, argv, "c:h", options, NULL)) != -1)
+        if (!take(w, key, optarg))
             return false;
-        }
-    }
-    w->listener = optind == argc - 1 ? argv[optind] : NULL;
-    return w->listener != NULL;
+    if (optind == argc - 1)
+        w->listener = argv[optind];
+    else if (!w->help)
+        fprintf(stderr, "modus advise: it wants one listener, not %d: modus status shows them\n",
+                argc - optind);
+    return w->listener || w->help;
 }
 
 int advise_command(int argc, char **argv)
@@ -255,6 +276,10 @@ int advise_command(int argc, char **argv)
     if (!read_words(&w, argc, argv)) {
         fputs(usage, stderr);
         return EXIT_USAGE;
+    }
+    if (w.help) {
+        fputs(usage, stdout);
+        return EXIT_FINE;
     }
     if (!w.file) {
         fprintf(stderr, "modus advise: name the server's configuration file with -c\n");

@@ -2,6 +2,7 @@
 /* The status of a running server: see server/lab/status.h. */
 #include "server/lab/status.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,18 +11,26 @@
 #include "server/lab/json.h"
 #include "server/program.h"
 
+enum { MOST_SECONDS = 4 }; /* the command itself gives up after 5, and says less */
+
 struct json *lab_status(const char *config, char *why, size_t why_size)
 {
     const char *argv[] = {program_path(), "status", "--json", "-c", config, NULL};
     struct json *told = NULL;
     struct modus_ran ran;
-    int rc = modus_subprocess_run(argv, NULL, NULL, 0, modus_seconds(5), &ran);
+    int rc = modus_subprocess_run(argv, NULL, NULL, 0, modus_seconds(MOST_SECONDS), &ran);
     if (rc == 0 && ran.code == 0)
         told = json_parse(ran.output.data, ran.output.size);
     if (!told && rc == 0 && ran.errors.size)
         snprintf(why, why_size, "%.*s", (int)strcspn(ran.errors.data, "\n"), ran.errors.data);
+    else if (!told && rc == -ETIMEDOUT)
+        snprintf(why, why_size,
+                 "the server of %s has not answered within %d s: if it is stopped (T in ps), kill "
+                 "-CONT lets it go on; else its log says what it does",
+                 config, MOST_SECONDS);
     else if (!told)
-        snprintf(why, why_size, "the server of %s cannot be asked", config);
+        snprintf(why, why_size, "the server of %s cannot be asked: modus status -c %s says why",
+                 config, config);
     modus_ran_free(&ran);
     return told;
 }

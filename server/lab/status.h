@@ -8,8 +8,8 @@
 
 struct json;
 
-/* What `modus status --json -c config` prints, to be freed with json_free; NULL with why. Blocks for some
- * milliseconds, at most 5 s. */
+/* What `modus status --json -c config` prints, to be freed with json_free; NULL with why: a line of
+ * that command, which begins with "modus: ", or a sentence. Blocks for some milliseconds, at most 4 s. */
 struct json *lab_status(const char *config, char *why, size_t why_size);
 
 /* In which line of the file the listener with this address begins; 0: it can't be read, or has none.

@@ -152,7 +152,38 @@ def test_no_server(tmp_path) -> None:
     assert done.returncode == 1 and done.stderr.startswith("modus: no server is running at ")
 
 
-@pytest.mark.parametrize("words", [[], ["a", "b"], ["--seconds", "no", "a"], ["--never", "a"]], ids=" ".join)
-def test_wrong_words(words: list[str]) -> None:
+def test_a_server_that_does_not_answer(serve) -> None:
+    server = serve(BY_NAME["prefork"], listener(BY_NAME["prefork"]))
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        code, said, errors = advice(server)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert (code, said) == (1, "")
+    assert errors == (
+        f"modus advise: the server of {server.config} has not answered within 4 s: if it is stopped (T in ps), "
+        "kill -CONT lets it go on; else its log says what it does\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--seconds", "1", "--help", "main"]], ids=" ".join)
+def test_help(words: list[str]) -> None:
     done = subprocess.run([BINARY, "advise", *words], capture_output=True, text=True)
-    assert done.returncode == 2 and "usage: modus advise" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: modus advise ")
+
+
+WRONG = [
+    ([], "it wants one listener, not 0: modus status shows them"),
+    (["a", "b"], "it wants one listener, not 2: modus status shows them"),
+    (["--seconds", "no", "a"], '--seconds wants a number from 0.1 to 3600, not "no"'),
+    (["--never", "a"], "unrecognized option '--never'"),
+    (["-c"], "option requires an argument -- 'c'"),
+]
+
+
+@pytest.mark.parametrize("words, why", WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_words(words: list[str], why: str) -> None:
+    """What is wrong, and then how it is right."""
+    done = subprocess.run([BINARY, "advise", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"modus advise: {why}\nusage: modus advise "), done.stderr
