@@ -10,7 +10,11 @@
 
 #include "concurrency/subprocess.h"
 
-enum { MOST_SECONDS = 15 }; /* beyond its time */
+enum {
+    MOST_SECONDS = 15,  /* beyond its time */
+    REPORT_SECONDS = 2, /* once interrupted */
+    LOOK_MS = 50,       /* whether to stop */
+};
 
 static const char script[] =
     "local depth = %u\n"
@@ -37,12 +41,13 @@ void lab_wrk_version(char version[64])
 {
     const char *argv[] = {"wrk", "-v", NULL};
     struct modus_ran ran;
-    version[0] = '\0';
-    if (modus_subprocess_run(argv, NULL, NULL, 0, modus_seconds(5), &ran) == 0 && ran.output.data) {
-        const char *word = strstr(ran.output.data, "wrk ");
-        if (word)
-            snprintf(version, 64, "%.*s", (int)strcspn(word + 4, " \n"), word + 4);
-    }
+    int rc = modus_subprocess_run(argv, NULL, NULL, 0, modus_seconds(5), &ran);
+    const char *word = ran.output.data ? strstr(ran.output.data, "wrk ") : NULL;
+    int len = word ? (int)strcspn(word + 4, " \n") : 0;
+    if (len)
+        snprintf(version, 64, "%.*s", len, word + 4);
+    else
+        snprintf(version, 64, "%s", rc == -ENOENT ? "" : "unknown");
     modus_ran_free(&ran);
 }
 
@@ -89,29 +94,62 @@ static bool read_report(const char *text, struct lab_load_result *r)
     return counted;
 }
 
+/* --- running --------------------------------------------------------------------------------- */
+
 /* Its first line of trouble. */
-static void first_line(const struct modus_ran *ran, char *line, size_t size)
+static void first_line(const struct modus_output *output, const struct modus_output *errors,
+                       char *line, size_t size)
 {
-    const char *text = ran->errors.size ? ran->errors.data : ran->output.data;
+    const char *text = errors->size ? errors->data : output->data;
     snprintf(line, size, "%.*s", text ? (int)strcspn(text, "\n") : 0, text ? text : "");
 }
 
-static int run(const char *const *argv, double seconds, struct lab_load_result *result, char *why,
-               size_t why_size)
+/* Until it has ended, or its time is over, which is short once it is told to stop. Returns what
+ * communicate does. */
+static int follow(struct modus_subprocess *wrk, const struct lab_wrk_plan *plan,
+                  struct modus_output *output, struct modus_output *errors)
 {
+    int64_t end = modus_deadline(modus_seconds((int64_t)plan->seconds + MOST_SECONDS));
+    bool stopping = false;
+    int rc;
+    while ((rc = modus_subprocess_communicate(wrk, NULL, 0, output, errors, modus_ms(LOOK_MS))) ==
+               -ETIMEDOUT &&
+           modus_now_ns() < end) {
+        if (stopping || !plan->stop || !*plan->stop)
+            continue;
+        stopping = true;
+        modus_subprocess_signal(wrk, SIGINT);
+        end = modus_deadline(modus_seconds(REPORT_SECONDS));
+    }
+    return rc;
+}
+
+static int run(const char *const *argv, const struct lab_wrk_plan *plan,
+               struct lab_load_result *result, char *why, size_t why_size)
+{
+    static const struct modus_subprocess_attr attr = {.input.kind = MODUS_STDIO_NULL,
+                                                      .output.kind = MODUS_STDIO_PIPE,
+                                                      .errors.kind = MODUS_STDIO_PIPE};
     char line[200];
-    struct modus_ran ran;
-    int rc = modus_subprocess_run(argv, NULL, NULL, 0,
-                                  modus_seconds((int64_t)seconds + MOST_SECONDS), &ran);
-    bool good = rc == 0 && ran.code == 0 && ran.output.data && read_report(ran.output.data, result);
-    first_line(&ran, line, sizeof line);
+    int code = 0;
+    struct modus_subprocess *wrk = NULL;
+    struct modus_output output = {0}, errors = {0};
+    int rc = modus_subprocess_start(&wrk, argv, &attr);
+    if (rc == 0) {
+        rc = follow(wrk, plan, &output, &errors);
+        if (rc < 0)
+            modus_subprocess_kill(wrk);
+        modus_subprocess_wait(wrk, MODUS_FOREVER, &code);
+    }
+    bool good = rc == 0 && code == 0 && output.data && read_report(output.data, result);
+    first_line(&output, &errors, line, sizeof line);
     if (rc == -ENOENT)
         snprintf(why, why_size, "wrk is not in PATH: install the package wrk");
     else if (rc < 0)
         snprintf(why, why_size, "wrk: %s", modus_strresult(rc));
     else if (!good)
-        snprintf(why, why_size, "wrk has ended with status %d: %s", ran.code, line);
-    modus_ran_free(&ran);
+        snprintf(why, why_size, "wrk has ended with status %d: %s", code, line);
+    modus_subprocess_free(wrk);
     return good ? 0 : -1;
 }
 
@@ -131,5 +169,5 @@ int lab_wrk_run(const struct lab_wrk_plan *plan, struct lab_load_result *result,
     snprintf(duration, sizeof duration, "%.0fs", plan->seconds < 1 ? 1 : plan->seconds);
     if (!plan->close)
         argv[11] = NULL;
-    return run(argv, plan->seconds, result, why, why_size);
+    return run(argv, plan, result, why, why_size);
 }
