@@ -2,7 +2,6 @@
 /* What all plots share: styles, markers, headings. */
 #include "server/lab/plot.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,19 +30,31 @@ unsigned plot_style(const char *name)
     return i;
 }
 
+/* How many bytes the first so many characters have; less, when there are less. */
+static size_t bytes_of(const char *text, size_t characters)
+{
+    size_t at = 0;
+    while (text[at]) {
+        if (((unsigned char)text[at] & 0xc0) != 0x80 && characters-- == 0)
+            break;
+        at++;
+    }
+    return at;
+}
+
 void plot_short_name(char *to, size_t size, const char *name, size_t most)
 {
     const char *host = strstr(name, "://");
     name = host ? host + 3 : name;
-    if (strlen(name) <= most)
+    if (!name[bytes_of(name, most)])
         snprintf(to, size, "%s", name);
     else
-        snprintf(to, size, "%.*s…", (int)most - 1, name);
+        snprintf(to, size, "%.*s…", (int)bytes_of(name, most - 1), name);
 }
 
 bool plot_is_number(double n)
 {
-    return isfinite(n) && n >= 0;
+    return n >= 0 && n <= PLOT_MOST; /* false for a NaN */
 }
 
 void plot_put_text(struct page *p, const char *text)

@@ -5,7 +5,8 @@
  * colours, too; report.css holds the colours, which are other ones in the dark. Each figure says in
  * words what it shows (aria-label), and has its figures as a table below it.
  *
- * Texts may be anything: they are escaped. Numbers below 0 or infinite are not drawn.
+ * Texts may be anything: they are escaped. Numbers below 0, and those above PLOT_MOST, which nothing that is
+ * measured comes near, are not drawn; so no sum of what is drawn is infinite.
  * Safe from: one thread at a time for a page.
  */
 #ifndef SERVER_LAB_PLOT_H
@@ -15,6 +16,8 @@
 #include "server/lab/figures.h"
 
 enum { PLOT_LINES = 24, PLOT_POINTS = 64, PLOT_TICKS = 16 };
+
+#define PLOT_MOST 1e100
 
 typedef char *plot_say(char text[LAB_FIGURE], double value);
 
@@ -59,7 +62,8 @@ struct plot_bars {
 
 /* Which colour, marker and dash a server has, by its name; foreign ones share the last. */
 unsigned plot_style(const char *name);
-/* A name that fits into a plot: a URL without its scheme, and of that so many bytes at most. */
+/* A name that fits into a plot: a URL without its scheme, and of that so many characters at
+ * most. */
 void plot_short_name(char *to, size_t size, const char *name, size_t most);
 /* A new line, NULL when there are enough. */
 struct plot_line *plot_add_line(struct plot *plot, const char *name);

@@ -18,6 +18,7 @@ enum {
     TOP = 12,
     BOTTOM = 42,
     LINE_HEIGHT = 16,
+    LOWEST = HEIGHT - BOTTOM - 4, /* that a name at the end of a line may be */
     SHORT = 11
 };
 
@@ -34,6 +35,11 @@ static double at(const struct axis *a, double n)
 {
     double value = a->log ? log10(n > SMALLEST ? n : SMALLEST) : n;
     return a->from + (value - a->low) / (a->high - a->low) * (a->to - a->from);
+}
+
+static bool has_range(const struct plot_point *q)
+{
+    return plot_is_number(q->low) && plot_is_number(q->high) && q->high > q->low;
 }
 
 /* --- the range of numbers -------------------------------------------------------------------- */
@@ -65,7 +71,7 @@ static size_t range(const struct plot *plot, bool y, double *low, double *high)
 /* A step of 1, 2 or 5 times a power of ten, so that about four fit. */
 static double step_of(double high)
 {
-    double rough = (high > 0 ? high : 1) / 4, unit = pow(10, floor(log10(rough)));
+    double rough = (high > SMALLEST ? high : 1) / 4, unit = pow(10, floor(log10(rough)));
     double n = rough / unit;
     return unit * (n <= 1 ? 1 : n <= 2 ? 2 : n <= 5 ? 5 : 10);
 }
@@ -78,7 +84,7 @@ static struct axis x_axis(const struct plot *plot)
     a.low = plot->x_log ? log10(low > SMALLEST ? low : SMALLEST) : low;
     a.high = plot->x_log ? log10(high > SMALLEST ? high : SMALLEST) : high;
     if (a.high <= a.low)
-        a.high = a.low + 1;
+        a.high = a.low + fabs(a.low) + 1; /* 1 alone is nothing beside 1e17 */
     return a;
 }
 
@@ -194,7 +200,7 @@ static void put_x_axis(struct page *p, const struct plot *plot, const struct axi
     for (size_t i = 0; i < count; i++) {
         double place = at(x, ticks[i]);
         double width = 7.5 * characters(plot->say_x(text, ticks[i]));
-        if (place > x->to + 1)
+        if (place < x->from - 1 || place > x->to + 1)
             continue;
         page_format(p, "<path class=\"g\" d=\"M%.1f %dv4\"/>", place, HEIGHT - BOTTOM);
         if (place - last < width + 2)
@@ -237,9 +243,9 @@ static void put_line(struct page *p, const struct plot *plot, const struct plot_
         const struct plot_point *q = &line->points[i];
         if (plot->smooth && !is_tick(plot, q->x))
             continue;
-        if (!plot->smooth && plot_is_number(q->low) && q->high > q->low)
+        if (!plot->smooth && has_range(q)) /* a low of 0 has no place on a logarithmic axis */
             page_format(p, "<path class=\"w s%u\" d=\"M%.1f %.1fV%.1f\"/>", style, at(x, q->x),
-                        at(y, q->low), at(y, q->high));
+                        fmin(at(y, q->low), y->from), at(y, q->high));
         plot_put_marker(p, style, at(x, q->x), at(y, q->y), q->hollow);
     }
 }
@@ -255,7 +261,7 @@ static int by_place(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Names at the ends of their lines, pushed apart until none covers another. */
+/* Names at the ends of their lines, pushed apart until none covers another, or all the height is used. */
 static void put_labels(struct page *p, const struct plot *plot, const struct axis *x,
                        const struct axis *y)
 {
@@ -269,12 +275,13 @@ static void put_labels(struct page *p, const struct plot *plot, const struct axi
         labels[count++] = (struct label){line, at(x, end->x), at(y, end->y), at(y, end->y)};
     }
     qsort(labels, count, sizeof labels[0], by_place);
+    double room = LOWEST - TOP, apart = fmin(LINE_HEIGHT, room / (double)(count ? count : 1));
     for (size_t i = 0; i < count; i++) {
-        double above = i ? labels[i - 1].y + LINE_HEIGHT : TOP;
+        double above = i ? labels[i - 1].y + apart : TOP;
         labels[i].y = labels[i].y > above ? labels[i].y : above;
     }
     for (size_t i = count; i-- > 0;) {
-        double below = i + 1 < count ? labels[i + 1].y - LINE_HEIGHT : HEIGHT - BOTTOM - 4;
+        double below = i + 1 < count ? labels[i + 1].y - apart : LOWEST;
         labels[i].y = labels[i].y < below ? labels[i].y : below;
     }
     for (size_t i = 0; i < count; i++) {
@@ -300,12 +307,14 @@ static void put_description(struct page *p, const struct plot *plot)
     page_puts(p, " over ");
     plot_put_text(p, plot->x_name);
     page_puts(p, ", a line for each server. At its end: ");
+    const char *between = "";
     for (size_t i = 0; i < plot->count; i++) {
         const struct plot_line *line = &plot->lines[i];
         if (!line->count)
             continue;
         const struct plot_point *end = &line->points[line->count - 1];
-        page_puts(p, i ? "; " : "");
+        page_puts(p, between);
+        between = "; ";
         plot_put_text(p, line->name);
         page_puts(p, " ");
         plot_put_text(p, plot->say_y(y, end->y));
@@ -345,7 +354,7 @@ static void put_table(struct page *p, const struct plot *plot)
             page_puts(p, "<td>");
             if (q)
                 plot_put_text(p, plot->say_y(text, q->y));
-            if (q && plot_is_number(q->low) && q->high > q->low) {
+            if (q && has_range(q)) {
                 page_puts(p, "<br><small>");
                 plot_put_text(p, plot->say_y(low, q->low));
                 page_puts(p, " to ");

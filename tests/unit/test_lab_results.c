@@ -2,6 +2,7 @@
 /* Results of the lab as JSON and back, the reader of JSON that they come back through, and the
  * histogram in them. */
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@
 
 #include "server/lab/figures.h"
 #include "server/lab/json.h"
+#include "server/lab/plot.h"
 #include "server/lab/report.h"
 #include "tests/unit/lab_doctored.h"
 
@@ -393,6 +395,144 @@ static void what_cant_be_written_is_said(void **state)
     doctored_free(d);
 }
 
+/* --- plots ----------------------------------------------------------------------------------- */
+
+/* Takes the page. */
+static void assert_drawn(struct page *p, const char *what)
+{
+    assert_false(p->failed);
+    page_put(p, (struct str){"", 1});
+    assert_non_null(strstr(p->bytes, what));
+    assert_null(strstr(p->bytes, "inf"));
+    assert_null(strstr(p->bytes, "nan"));
+    page_fini(p);
+}
+
+static const double odd[] = {0,    5e-324, 1e-310,  1e-12,    1,   1e17,
+                             1e99, 1e160,  1.7e308, INFINITY, NAN, -1};
+enum { ODD = sizeof odd / sizeof odd[0] };
+
+static void bars_of_odd_numbers(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ODD; i++)
+        for (size_t k = 0; k < ODD; k++) {
+            struct page p = {0};
+            struct plot_bars bars = {.title = "a title", .say = lab_say_number, .count = 2};
+            bars.bars[0] = (struct plot_bar){
+                .name = "prefork", .value = odd[i], .low = odd[k], .high = odd[(i + k) % ODD]};
+            bars.bars[1] =
+                (struct plot_bar){.name = "hybrid", .value = odd[k], .low = 1, .high = 2};
+            plot_bars(&p, &bars);
+            assert_drawn(&p, "a title");
+        }
+}
+
+/* A scale that one number has made does not hide all others. */
+static void a_bar_of_no_number_is_left_out(void **state)
+{
+    struct page p = {0};
+    struct plot_bars bars = {.title = "a title", .say = lab_say_number, .count = 2};
+    (void)state;
+    bars.bars[0] = (struct plot_bar){.name = "prefork", .value = INFINITY};
+    bars.bars[1] = (struct plot_bar){.name = "hybrid", .value = 3, .low = 3, .high = 3};
+    plot_bars(&p, &bars);
+    assert_drawn(&p, "width=\"194.0\"");
+}
+
+static void lines_of_odd_numbers(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ODD; i++)
+        for (size_t k = 0; k < ODD; k++)
+            for (unsigned logs = 0; logs < 4; logs++) {
+                struct page p = {0};
+                static struct plot plot;
+                plot = (struct plot){.title = "a title",
+                                     .say_x = lab_say_number,
+                                     .say_y = lab_say_number,
+                                     .x_log = logs & 1,
+                                     .y_log = logs & 2};
+                struct plot_line *line = plot_add_line(&plot, "prefork");
+                plot_add_point(line, (struct plot_point){odd[i], odd[k], odd[i], odd[k], false});
+                plot_add_point(line, (struct plot_point){odd[k], odd[i], 0, INFINITY, true});
+                plot_add_point(plot_add_line(&plot, "none"), (struct plot_point){NAN, 0, 0, 0, 0});
+                plot_lines(&p, &plot);
+                if (line->count)
+                    assert_drawn(&p, "a title");
+                else
+                    assert_int_equal(p.len, 0);
+                page_fini(&p);
+            }
+}
+
+/* The first line that has points is the first that is told of. */
+static void a_line_without_points(void **state)
+{
+    struct page p = {0};
+    static struct plot plot = {
+        .title = "a title", .x_name = "x", .say_x = lab_say_number, .say_y = lab_say_number};
+    (void)state;
+    plot_add_line(&plot, "empty");
+    plot_add_point(plot_add_line(&plot, "hybrid"), (struct plot_point){1, 2, 2, 2, false});
+    plot_lines(&p, &plot);
+    assert_drawn(&p, "At its end: hybrid 2.00 at 1.00.");
+}
+
+/* The rounds at the first ticks have failed, for all. */
+static void ticks_that_nobody_has(void **state)
+{
+    struct page p = {0};
+    static struct plot plot = {.title = "a title",
+                               .x_name = "x",
+                               .say_x = lab_say_number,
+                               .say_y = lab_say_number,
+                               .ticks = {1, 10, 1000},
+                               .tick_count = 3};
+    (void)state;
+    plot_add_point(plot_add_line(&plot, "one"), (struct plot_point){10, 2, 2, 2, false});
+    plot_lines(&p, &plot);
+    assert_null(memmem(p.bytes, p.len, " x=\"-", 5)); /* beside the drawing */
+    assert_drawn(&p, "a title");
+}
+
+static void more_lines_than_fit(void **state)
+{
+    struct page p = {0};
+    static struct plot plot = {
+        .title = "a title", .x_name = "x", .say_x = lab_say_number, .say_y = lab_say_number};
+    (void)state;
+    for (int i = 0; i < PLOT_LINES; i++)
+        plot_add_point(plot_add_line(&plot, "one"), (struct plot_point){1, 2, 2, 2, false});
+    assert_null(plot_add_line(&plot, "one more"));
+    plot_lines(&p, &plot);
+    page_put(&p, (struct str){"", 1});
+    assert_null(strstr(p.bytes, " y=\"-")); /* above the drawing */
+    page_fini(&p);
+}
+
+/* By characters, and none is cut in two. */
+static void short_names(void **state)
+{
+    char to[64], name[301];
+    (void)state;
+    plot_short_name(to, sizeof to, "http://127.0.0.1:80", 14);
+    assert_string_equal(to, "127.0.0.1:80");
+    plot_short_name(to, sizeof to, "https://example.org:8443/", 11);
+    assert_string_equal(to, "example.or…");
+    plot_short_name(to, sizeof to, "ääääää", 6);
+    assert_string_equal(to, "ääääää");
+    plot_short_name(to, sizeof to, "äääääää", 6);
+    assert_string_equal(to, "äääää…");
+    memset(name, 'x', 300);
+    name[300] = '\0';
+    plot_short_name(to, sizeof to, name, 5);
+    assert_string_equal(to, "xxxx…");
+    memset(name, '\x80', 300); /* no UTF-8 */
+    plot_short_name(to, sizeof to, name, 5);
+    assert_true(strlen(to) < sizeof to);
+}
+
 /* --- figures --------------------------------------------------------------------------------- */
 
 static void figures_as_people_read_them(void **state)
@@ -435,6 +575,13 @@ int main(void)
         cmocka_unit_test(files_that_are_none),
         cmocka_unit_test(odd_contents),
         cmocka_unit_test(what_cant_be_written_is_said),
+        cmocka_unit_test(bars_of_odd_numbers),
+        cmocka_unit_test(a_bar_of_no_number_is_left_out),
+        cmocka_unit_test(lines_of_odd_numbers),
+        cmocka_unit_test(a_line_without_points),
+        cmocka_unit_test(ticks_that_nobody_has),
+        cmocka_unit_test(more_lines_than_fit),
+        cmocka_unit_test(short_names),
         cmocka_unit_test(figures_as_people_read_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
