@@ -295,12 +295,26 @@ const struct json *json_first(const struct json *at)
     return at ? at->first : NULL;
 }
 
+/* A place that is no number, or has signs or blanks, is none. */
+static const struct json *item_at(const struct json *list, const char *name, size_t len)
+{
+    size_t place = 0;
+    const struct json *m = list->first;
+    if (len == 0 || len > 9 || strspn(name, "0123456789") < len)
+        return NULL;
+    for (size_t i = 0; i < len; i++)
+        place = 10 * place + (size_t)(name[i] - '0');
+    while (m && place-- > 0)
+        m = m->next;
+    return m;
+}
+
 static const struct json *member_at(const struct json *at, const char *name, size_t len)
 {
-    char *end;
-    unsigned long place = at->kind == JSON_LIST ? strtoul(name, &end, 10) : 0;
+    if (at->kind == JSON_LIST)
+        return item_at(at, name, len);
     for (const struct json *m = at->first; m; m = m->next)
-        if (m->key ? strlen(m->key) == len && memcmp(m->key, name, len) == 0 : place-- == 0)
+        if (strlen(m->key) == len && memcmp(m->key, name, len) == 0)
             return m;
     return NULL;
 }

@@ -95,6 +95,12 @@ static void good_texts(void **state)
     assert_null(json_first(json_get(root, "e")));
     assert_null(json_first(json_get(root, "f")));
     assert_null(json_get(root, "a.4"));
+    assert_null(json_get(root, "a.x")); /* places are numbers */
+    assert_null(json_get(root, "a.-1"));
+    assert_null(json_get(root, "a.+1"));
+    assert_null(json_get(root, "a.1x"));
+    assert_null(json_get(root, "a.18446744073709551616"));
+    assert_null(json_get(root, "a..b"));
     assert_null(json_get(root, "x.y"));
     assert_null(json_get(NULL, "x"));
     assert_true(json_number(json_get(root, "c"), 5) == 5);
