@@ -92,7 +92,8 @@ static int run_wrk(const struct lab_round_plan *plan, struct lab_load_result *re
                                .pipeline = w->pipeline,
                                .close = w->close,
                                .seconds = plan->seconds,
-                               .folder = plan->folder};
+                               .folder = plan->folder,
+                               .stop = plan->stop};
     return lab_wrk_run(&wrk, result, why, why_size);
 }
 
