@@ -138,10 +138,12 @@ static bool fits(const struct lab_plan *p)
     const char *why = p->rate > 0 && p->pipeline > 1 ? "--pipeline is for a closed loop"
                       : p->poisson && p->rate <= 0   ? "--poisson wants a --rate"
                       : p->close && p->pipeline > 1  ? "--close and --pipeline exclude each other"
-                      : p->dear && p->dear[0] != '/' ? "--dear wants a path"
                                                      : NULL;
+    char reason[128];
     if (why)
         fprintf(stderr, "modus load: %s\n", why);
+    else if (p->dear && lab_url_check_path(p->dear, reason, sizeof reason) != 0)
+        fprintf(stderr, "modus load: --dear: %s\n", why = reason);
     return !why;
 }
 

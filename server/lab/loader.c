@@ -85,14 +85,17 @@ static void plan_next(struct loader *l)
 static int make_question(struct question *made, const struct lab_plan *plan, const char *path)
 {
     unsigned count = plan->rate <= 0 && plan->pipeline > 1 ? plan->pipeline : 1;
-    char one[4096];
-    int len = snprintf(one, sizeof one, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path,
-                       plan->url.authority, plan->close ? "Connection: close\r\n" : "");
+    char *one;
+    int len = asprintf(&one, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, plan->url.authority,
+                       plan->close ? "Connection: close\r\n" : "");
+    if (len < 0)
+        return -1;
     char *all = malloc((size_t)len * count);
+    for (unsigned i = 0; all && i < count; i++)
+        memcpy(all + (size_t)len * i, one, (size_t)len);
+    free(one);
     if (!all)
         return -1;
-    for (unsigned i = 0; i < count; i++)
-        memcpy(all + (size_t)len * i, one, (size_t)len);
     *made = (struct question){all, (size_t)len * count};
     return 0;
 }

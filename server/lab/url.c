@@ -63,6 +63,18 @@ static const char *split_authority(struct lab_url *url, const char *at, size_t l
     return NULL;
 }
 
+int lab_url_check_path(const char *path, char *why, size_t why_size)
+{
+    const char *reason = *path != '/'                                        ? "must begin with /"
+                         : strlen(path) >= sizeof((struct lab_url *)0)->path ? "is too long"
+                         : !is_plain(path)
+                             ? "has blanks, control characters or \"#\", which can't be sent"
+                             : NULL;
+    if (reason)
+        snprintf(why, why_size, "the path %s", reason);
+    return reason ? -1 : 0;
+}
+
 int lab_url_parse(const char *text, struct lab_url *url, char *why, size_t why_size)
 {
     const char *rest = skip_scheme(text, &url->tls);

@@ -19,6 +19,8 @@ struct lab_url {
 
 /* Returns 0, or -1 with a sentence in why. */
 int lab_url_parse(const char *text, struct lab_url *url, char *why, size_t why_size);
+/* The same checks for another path on that server. The same returns. */
+int lab_url_check_path(const char *path, char *why, size_t why_size);
 /* Its address; the first, if its name has several. Returns 0, or -1 with a sentence in why. Blocks
  * while the name is looked up. */
 int lab_url_resolve(const struct lab_url *url, struct sockaddr_storage *address, socklen_t *len,

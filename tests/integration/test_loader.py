@@ -223,12 +223,15 @@ def test_every_model(serve, model: Model, certificates, secure: bool, words: lis
         (["--connections", "0", "http://x/"], "--connections wants a number from 1 to 1e+06"),
         (["--poisson", "http://x/"], "--poisson wants a --rate"),
         (["--rate", "5", "--pipeline", "2", "http://x/"], "--pipeline is for a closed loop"),
+        (["--dear", "dear", "http://x/"], "--dear: the path must begin with /"),
+        (["--dear", "/" + 5000 * "a", "http://x/"], "--dear: the path is too long"),
+        (["--dear", "/a HTTP/1.1\r\nX: y", "http://x/"], "--dear: the path has blanks"),
         (["--sources", "4", "http://192.0.2.1/"], "only a server on 127.0.0.0/8 can be loaded from several addresses"),
         (["http://no.such.name.invalid/"], "no.such.name.invalid has no address"),
         ([], "it wants one URL"),
         (["http://x/", "http://y/"], "it wants one URL"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_wrong_words(words: list[str], why: str) -> None:
     done = subprocess.run([BINARY, "load", *words], capture_output=True, text=True, timeout=30)
