@@ -19,7 +19,7 @@ enum { EVENTS = 256, REST_MS = 10, GRACE_MS = 50 };
 
 struct slot {
     struct lab_client client;
-    bool asking, dear, measured;
+    bool asking, dear;
     int64_t due_ns, sent_ns;      /* of the question under way */
     int64_t spare_ns;             /* since when it has none */
     struct slot *next;            /* among the spare, or the resting ones */
@@ -153,14 +153,32 @@ static bool is_measured(const struct loader *l, int64_t due_ns)
     return due_ns >= l->from_ns && due_ns < l->end_ns;
 }
 
-static void count(struct loader *l, const struct slot *s, enum lab_outcome outcome)
+/* Does what ends now belong to the time that is measured? In an open loop what was due in it does. A
+ * closed loop knows no due times: all that was under way in it does, or a server that falls silent in
+ * the warm-up would have no failures. */
+static bool belongs(const struct loader *l, const struct slot *s, int64_t now_ns)
+{
+    if (l->plan->rate > 0)
+        return is_measured(l, s->due_ns);
+    return s->due_ns < l->end_ns && now_ns >= l->from_ns;
+}
+
+/* Answers count when they come, whenever their requests were due: that many come in that time. */
+static void count_answers(struct loader *l, const struct slot *s, int64_t now_ns)
+{
+    unsigned answers = requests_in(l) - s->client.refused;
+    if (is_measured(l, now_ns))
+        l->result->answered += answers;
+    else if (belongs(l, s, now_ns))
+        l->result->answered_after += answers;
+}
+
+static void count_failures(struct loader *l, const struct slot *s, enum lab_outcome outcome)
 {
     struct lab_load_result *r = l->result;
-    unsigned refused = s->client.refused;
     switch (outcome) {
     case CLIENT_ANSWERED:
-        r->refused += refused;
-        r->answered += requests_in(l) - refused;
+        r->refused += s->client.refused;
         break;
     case CLIENT_NO_CONNECTION:
         r->connect_failed++;
@@ -184,8 +202,10 @@ static void finish(struct loader *l, struct slot *s, enum lab_outcome outcome, i
     delist(l, s);
     s->asking = false;
     s->spare_ns = now_ns;
-    if (s->measured) {
-        count(l, s, outcome);
+    if (outcome == CLIENT_ANSWERED)
+        count_answers(l, s, now_ns);
+    if (belongs(l, s, now_ns)) {
+        count_failures(l, s, outcome);
         record(l, s->due_ns, now_ns, s->dear);
     }
     if (outcome == CLIENT_ANSWERED) {
@@ -226,10 +246,9 @@ static void ask(struct loader *l, struct slot *s, int64_t due_ns, int64_t now_ns
     s->dear = plan->dear && l->asked % plan->dear_every == 0;
     s->due_ns = due_ns;
     s->sent_ns = now_ns;
-    s->measured = is_measured(l, due_ns);
     s->asking = true;
     l->asked++;
-    if (s->measured && plan->rate > 0 && s->spare_ns <= due_ns)
+    if (plan->rate > 0 && is_measured(l, due_ns) && s->spare_ns <= due_ns)
         lab_histogram_add(&l->result->lag, now_ns - due_ns);
     const struct question *q = s->dear ? &l->dear : &l->plain;
     enlist(l, s);

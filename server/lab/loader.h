@@ -9,6 +9,11 @@
  * it. (Schroeder, Wierman, Harchol-Balter: Open versus closed, NSDI 2006; Tene: How not to measure
  * latency, on "coordinated omission".)
  *
+ * Answers are counted when they come, and those a second are what came in the time that is measured:
+ * the rate from a server that keeps up, its capacity from one that doesn't, even while it still answers
+ * what was due in the warm-up. Latencies and failures are of the requests that were due in that time,
+ * whenever they end, so the backlog shows in them; in a closed loop, of all that were under way in it.
+ *
  * One thread, one epoll set. Each connection has one question at a time (pipeline requests in it); that
  * which has had none for longest is next.
  * How late the loader itself was, while it had a connection to spare, is measured too: when that is no
@@ -47,13 +52,14 @@ struct lab_plan {
 };
 
 struct lab_load_result {
-    double seconds;    /* of measurement, as it was */
-    uint64_t due;      /* open loop: requests that were due in it */
-    uint64_t answered; /* in it, rightly */
+    double seconds;          /* of measurement, as it was */
+    uint64_t due;            /* open loop: requests that were due in it */
+    uint64_t answered;       /* rightly, and the answer came in it */
+    uint64_t answered_after; /* rightly, but after its end: of those counted in latency */
     uint64_t connect_failed, read_failed, write_failed, timed_out, refused; /* refused: 4xx, 5xx */
     uint64_t unsent; /* due, and never sent, for want of a connection */
     uint64_t bytes;
-    struct lab_histogram latency; /* of all that were due, answered or given up: from then */
+    struct lab_histogram latency; /* of all that were due in it, answered or given up: from then */
     struct lab_histogram cheap;   /* the same without dear ones; empty if none are */
     struct lab_histogram lag;     /* how late the loader was by itself */
 };
