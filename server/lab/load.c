@@ -189,7 +189,8 @@ static void print_times(const char *name, const struct lab_histogram *h, const c
     char text[32];
     printf("%-9s", name);
     for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
-        printf(" %s %s ", shown[i].name, in_units(lab_histogram_at(h, shown[i].share), text));
+        printf(" %s %s ", shown[i].name,
+               h->count ? in_units(lab_histogram_at(h, shown[i].share), text) : "?");
     printf(" %s\n", what);
 }
 
@@ -221,9 +222,11 @@ static void print_figures(const struct lab_plan *p, const struct lab_load_result
     else
         printf("closed loop, %u connections%s\n", p->connections,
                p->close ? ", one a request" : "");
-    printf("requests  %" PRIu64 " answered in %.2f s, %.1f a second; %" PRIu64 " failed\n",
-           r->answered, r->seconds, r->seconds > 0 ? (double)r->answered / r->seconds : 0,
-           failed(r));
+    char rate[32] = "?";
+    if (r->seconds > 0)
+        snprintf(rate, sizeof rate, "%.1f", (double)r->answered / r->seconds);
+    printf("requests  %" PRIu64 " answered in %.2f s, %s a second; %" PRIu64 " failed\n",
+           r->answered, r->seconds, rate, failed(r));
     print_others(r);
     print_times("latency", &r->latency,
                 open ? "from when each was due" : "from when each was sent");
@@ -233,8 +236,15 @@ static void print_figures(const struct lab_plan *p, const struct lab_load_result
         print_times("lag", &r->lag, "that the loader was late by itself");
 }
 
+/* Nobody knows the times of nothing: they are null. */
 static void print_json_times(const char *name, const struct lab_histogram *h)
 {
+    if (!h->count) {
+        printf(",\"%s\":{\"count\":0,\"mean_us\":null,\"p50_us\":null,\"p90_us\":null,"
+               "\"p99_us\":null,\"p999_us\":null,\"max_us\":null}",
+               name);
+        return;
+    }
     printf(",\"%s\":{\"count\":%" PRIu64 ",\"mean_us\":%.3f,\"p50_us\":%.3f,\"p90_us\":%.3f,"
            "\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f}",
            name, h->count, lab_histogram_mean(h) / 1e3, (double)lab_histogram_at(h, .5) / 1e3,

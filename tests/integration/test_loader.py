@@ -216,6 +216,18 @@ def test_a_silent_server(words: list) -> None:
         assert result["failed"]["timeout"] == 4 and result["latency"]["p50_us"] >= 0.99e6
 
 
+def test_no_sample_is_no_time() -> None:
+    """In an open loop in which nothing was due, and of what is not measured: unknown, not 0."""
+    words = ["--rate", 0.5, "--connections", 1, "--warm", 0.2, "--seconds", 0.2]
+    with answering(after(0)) as url:
+        result = load(*words, url)
+        done = subprocess.run([BINARY, "load", *map(str, words), url], capture_output=True, text=True, timeout=60)
+    assert result["due"] == result["latency"]["count"] == 0
+    for name in ("latency", "cheap", "lag"):
+        assert {value for key, value in result[name].items() if key != "count"} == {None}
+    assert "latency   p50 ?  p90 ?  p99 ?  p99.9 ?  max ? " in done.stdout and "lag       p50 ? " in done.stdout
+
+
 def test_answers_after_the_end_are_not_a_rate() -> None:
     """Four in 50 ms would be 80 a second, of a server that can 13."""
     with answering(after(0.3)) as url:
