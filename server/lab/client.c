@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 
 #include "server/lab/url.h"
@@ -137,7 +138,9 @@ void lab_client_ask(struct lab_client *c, struct str request, unsigned count)
 
 /* --- steps ----------------------------------------------------------------------------------- */
 
-/* Bytes moved, 0 at the end of what the server sends, or a negative errno, -EAGAIN among them. */
+/* Bytes moved, 0 at the end of what the server sends, or a negative errno, -EAGAIN among them.
+ * OpenSSL's queue of errors is the thread's: it is cleared before each call, or one connection's error
+ * would be found by the next. */
 static ssize_t tls_result(struct lab_client *c, int n)
 {
     if (n > 0)
@@ -155,16 +158,20 @@ static ssize_t tls_result(struct lab_client *c, int n)
 
 static ssize_t receive(struct lab_client *c, char *piece)
 {
-    if (c->ssl)
+    if (c->ssl) {
+        ERR_clear_error();
         return tls_result(c, SSL_read(c->ssl, piece, PIECE));
+    }
     ssize_t n = recv(c->fd, piece, PIECE, 0);
     return n < 0 ? -errno : n;
 }
 
 static ssize_t transmit(struct lab_client *c)
 {
-    if (c->ssl)
+    if (c->ssl) {
+        ERR_clear_error();
         return tls_result(c, SSL_write(c->ssl, c->out.at, (int)c->out.len));
+    }
     ssize_t n = send(c->fd, c->out.at, c->out.len, MSG_NOSIGNAL);
     return n < 0 ? -errno : n;
 }
@@ -185,6 +192,7 @@ static int connect_on(struct lab_client *c)
         c->state = c->ssl ? CLIENT_SHAKING : CLIENT_READY;
     }
     if (c->state == CLIENT_SHAKING) {
+        ERR_clear_error();
         ssize_t rc = tls_result(c, SSL_do_handshake(c->ssl));
         if (rc <= 0)
             return rc < 0 ? (int)rc : -EPROTO;
@@ -232,13 +240,21 @@ static enum lab_outcome fail(struct lab_client *c, enum lab_outcome outcome)
     return outcome;
 }
 
-/* Nothing is asked for: has the server ended it? */
-static enum lab_outcome look_at_idle(struct lab_client *c)
+static ssize_t peek(struct lab_client *c)
 {
     char byte;
+    if (c->ssl) { /* which takes session tickets, that come when they like */
+        ERR_clear_error();
+        return tls_result(c, SSL_peek(c->ssl, &byte, 1));
+    }
     ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK);
-    bool waits = (n < 0 && errno == EAGAIN) || (n > 0 && c->ssl); /* tickets come when they like */
-    return waits ? CLIENT_WAITS : fail(c, CLIENT_ENDED);
+    return n < 0 ? -errno : n;
+}
+
+/* Nothing is asked for: has the server ended it, or said what nobody wanted to know? */
+static enum lab_outcome look_at_idle(struct lab_client *c)
+{
+    return peek(c) == -EAGAIN ? CLIENT_WAITS : fail(c, CLIENT_ENDED);
 }
 
 enum lab_outcome lab_client_step(struct lab_client *c)

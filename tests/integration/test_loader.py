@@ -1,6 +1,7 @@
 """The loader of `modus load`, against servers whose delays are known."""
 import asyncio
 import json
+import ssl
 import statistics
 import subprocess
 import threading
@@ -19,28 +20,17 @@ Behaviour = Callable[[int, bytes], Awaitable[bytes]]  # of the how-manieth reque
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+Service = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 @contextmanager
-def answering(behave: Behaviour) -> Iterator[str]:
-    """A server in a thread of its own. Gives its URL."""
-    loop, count = asyncio.new_event_loop(), 0
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal count
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                count += 1
-                writer.write(await behave(count, head))
-                if b"Connection: close" in head:
-                    break
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            pass
-        writer.close()
-
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, backlog=4096))
+def serving(serve: Service, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A server in a thread of its own, which does with a connection what it likes. Gives its URL."""
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, backlog=4096, ssl=tls))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    yield "http://127.0.0.1:%d/" % server.sockets[0].getsockname()[1]
+    yield "http%s://127.0.0.1:%d/" % ("s" if tls else "", server.sockets[0].getsockname()[1])
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     tasks = asyncio.all_tasks(loop)
@@ -49,6 +39,31 @@ def answering(behave: Behaviour) -> Iterator[str]:
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks))
     loop.close()
+
+
+@contextmanager
+def answering(behave: Behaviour, certificate=None, keep_seconds: float = 3600) -> Iterator[str]:
+    """One that answers requests, over TLS with a certificate, and ends what was idle for so long. Gives its URL."""
+    count, tls = 0, None
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate.certificate, certificate.key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        try:
+            while True:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), keep_seconds)
+                count += 1
+                writer.write(await behave(count, head))
+                if b"Connection: close" in head:
+                    break
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, asyncio.TimeoutError, ConnectionError):
+            pass
+        writer.close()
+
+    with serving(serve, tls) as url:
+        yield url
 
 
 def load(*words: object) -> dict:
@@ -244,6 +259,40 @@ def test_a_backlog_from_the_warm_up() -> None:
     assert 100 / 1.6 / SLOW <= result["answered"] / result["seconds"] <= 101
     assert result["due"] == result["latency"]["count"] == 1000
     assert result["failed"]["unsent"] == 1000 - result["answered_after"] and result["latency"]["p50_us"] > 400_000
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_idle_connections_that_the_server_ends(certificates, secure: bool) -> None:
+    """They are not asked again: each of eight comes to its turn after 400 ms, and is kept for 200."""
+    with answering(after(0), certificates["one"] if secure else None, keep_seconds=0.2) as url:
+        result = load("--rate", 20, "--connections", 8, "--warm", 0, "--seconds", 3, url)
+    assert set(result["failed"].values()) == {0} and ever(result) == result["due"] == 60
+
+
+def test_one_bad_tls_connection_spoils_no_other(certificates) -> None:
+    """All connections but the first nine get nonsense for TLS's records; only those are lost."""
+    opened = 0
+
+    async def pump(source: asyncio.StreamReader, to: asyncio.StreamWriter, spoil: bool) -> None:
+        try:
+            while piece := await source.read(65536):
+                to.write(b"\x17\x03\x03\x00\x20" + 32 * b"x" if spoil else piece)
+        except ConnectionError:
+            pass
+        to.close()
+
+    async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        spoil = opened > 9
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, far_writer, False), pump(far_reader, writer, spoil))
+
+    with answering(after(0.01), certificates["one"]) as far:
+        port = int(far.rstrip("/").rpartition(":")[2])
+        with serving(through) as url:
+            result = load("--connections", 10, "--warm", 0, "--seconds", 1, url.replace("http", "https"))
+    assert sum(result["failed"].values()) == result["failed"]["connect"] > 0 and ever(result) > 0
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
