@@ -50,11 +50,12 @@ void lab_target_close(struct lab_target *t)
 
 /* --- answers --------------------------------------------------------------------------------- */
 
+/* Returns 1 for an answer that has no body, whatever length it tells: a 304's is that of the page. */
 static int on_headers_complete(llhttp_t *p)
 {
     struct lab_client *c = p->data;
     c->interim = p->status_code < 200;
-    return 0;
+    return c->interim || p->status_code == 204 || p->status_code == 304;
 }
 
 static int on_message_complete(llhttp_t *p)

@@ -261,6 +261,18 @@ def test_a_backlog_from_the_warm_up() -> None:
     assert result["failed"]["unsent"] == 1000 - result["answered_after"] and result["latency"]["p50_us"] > 400_000
 
 
+@pytest.mark.parametrize("status", ["304 Not Modified", "204 No Content", "103 Early Hints"])
+def test_answers_without_a_body(status: str) -> None:
+    """Even if they tell a length."""
+    async def behave(_: int, __: bytes) -> bytes:
+        head = f"HTTP/1.1 {status}\r\nContent-Length: 1234\r\n\r\n".encode()
+        return head + FINE if status.startswith("1") else head
+
+    with answering(behave) as url:
+        result = load("--rate", 50, "--connections", 2, "--warm", 0, "--seconds", 0.5, "--timeout", 1 * SLOW, url)
+    assert ever(result) == 25 and set(result["failed"].values()) == {0}
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_idle_connections_that_the_server_ends(certificates, secure: bool) -> None:
     """They are not asked again: each of eight comes to its turn after 400 ms, and is kept for 200."""
