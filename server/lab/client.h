@@ -56,7 +56,7 @@ struct lab_client {
     void *ssl;
     llhttp_t parser;
     struct str out;    /* of the request, what is not sent */
-    unsigned expected; /* answers */
+    unsigned expected; /* answers; those that did not come, once it has failed */
     unsigned refused;  /* of the answers to the last question: those with neither 2xx nor 3xx */
     bool stays;        /* the server keeps the connection, as its last answer says */
     bool interim;      /* this message is a 1xx */

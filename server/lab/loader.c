@@ -166,32 +166,34 @@ static bool belongs(const struct loader *l, const struct slot *s, int64_t now_ns
 /* Answers count when they come, whenever their requests were due: that many come in that time. */
 static void count_answers(struct loader *l, const struct slot *s, int64_t now_ns)
 {
-    unsigned answers = requests_in(l) - s->client.refused;
+    unsigned answers = requests_in(l) - s->client.expected - s->client.refused;
     if (is_measured(l, now_ns))
         l->result->answered += answers;
     else if (belongs(l, s, now_ns))
         l->result->answered_after += answers;
 }
 
+/* Of a pipeline what was answered is, and only the rest has failed. */
 static void count_failures(struct loader *l, const struct slot *s, enum lab_outcome outcome)
 {
     struct lab_load_result *r = l->result;
+    unsigned rest = s->client.expected;
+    r->refused += s->client.refused;
     switch (outcome) {
     case CLIENT_ANSWERED:
-        r->refused += s->client.refused;
         break;
     case CLIENT_NO_CONNECTION:
-        r->connect_failed++;
+        r->connect_failed += rest;
         break;
     case CLIENT_WRITE_FAILED:
-        r->write_failed++;
+        r->write_failed += rest;
         break;
     case CLIENT_ENDED:
     case CLIENT_READ_FAILED:
-        r->read_failed++;
+        r->read_failed += rest;
         break;
     case CLIENT_WAITS:
-        r->timed_out++;
+        r->timed_out += rest;
         break;
     }
 }
@@ -202,8 +204,7 @@ static void finish(struct loader *l, struct slot *s, enum lab_outcome outcome, i
     delist(l, s);
     s->asking = false;
     s->spare_ns = now_ns;
-    if (outcome == CLIENT_ANSWERED)
-        count_answers(l, s, now_ns);
+    count_answers(l, s, now_ns);
     if (belongs(l, s, now_ns)) {
         count_failures(l, s, outcome);
         record(l, s->due_ns, now_ns, s->dear);
@@ -252,12 +253,12 @@ static void ask(struct loader *l, struct slot *s, int64_t due_ns, int64_t now_ns
         lab_histogram_add(&l->result->lag, now_ns - due_ns);
     const struct question *q = s->dear ? &l->dear : &l->plain;
     enlist(l, s);
-    if (s->client.state == CLIENT_CLOSED && open_client(l, s) < 0) {
-        finish(l, s, CLIENT_NO_CONNECTION, now_ns);
-        return;
-    }
+    int rc = s->client.state == CLIENT_CLOSED ? open_client(l, s) : 0;
     lab_client_ask(&s->client, (struct str){q->text, q->len}, requests_in(l));
-    step(l, s);
+    if (rc < 0)
+        finish(l, s, CLIENT_NO_CONNECTION, now_ns);
+    else
+        step(l, s);
 }
 
 static bool has_asked_all(const struct loader *l)

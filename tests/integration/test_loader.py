@@ -273,6 +273,19 @@ def test_answers_without_a_body(status: str) -> None:
     assert ever(result) == 25 and set(result["failed"].values()) == {0}
 
 
+def test_a_pipeline_that_is_cut() -> None:
+    """Four of sixteen are answered each time."""
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(16):
+            await reader.readuntil(b"\r\n\r\n")
+        writer.write(4 * FINE)
+        writer.close()
+
+    with serving(serve) as url:
+        result = load("--connections", 2, "--pipeline", 16, "--warm", 0, "--seconds", 0.5, url)
+    assert ever(result) > 0 and result["failed"]["read"] == sum(result["failed"].values()) == 3 * ever(result)
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_idle_connections_that_the_server_ends(certificates, secure: bool) -> None:
     """They are not asked again: each of eight comes to its turn after 400 ms, and is kept for 200."""
