@@ -14,7 +14,7 @@
 
 #include "server/lab/url.h"
 
-enum { PIECE = 65536 };
+enum { PIECE = 65536, PIECES = 16 /* read in a step at most */ };
 
 /* --- where to -------------------------------------------------------------------------------- */
 
@@ -214,11 +214,14 @@ static int send_on(struct lab_client *c)
     return 0;
 }
 
-/* Returns 0 when all is answered, 1 at the end of the connection, or a negative errno. */
+/* Returns 0 when all is answered, 1 at the end of the connection, or a negative errno: -EINPROGRESS when
+ * there may be more to read. */
 static int read_on(struct lab_client *c)
 {
     static char piece[PIECE];
-    while (c->expected) {
+    for (unsigned i = 0; c->expected; i++) {
+        if (i == PIECES)
+            return -EINPROGRESS;
         ssize_t n = receive(c, piece);
         if (n < 0)
             return (int)n;
@@ -274,5 +277,7 @@ enum lab_outcome lab_client_step(struct lab_client *c)
     }
     if (sent < 0 && sent != -EAGAIN)
         return fail(c, CLIENT_WRITE_FAILED);
+    if (rc == -EINPROGRESS)
+        return CLIENT_GOES_ON;
     return rc == -EAGAIN ? CLIENT_WAITS : fail(c, CLIENT_READ_FAILED);
 }

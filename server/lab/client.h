@@ -42,6 +42,7 @@ enum lab_client_state { CLIENT_CLOSED, CLIENT_CONNECTING, CLIENT_SHAKING, CLIENT
 /* What a step has come to. */
 enum lab_outcome {
     CLIENT_WAITS,
+    CLIENT_GOES_ON,  /* there may be more to read: step it again, no event will come of it */
     CLIENT_ANSWERED, /* all that was asked for; it may be closed now */
     CLIENT_NO_CONNECTION,
     CLIENT_READ_FAILED, /* also: an answer that is none, or ended early */
@@ -67,7 +68,8 @@ struct lab_client {
 int lab_client_open(struct lab_client *c, const struct lab_target *t, unsigned nth);
 /* Ask: request is borrowed until the answers are there, and holds count requests. Then step. */
 void lab_client_ask(struct lab_client *c, struct str request, unsigned count);
-/* Go as far as it goes. After an outcome other than waits and answered it is closed. */
+/* Go as far as it goes, but let others have their turn when a lot comes. After an outcome that is neither
+ * of the first two nor answered it is closed. */
 enum lab_outcome lab_client_step(struct lab_client *c);
 void lab_client_close(struct lab_client *c);
 

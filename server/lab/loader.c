@@ -19,11 +19,12 @@ enum { EVENTS = 256, REST_MS = 10, GRACE_MS = 50 };
 
 struct slot {
     struct lab_client client;
-    bool asking, dear;
+    bool asking, dear, goes_on;
     int64_t due_ns, sent_ns;      /* of the question under way */
     int64_t spare_ns;             /* since when it has none */
     struct slot *next;            /* among the spare, or the resting ones */
     struct slot *later, *earlier; /* among those asked: the oldest first */
+    struct slot *again;           /* among those that go on */
 };
 
 /* What is sent at once. */
@@ -40,7 +41,8 @@ struct loader {
     struct slot *slots, *resting;
     struct slot *spare, **spare_end;
     struct slot *oldest, *newest;
-    int64_t rest_ns; /* until then */
+    struct slot *going_on; /* have more to read, or had: none waits for an event then */
+    int64_t rest_ns;       /* until then */
     int64_t begin_ns, from_ns, end_ns, next_ns;
     uint64_t asked, opened, planned;
     double due; /* seconds from the beginning, exactly */
@@ -193,6 +195,7 @@ static void count_failures(struct loader *l, const struct slot *s, enum lab_outc
         r->read_failed += rest;
         break;
     case CLIENT_WAITS:
+    case CLIENT_GOES_ON:
         r->timed_out += rest;
         break;
     }
@@ -224,8 +227,26 @@ static void finish(struct loader *l, struct slot *s, enum lab_outcome outcome, i
 static void step(struct loader *l, struct slot *s)
 {
     enum lab_outcome outcome = lab_client_step(&s->client);
-    if (s->asking && outcome != CLIENT_WAITS)
+    if (outcome == CLIENT_GOES_ON && !s->goes_on) {
+        s->goes_on = true;
+        s->again = l->going_on;
+        l->going_on = s;
+    }
+    if (s->asking && outcome != CLIENT_WAITS && outcome != CLIENT_GOES_ON)
         finish(l, s, outcome, clock_ns());
+}
+
+/* Those that had more to read, each once. It may have been given up meanwhile. */
+static void go_on(struct loader *l)
+{
+    struct slot *s = l->going_on, *again;
+    l->going_on = NULL;
+    for (; s; s = again) {
+        again = s->again;
+        s->goes_on = false;
+        if (s->asking)
+            step(l, s);
+    }
 }
 
 /* --- asking ---------------------------------------------------------------------------------- */
@@ -347,11 +368,12 @@ static void wait_for_events(struct loader *l)
 {
     struct epoll_event events[EVENTS];
     int64_t left = wake_ns(l) - clock_ns();
-    left = left < 0 ? 0 : left;
+    left = left < 0 || l->going_on ? 0 : left;
     struct timespec time = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
     int n = epoll_pwait2(l->set, events, EVENTS, &time, NULL);
     for (int i = 0; i < n; i++)
         step(l, events[i].data.ptr);
+    go_on(l); /* last: it may close what has an event */
 }
 
 static bool is_told_to_stop(const struct loader *l)

@@ -1,11 +1,13 @@
 """The loader of `modus load`, against servers whose delays are known."""
 import asyncio
 import json
+import os
+import socket
 import ssl
 import statistics
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Awaitable, Callable, Iterator
 
 import pytest
@@ -271,6 +273,40 @@ def test_answers_without_a_body(status: str) -> None:
     with answering(behave) as url:
         result = load("--rate", 50, "--connections", 2, "--warm", 0, "--seconds", 0.5, "--timeout", 1 * SLOW, url)
     assert ever(result) == 25 and set(result["failed"].values()) == {0}
+
+
+def test_an_endless_answer() -> None:
+    """One connection gets interim answers without an end, sooner than they can be read: it is given up in time, and the
+    others are answered meanwhile."""
+    opened = 0
+    interim = 4_000_000 * b"HTTP/1.1 100 C\r\n\r\n"
+
+    def pour(fd: int) -> None:
+        with socket.socket(fileno=fd) as s:
+            s.settimeout(5 * SLOW)
+            with suppress(OSError):
+                while True:
+                    s.sendall(interim)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        endless = opened == 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                if endless:
+                    pourer.append(threading.Thread(target=pour, args=[os.dup(writer.get_extra_info("socket").fileno())]))
+                    pourer[0].start()
+                    return
+                writer.write(FINE)
+        writer.close()
+
+    pourer: list[threading.Thread] = []
+    with serving(serve) as url:
+        result = load("--rate", 50, "--connections", 4, "--warm", 0, "--seconds", 1, "--timeout", 0.5, url)
+    pourer[0].join()
+    assert result["failed"]["timeout"] == sum(result["failed"].values()) == 1
+    assert ever(result) == 49 and result["latency"]["p90_us"] < 300_000 * SLOW
 
 
 def test_a_pipeline_that_is_cut() -> None:
