@@ -2,11 +2,13 @@
 /* `modus load`: words in, figures out. See server/lab/load.h. */
 #include "server/lab/load.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "server/lab/loader.h"
 #include "server/lab/number.h"
@@ -206,7 +208,7 @@ static void print_others(const struct lab_load_result *r)
                {r->write_failed, "could not be sent"},
                {r->timed_out, "not answered in time"},
                {r->refused, "answered with an error"},
-               {r->unsent, "never sent: no connection was free"}};
+               {r->unsent, "never sent: no connection was free, or none could be made here"}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (all[i].count)
             printf("          %" PRIu64 " %s\n", all[i].count, all[i].what);
@@ -281,6 +283,32 @@ static void print_json(const struct lab_plan *p, const struct lab_load_result *r
     printf("}\n");
 }
 
+/* Descriptors for many connections: the loader should not be short of them before the server is. */
+static void raise_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* These figures tell of the loader, not of the server. */
+static void warn_of_shortage(int error)
+{
+    const char *remedy =
+        error == EMFILE || error == ENFILE
+            ? "raise the limit (ulimit -Hn), or use fewer --connections"
+        : error == EADDRNOTAVAIL
+            ? "no port is free to come from: use --sources 16 to a server on 127.0.0.1, or fewer "
+              "connections (without --close, or a lower --rate)"
+            : "use fewer --connections";
+    if (error)
+        fprintf(stderr,
+                "modus load: requests were not sent for want of a connection here: %s: %s\n",
+                strerror(error), remedy);
+}
+
 int load_command(int argc, char **argv)
 {
     static struct lab_load_result result;
@@ -299,11 +327,13 @@ int load_command(int argc, char **argv)
     }
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    raise_limit();
     if (lab_url_parse(argv[optind], &w.plan.url, why, sizeof why) != 0 ||
         lab_load_run(&w.plan, &result, why, sizeof why) != 0) {
         fprintf(stderr, "modus load: %s\n", why);
         return EXIT_NOTHING;
     }
+    warn_of_shortage(result.shortage);
     if (w.json)
         print_json(&w.plan, &result);
     else

@@ -20,6 +20,7 @@ enum { EVENTS = 256, REST_MS = 10, GRACE_MS = 50 };
 struct slot {
     struct lab_client client;
     bool asking, dear, goes_on;
+    bool short_of;                /* what a connection takes here */
     int64_t due_ns, sent_ns;      /* of the question under way */
     int64_t spare_ns;             /* since when it has none */
     struct slot *next;            /* among the spare, or the resting ones */
@@ -185,7 +186,7 @@ static void count_failures(struct loader *l, const struct slot *s, enum lab_outc
     case CLIENT_ANSWERED:
         break;
     case CLIENT_NO_CONNECTION:
-        r->connect_failed += rest;
+        *(s->short_of ? &r->unsent : &r->connect_failed) += rest;
         break;
     case CLIENT_WRITE_FAILED:
         r->write_failed += rest;
@@ -210,7 +211,8 @@ static void finish(struct loader *l, struct slot *s, enum lab_outcome outcome, i
     count_answers(l, s, now_ns);
     if (belongs(l, s, now_ns)) {
         count_failures(l, s, outcome);
-        record(l, s->due_ns, now_ns, s->dear);
+        if (!s->short_of) /* that ends at once, and is nobody's time to answer */
+            record(l, s->due_ns, now_ns, s->dear);
     }
     if (outcome == CLIENT_ANSWERED) {
         if (l->plan->close)
@@ -256,10 +258,17 @@ static int open_client(struct loader *l, struct slot *s)
     int rc = lab_client_open(&s->client, &l->target, (unsigned)l->opened++);
     struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s};
     if (rc == 0 && epoll_ctl(l->set, EPOLL_CTL_ADD, s->client.fd, &e) != 0) {
-        lab_client_close(&s->client);
         rc = -errno;
+        lab_client_close(&s->client);
     }
     return rc;
+}
+
+/* Is it the loader's own trouble, of which the server knows nothing? */
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == EADDRNOTAVAIL || error == ENOMEM ||
+           error == ENOBUFS || error == ENOSPC;
 }
 
 static void ask(struct loader *l, struct slot *s, int64_t due_ns, int64_t now_ns)
@@ -276,6 +285,9 @@ static void ask(struct loader *l, struct slot *s, int64_t due_ns, int64_t now_ns
     enlist(l, s);
     int rc = s->client.state == CLIENT_CLOSED ? open_client(l, s) : 0;
     lab_client_ask(&s->client, (struct str){q->text, q->len}, requests_in(l));
+    s->short_of = is_shortage(-rc);
+    if (s->short_of)
+        l->result->shortage = -rc;
     if (rc < 0)
         finish(l, s, CLIENT_NO_CONNECTION, now_ns);
     else

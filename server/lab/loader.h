@@ -57,11 +57,14 @@ struct lab_load_result {
     uint64_t answered;       /* rightly, and the answer came in it */
     uint64_t answered_after; /* rightly, but after its end: of those counted in latency */
     uint64_t connect_failed, read_failed, write_failed, timed_out, refused; /* refused: 4xx, 5xx */
-    uint64_t unsent; /* due, and never sent, for want of a connection */
+    uint64_t unsent; /* due, and never sent, for want of a connection, or of what it takes here */
+    int shortage;    /* an errno: of what the loader was short at any time, as EMFILE; else 0 */
     uint64_t bytes;
-    struct lab_histogram latency; /* of all that were due in it, answered or given up: from then */
-    struct lab_histogram cheap;   /* the same without dear ones; empty if none are */
-    struct lab_histogram lag;     /* how late the loader was by itself */
+    /* Of all that were due in it, answered or given up, from then; not of what was short here. What is
+     * unsent at the end counts with what it has waited: it would have taken longer. */
+    struct lab_histogram latency;
+    struct lab_histogram cheap; /* the same without dear ones; empty if none are */
+    struct lab_histogram lag;   /* how late the loader was by itself */
 };
 
 /* Returns 0, or -1 with a sentence in why. Blocks for as long as it takes, and up to the timeout for

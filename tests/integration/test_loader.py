@@ -275,6 +275,28 @@ def test_answers_without_a_body(status: str) -> None:
     assert ever(result) == 25 and set(result["failed"].values()) == {0}
 
 
+def limited(soft: int, hard: int, *words: object) -> subprocess.CompletedProcess:
+    """With so many descriptors."""
+    words = "prlimit", f"--nofile={soft}:{hard}", BINARY, "load", "--json", *words
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=60 * SLOW)
+
+
+def test_it_takes_the_descriptors_it_may_have() -> None:
+    with answering(after(0.1)) as url:
+        done = limited(32, 256, "--connections", 64, "--warm", 0, "--seconds", 0.5, url)
+    assert not done.stderr and set(json.loads(done.stdout)["failed"].values()) == {0}
+
+
+def test_its_own_shortage_is_not_the_servers() -> None:
+    with answering(after(0.1)) as url:
+        done = limited(32, 32, "--connections", 64, "--warm", 0, "--seconds", 0.5, url)
+    result = json.loads(done.stdout)
+    assert result["latency"]["p50_us"] > 99_000  # that of those that were sent
+    assert result["answered"] > 0 and result["failed"]["unsent"] == sum(result["failed"].values()) > 0
+    assert done.stderr.startswith("modus load: requests were not sent for want of a connection here: Too many open files: raise")
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_endless_answer() -> None:
     """One connection gets interim answers without an end, sooner than they can be read: it is given up in time, and the
     others are answered meanwhile."""
