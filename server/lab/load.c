@@ -26,7 +26,8 @@ static const char usage[] =
     "  --dear PATH       ask for that once in --every N (100) requests\n"
     "  --timeout N       seconds to wait for an answer (10)\n"
     "  --seed N          for --poisson\n"
-    "  --json            for programs\n";
+    "  --json            for programs\n"
+    "  --help            this\n";
 
 enum { EXIT_FINE, EXIT_NOTHING, EXIT_USAGE };
 enum {
@@ -42,7 +43,8 @@ enum {
     EVERY,
     TIMEOUT,
     SEED,
-    JSON
+    JSON,
+    HELP
 };
 
 static const struct option options[] = {
@@ -59,6 +61,7 @@ static const struct option options[] = {
     {"timeout", required_argument, NULL, TIMEOUT},
     {"seed", required_argument, NULL, SEED},
     {"json", no_argument, NULL, JSON},
+    {"help", no_argument, NULL, HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -80,7 +83,7 @@ static bool number(const char *name, const char *text, double low, double high, 
 static bool whole(const char *name, const char *text, double low, double high, unsigned *to)
 {
     double n;
-    bool good = number(name, text, low, high, &n);
+    bool good = lab_whole_number("load", name, text, low, high, &n);
     *to = good ? (unsigned)n : 0;
     return good;
 }
@@ -88,14 +91,14 @@ static bool whole(const char *name, const char *text, double low, double high, u
 static bool seed(const char *text, uint64_t *to)
 {
     double n;
-    bool good = number("seed", text, 0, 1e15, &n);
+    bool good = lab_whole_number("load", "seed", text, 0, 1e15, &n);
     *to = good ? (uint64_t)n : 0;
     return good;
 }
 
 struct wanted {
     struct lab_plan plan;
-    bool json;
+    bool json, help;
 };
 
 /* Returns false when the word was wrong. */
@@ -130,6 +133,8 @@ static bool take(struct wanted *w, int key, const char *text)
         return seed(text, &p->seed);
     case JSON:
         return w->json = true;
+    case HELP:
+        return w->help = true;
     default:
         return false; /* getopt has said why */
     }
@@ -151,11 +156,15 @@ static bool fits(const struct lab_plan *p)
 
 static bool read_words(struct wanted *w, int argc, char **argv)
 {
+    static char name[] = "modus load"; /* for getopt's own words */
     int key;
     optind = 1;
+    argv[0] = name;
     while ((key = getopt_long(argc, argv, "", options, NULL)) != -1)
         if (!take(w, key, optarg))
             return false;
+    if (w->help)
+        return true;
     if (argc - optind == 1)
         return fits(&w->plan);
     fprintf(stderr, "modus load: it wants one URL\n");
@@ -218,7 +227,7 @@ static void print_figures(const struct lab_plan *p, const struct lab_load_result
 {
     bool open = p->rate > 0;
     if (open)
-        printf("open loop, %g requests a second %s, at most %u connections%s\n", p->rate,
+        printf("open loop, %.15g requests a second %s, at most %u connections%s\n", p->rate,
                p->poisson ? "at random distances" : "at even distances", p->connections,
                p->close ? ", one a request" : "");
     else
@@ -268,7 +277,7 @@ static void print_buckets(const struct lab_histogram *h)
 
 static void print_json(const struct lab_plan *p, const struct lab_load_result *r)
 {
-    printf("{\"loop\":\"%s\",\"rate\":%g,\"connections\":%u,\"seconds\":%.6f,\"due\":%" PRIu64
+    printf("{\"loop\":\"%s\",\"rate\":%.15g,\"connections\":%u,\"seconds\":%.6f,\"due\":%" PRIu64
            ",\"answered\":%" PRIu64 ",\"answered_after\":%" PRIu64
            ",\"failed\":{\"connect\":%" PRIu64 ",\"read\":%" PRIu64 ",\"write\":%" PRIu64
            ",\"timeout\":%" PRIu64 ",\"status\":%" PRIu64 ",\"unsent\":%" PRIu64
@@ -324,6 +333,10 @@ int load_command(int argc, char **argv)
     if (!read_words(&w, argc, argv)) {
         fputs(usage, stderr);
         return EXIT_USAGE;
+    }
+    if (w.help) {
+        fputs(usage, stdout);
+        return EXIT_FINE;
     }
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

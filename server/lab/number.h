@@ -13,5 +13,8 @@
  * "modus COMMAND: --NAME wants a number from 1 to 600, not "x"". */
 bool lab_number(const char *command, const char *name, const char *text, double low, double high,
                 double *to);
+/* The same, and no fraction: "... wants a whole number from ...". */
+bool lab_whole_number(const char *command, const char *name, const char *text, double low,
+                      double high, double *to);
 
 #endif

@@ -8,9 +8,14 @@
 #include <string.h>
 #include <strings.h>
 
+enum { SHOWN = 60 };
+
+/* Only the beginning of what is long, or the reason would have no room. */
 static int refuse(const char *text, const char *reason, char *why, size_t why_size)
 {
-    snprintf(why, why_size, "%s is no URL that can be loaded: %s", text, reason);
+    bool all = strlen(text) <= SHOWN;
+    snprintf(why, why_size, "%.*s%s is no URL that can be loaded: %s", SHOWN, text,
+             all ? "" : "...", reason);
     return -1;
 }
 

@@ -399,8 +399,16 @@ def test_every_model(serve, model: Model, certificates, secure: bool, words: lis
         (["http://x:99999/"], "its port is no number from 1 to 65535"),
         (["http://[::1/"], 'its address has no "]"'),
         (["http://x/a b"], "blanks, control characters"),
-        (["--rate", "fast", "http://x/"], '--rate wants a number from 0.001 to 1e+07, not "fast"'),
-        (["--connections", "0", "http://x/"], "--connections wants a number from 1 to 1e+06"),
+        (["--rate", "fast", "http://x/"], '--rate wants a number from 0.001 to 10000000, not "fast"'),
+        (["--connections", "0", "http://x/"], "--connections wants a whole number from 1 to 1000000"),
+        *(
+            (["--" + name, "1.5", "http://x/"], f"--{name} wants a whole number from ")
+            for name in ("connections", "pipeline", "sources", "every", "seed")
+        ),
+        (["--nonsense", "http://x/"], "unrecognized option '--nonsense'"),
+        (["--rate"], "option '--rate' requires an argument"),
+        (["http://" + 400 * "x" + "/"], "xxx... is no URL that can be loaded: it is too long"),
+        (["http://x/" + 5000 * "y"], "yyy... is no URL that can be loaded: it is too long"),
         (["--poisson", "http://x/"], "--poisson wants a --rate"),
         (["--rate", "5", "--pipeline", "2", "http://x/"], "--pipeline is for a closed loop"),
         (["--dear", "dear", "http://x/"], "--dear: the path must begin with /"),
@@ -417,3 +425,14 @@ def test_wrong_words(words: list[str], why: str) -> None:
     done = subprocess.run([BINARY, "load", *words], capture_output=True, text=True, timeout=30)
     first = done.stderr.splitlines()[0]
     assert done.returncode in (1, 2) and first.startswith("modus load: ") and why in first, done
+
+
+def test_help() -> None:
+    done = subprocess.run([BINARY, "load", "--help"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and not done.stderr and done.stdout.startswith("usage: modus load [OPTIONS] URL\n")
+
+
+def test_numbers_in_full() -> None:
+    with answering(after(0)) as url:
+        done = subprocess.run([BINARY, "load", "--json", "--rate", "1234567", "--seconds", "0.05", "--warm", "0", url], capture_output=True, text=True, timeout=60)
+    assert '"rate":1234567,' in done.stdout
