@@ -301,7 +301,7 @@ def test_an_endless_answer() -> None:
     """One connection gets interim answers without an end, sooner than they can be read: it is given up in time, and the
     others are answered meanwhile."""
     opened = 0
-    interim = 4_000_000 * b"HTTP/1.1 100 C\r\n\r\n"
+    interim = 200_000 * b"HTTP/1.1 100 C\r\n\r\n"
 
     def pour(fd: int) -> None:
         with socket.socket(fileno=fd) as s:
@@ -325,10 +325,10 @@ def test_an_endless_answer() -> None:
 
     pourer: list[threading.Thread] = []
     with serving(serve) as url:
-        result = load("--rate", 50, "--connections", 4, "--warm", 0, "--seconds", 1, "--timeout", 0.5, url)
+        result = load("--rate", 50, "--connections", 4, "--warm", 0, "--seconds", 0.4, "--timeout", 0.3 * SLOW, url)
     pourer[0].join()
     assert result["failed"]["timeout"] == sum(result["failed"].values()) == 1
-    assert ever(result) == 49 and result["latency"]["p90_us"] < 300_000 * SLOW
+    assert ever(result) == 19 and result["latency"]["p50_us"] < 100_000 * SLOW
 
 
 def test_a_pipeline_that_is_cut() -> None:
@@ -374,7 +374,7 @@ def test_one_bad_tls_connection_spoils_no_other(certificates) -> None:
     with answering(after(0.01), certificates["one"]) as far:
         port = int(far.rstrip("/").rpartition(":")[2])
         with serving(through) as url:
-            result = load("--connections", 10, "--warm", 0, "--seconds", 1, url.replace("http", "https"))
+            result = load("--connections", 10, "--warm", 0, "--seconds", 0.5, url.replace("http", "https"))
     assert sum(result["failed"].values()) == result["failed"]["connect"] > 0 and ever(result) > 0
 
 
