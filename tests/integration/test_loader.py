@@ -385,7 +385,7 @@ def test_every_model(serve, model: Model, certificates, secure: bool, words: lis
     server = serve(model, main)
     url = f"http{'s' if secure else ''}://{server['main'].text}/hello"
     result = load(*words, "--connections", 8, "--seconds", 0.5, "--warm", 0, url)
-    assert result["answered"] > 0 and set(result["failed"].values()) == {0}
+    assert result["answered"] > 0 and not any(result["failed"].values()), result
     assert result["seconds"] < 0.6 * SLOW
     counted = server.listener_status("main")
     assert counted["requests"]["answers"]["2xx"] >= result["answered"]
