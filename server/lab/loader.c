@@ -202,6 +202,13 @@ static void count_failures(struct loader *l, const struct slot *s, enum lab_outc
     }
 }
 
+/* An answer does, and that there was none in time. What is refused or lost may end at once, and would
+ * make a broken server a quick one. */
+static bool tells_time(enum lab_outcome outcome)
+{
+    return outcome == CLIENT_ANSWERED || outcome == CLIENT_WAITS || outcome == CLIENT_GOES_ON;
+}
+
 /* Its question is answered, or has failed. */
 static void finish(struct loader *l, struct slot *s, enum lab_outcome outcome, int64_t now_ns)
 {
@@ -211,7 +218,7 @@ static void finish(struct loader *l, struct slot *s, enum lab_outcome outcome, i
     count_answers(l, s, now_ns);
     if (belongs(l, s, now_ns)) {
         count_failures(l, s, outcome);
-        if (!s->short_of) /* that ends at once, and is nobody's time to answer */
+        if (tells_time(outcome))
             record(l, s->due_ns, now_ns, s->dear);
     }
     if (outcome == CLIENT_ANSWERED) {

@@ -60,8 +60,9 @@ struct lab_load_result {
     uint64_t unsent; /* due, and never sent, for want of a connection, or of what it takes here */
     int shortage;    /* an errno: of what the loader was short at any time, as EMFILE; else 0 */
     uint64_t bytes;
-    /* Of all that were due in it, answered or given up, from then; not of what was short here. What is
-     * unsent at the end counts with what it has waited: it would have taken longer. */
+    /* Of all that were due in it, answered or given up for want of an answer, from then; not of what was
+     * refused or lost, which may end at once. What is unsent at the end counts with what it has waited: it
+     * would have taken longer. */
     struct lab_histogram latency;
     struct lab_histogram cheap; /* the same without dear ones; empty if none are */
     struct lab_histogram lag;   /* how late the loader was by itself */

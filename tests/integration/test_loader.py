@@ -143,7 +143,7 @@ def test_no_coordinated_omission(connections: int) -> None:
         result = load("--rate", 100, "--connections", connections, "--seconds", 3, "--warm", 0, url)
     assert result["due"] == ever(result) == 300
     for ms, count in ((50, 95), (250, 75), (500, 50), (900, 10)):
-        assert late(result, ms * 1000) == pytest.approx(count, abs=3 + 2 * (SLOW - 1))
+        assert count - 3 * SLOW <= late(result, ms * 1000) <= count + 8 * SLOW  # more, where the machine adds to the second
 
 
 def test_closed_loop_hides_a_stall() -> None:
@@ -208,6 +208,7 @@ def test_nobody_there() -> None:
         pass
     result = load("--rate", 50, "--seconds", 1, "--warm", 0, url)
     assert result["failed"]["connect"] == 50 and result["answered"] == 0
+    assert result["latency"]["p50_us"] is None, "that is no time to answer"
 
 
 def test_more_than_the_server_can() -> None:
@@ -384,7 +385,7 @@ def test_every_model(serve, model: Model, certificates, secure: bool, words: lis
     main = Listener("main", model.name, BASIC_ROUTES, certificates=[certificates["one"]] if secure else [])
     server = serve(model, main)
     url = f"http{'s' if secure else ''}://{server['main'].text}/hello"
-    result = load(*words, "--connections", 8, "--seconds", 0.5, "--warm", 0, url)
+    result = load(*words, "--connections", int(8 * SLOW), "--seconds", 0.5, "--warm", 0, url)
     assert result["answered"] > 0 and not any(result["failed"].values()), result
     assert result["seconds"] < 0.6 * SLOW
     counted = server.listener_status("main")
