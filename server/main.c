@@ -253,6 +253,14 @@ static bool parse(int argc, char **argv, struct command *command)
     return true;
 }
 
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     struct command command = {0};
@@ -260,13 +268,13 @@ int main(int argc, char **argv)
     title_init(argc, argv);
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcasecmp(argv[1], "-v") == 0))
         return print_version();
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(usage, stdout);
-        return EXIT_FINE;
-    }
     const struct program *program = argc > 1 ? program_named(argv[1]) : NULL;
     if (program)
         return program->run(argc - 1, argv + 1);
+    if (asks_for_help(argc, argv)) {
+        fputs(usage, stdout);
+        return EXIT_FINE;
+    }
     if (!parse(argc, argv, &command)) {
         fputs(usage, stderr);
         return EXIT_USAGE;

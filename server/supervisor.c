@@ -425,7 +425,8 @@ static int open_loop(struct master *m)
     uv_timer_init(&m->loop, &m->recycle_timer);
     if (m->predecessor && predecessor_start(m) != 0)
         return -1;
-    if (m->control && !m->predecessor && control_start(m->control, &m->loop, commands, is_for_another, m) != 0)
+    if (m->control && !m->predecessor &&
+        control_start(m->control, &m->loop, commands, is_for_another, m) != 0)
         return -1;
     if (uv_poll_init(&m->loop, &m->signal_watch, m->signal_fd) != 0 ||
         uv_poll_start(&m->signal_watch, UV_READABLE, on_signal) != 0 ||

@@ -66,11 +66,11 @@ static bool speaks(const struct lab_judged *j, enum lab_kind kind)
     return j->load->kind == kind && j->headline && j->headline->able;
 }
 
-/* Fronts first; behind the point, how near to the best it is on the whole. */
+/* Fronts first, then the loads that it leads, then how near to the best it is on the whole. */
 static double score_of(const struct lab_findings *f, enum lab_kind kind,
                        const struct lab_server *server)
 {
-    double fronts = 0, behind = 0;
+    double fronts = 0, leads = 0, behind = 0;
     for (size_t i = 0; i < f->count; i++) {
         const struct lab_verdict *v = f->loads[i].headline;
         const struct lab_rank *k = rank_of(v, server);
@@ -79,9 +79,10 @@ static double score_of(const struct lab_findings *f, enum lab_kind kind,
         double ratio =
             k ? lab_times_better(v->first, v->rank[0].first.median, k->first.median) : 1e9;
         fronts += is_at_front(v, server);
+        leads += lab_chosen(v) == server;
         behind += ratio > 1 ? log(ratio) : 0;
     }
-    return fronts + 1 / (1 + behind) / 2;
+    return fronts + leads / 100 + 1 / (1 + behind) / 200; /* of loads there are fewer than 100 */
 }
 
 static const struct lab_server *best_of(const struct lab_findings *f, enum lab_kind kind)

@@ -217,7 +217,8 @@ static void print_others(const struct lab_load_result *r)
                {r->write_failed, "could not be sent"},
                {r->timed_out, "not answered in time"},
                {r->refused, "answered with an error"},
-               {r->unsent, "never sent: no connection was free (--connections), or none could be made here"}};
+               {r->unsent,
+                "never sent: no connection was free (--connections), or none could be made here"}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (all[i].count)
             printf("          %" PRIu64 " %s\n", all[i].count, all[i].what);

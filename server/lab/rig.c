@@ -231,6 +231,7 @@ void lab_rig_stop(struct lab_rig *rig)
     }
     modus_process_put(rig->server);
     rig->server = NULL;
+    rig->pid = 0;
 }
 
 /* --- what it tells --------------------------------------------------------------------------- */

@@ -345,6 +345,11 @@ void lab_round_make(const struct lab_round_plan *plan, struct lab_round *round,
                                 .gil_held = unknown,
                                 .blocked = unknown,
                                 .rejected = unknown};
+    if (plan->rig && !lab_rig_lives(plan->rig)) {
+        snprintf(texts->error, sizeof texts->error, "its server does not run");
+        round->error = texts->error;
+        return;
+    }
     if (plan->rig) {
         lab_tree_pin(plan->rig->pid, plan->work->all_cpus ? -1 : plan->server_cpu);
         round->pss_idle_kib = lab_tree_pss_kib(plan->rig->pid);

@@ -28,6 +28,7 @@ enum {
     MOST_SERIES = 1024,
     CALIBRATION = 200000000, /* additions */
     TEMPORARY_LONGEST = 40,
+    WARM_REQUESTS = 50,
 };
 
 /* The quick run's batch of the notes waits for a quarter of their time. */
@@ -49,7 +50,7 @@ struct lab {
 /* Of a series, what is not in the results. */
 struct source {
     const struct lab_work *work;
-    const struct lab_rig *rig;     /* NULL: foreign */
+    struct lab_rig *rig;           /* NULL: foreign */
     struct lab_round_texts *texts; /* one a round */
 };
 
@@ -179,7 +180,7 @@ static int start_rigs(struct lab *lab, char *why, size_t why_size)
     return 0;
 }
 
-static const struct lab_rig *rig_of(const struct lab *lab, const char *model, bool gil)
+static struct lab_rig *rig_of(struct lab *lab, const char *model, bool gil)
 {
     for (unsigned i = 0; i < lab->rig_count; i++)
         if (strcmp(lab->rigs[i].model, model) == 0 && lab->rigs[i].gil == gil)
@@ -208,6 +209,26 @@ static int calibrate(struct lab *lab, char *why, size_t why_size)
     return -1;
 }
 
+/* A server keeps memory that a load before this one needed, so each load has fresh ones, with pages that a
+ * few requests have mapped. One that does not come is found out by its rounds. */
+static void renew(const struct lab *lab, struct lab_rig *rig)
+{
+    static struct lab_load_result result;
+    char url[128], why[300];
+    struct lab_plan plan = {.connections = 2,
+                            .requests = WARM_REQUESTS,
+                            .seconds = 5,
+                            .timeout_seconds = 5,
+                            .stop = lab->wanted->stop};
+    lab_rig_stop(rig);
+    if (lab_rig_start(rig, rig->model, rig->gil, lab->folder, why, sizeof why) != 0)
+        return;
+    lab_tree_pin(rig->pid, -1); /* it was started by who is pinned */
+    snprintf(url, sizeof url, "%s/hello", rig->http);
+    if (lab_url_parse(url, &plan.url, why, sizeof why) == 0)
+        lab_load_run(&plan, &result, why, sizeof why);
+}
+
 /* --- series ---------------------------------------------------------------------------------- */
 
 /* A foreign server is at one URL; a load over the other protocol is not for it. */
@@ -221,7 +242,7 @@ static void add_series(struct lab *lab, const struct lab_work *work, size_t serv
 {
     struct lab_results *r = lab->results;
     const struct lab_server *s = &r->servers[server];
-    const struct lab_rig *rig = s->foreign ? NULL : rig_of(lab, s->name, gil);
+    struct lab_rig *rig = s->foreign ? NULL : rig_of(lab, s->name, gil);
     bool reaches = !s->foreign || speaks_tls(s) == work->tls;
     if (r->series_count == MOST_SERIES || (!s->foreign && !rig) || !reaches)
         return;
@@ -337,6 +358,9 @@ static void make_repeat(struct lab *lab, unsigned repeat)
     const struct lab_results *r = lab->results;
     for (size_t from = 0, end; from < r->series_count; from = end) {
         end = group_end(r, from);
+        for (size_t i = from; i < end && !is_stopped(lab); i++)
+            if (sources[i].rig)
+                renew(lab, sources[i].rig);
         for (size_t i = 0; i < end - from && !is_stopped(lab); i++)
             make_round(lab, from + (i + repeat) % (end - from), repeat);
     }

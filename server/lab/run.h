@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The lab's runner: which rounds, in which order, and with whom. Servers start once and stay; a repeat is
- * all loads, and within a load and its number of connections all servers follow one another, another one
- * first each time, so that what drifts hits all alike. */
+/* The lab's runner: which rounds, in which order, and with whom. A repeat is all loads, and within a load
+ * and its number of connections all servers, which are fresh then, follow one another, another one first
+ * each time, so that what drifts hits all alike. */
 #ifndef SERVER_LAB_RUN_H
 #define SERVER_LAB_RUN_H
 

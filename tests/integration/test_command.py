@@ -47,6 +47,12 @@ def test_version(word: str) -> None:
         assert re.search(rf"\b{library} \d+\.\d", done.stdout)
 
 
+@pytest.mark.parametrize("words", [["status", "--help"], ["reload", "-h"], ["-t", "--help"]], ids=" ".join)
+def test_help_is_help_wherever_it_is_asked_for(words: list[str]) -> None:
+    done = modus(*words)
+    assert done.returncode == 0 and done.stdout.startswith("usage: modus") and not done.stderr
+
+
 def test_help() -> None:
     done = modus("--help")
     assert (done.returncode, done.stderr) == (0, "")
