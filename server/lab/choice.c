@@ -66,6 +66,15 @@ static bool speaks(const struct lab_judged *j, enum lab_kind kind)
     return j->load->kind == kind && j->headline && j->headline->able;
 }
 
+/* Does the load count for its kind? The notes' batches do where nothing else was measured. */
+static bool counts(const struct lab_findings *f, const struct lab_judged *j, enum lab_kind kind)
+{
+    bool others = false;
+    for (size_t i = 0; i < f->count; i++)
+        others |= speaks(&f->loads[i], kind) && f->loads[i].load->loop != LAB_BATCH;
+    return speaks(j, kind) && (j->load->loop != LAB_BATCH || !others);
+}
+
 /* Fronts first, then the loads that it leads, then how near to the best it is on the whole. */
 static double score_of(const struct lab_findings *f, enum lab_kind kind,
                        const struct lab_server *server)
@@ -74,7 +83,7 @@ static double score_of(const struct lab_findings *f, enum lab_kind kind,
     for (size_t i = 0; i < f->count; i++) {
         const struct lab_verdict *v = f->loads[i].headline;
         const struct lab_rank *k = rank_of(v, server);
-        if (!speaks(&f->loads[i], kind))
+        if (!counts(f, &f->loads[i], kind))
             continue;
         double ratio =
             k ? lab_times_better(v->first, v->rank[0].first.median, k->first.median) : 1e9;
@@ -122,7 +131,7 @@ static void say_from(struct lab_choice *c, const struct lab_verdict *v)
 {
     char point[128];
     lab_say_point(point, sizeof point, v);
-    snprintf(c->from, sizeof c->from, "%s, %s, %s", v->load->name, point,
+    snprintf(c->from, sizeof c->from, "%s; %s, %s", v->load->title, point,
              v->load->loop == LAB_BATCH  ? "batch"
              : v->load->loop == LAB_OPEN ? "open loop"
                                          : "closed loop");
@@ -142,14 +151,23 @@ static void say_exceptions(struct lab_choice *c, const struct lab_findings *f, e
 {
     for (size_t i = 0; i < f->count; i++) {
         const struct lab_verdict *v = f->loads[i].headline;
-        if (!speaks(&f->loads[i], kind) || is_at_front(v, c->server))
+        if (!counts(f, &f->loads[i], kind) || is_at_front(v, c->server))
             continue;
-        ADD(but, "%s%s for %s", *c->but ? ", " : "", lab_chosen(v)->name, v->load->name);
+        ADD(but, "%s%s for \"%s\"", *c->but ? ", " : "", lab_chosen(v)->name, v->load->title);
     }
+}
+
+static void say_pick(struct lab_choice *c, const struct lab_verdict *v)
+{
+    if (lab_most_are_equal(v))
+        lab_say_front(c->pick, sizeof c->pick, v);
+    else if (c->server)
+        ADD(pick, "%s", c->server->name);
 }
 
 static void say_verdict(struct lab_choice *c, const struct lab_verdict *v)
 {
+    say_pick(c, v);
     c->disturbed = v->disturbed;
     snprintf(c->margin, sizeof c->margin, "%s", v->brief);
     snprintf(c->why, sizeof c->why, "%s", v->why);
@@ -157,13 +175,39 @@ static void say_verdict(struct lab_choice *c, const struct lab_verdict *v)
     say_also(c, v);
 }
 
+/* What an interpreter lock makes of it: of the model that it costs most. */
+static void say_lock(struct lab_choice *c, const struct lab_judged *j)
+{
+    double most = 1.2; /* less is not worth a line */
+    for (size_t i = 0; i < j->count; i++)
+        for (unsigned k = 0; j->points[i].gil && k < j->points[i].count; k++) {
+            char with[LAB_FIGURE], without[LAB_FIGURE];
+            const struct lab_series *s = j->points[i].rank[k].series;
+            const struct lab_rank *free_of_it = rank_of(j->headline, s->server);
+            enum lab_measure m = j->headline->first;
+            double figure = lab_measured(s, m).median;
+            double times = free_of_it ? lab_times_better(m, free_of_it->first.median, figure) : 0;
+            if (s->connections != j->headline->connections || times <= most)
+                continue;
+            most = times;
+            snprintf(c->lock, sizeof c->lock, "%s has %s of %s then, against %s", s->server->name,
+                     lab_measure_name(m), lab_say(with, m, figure),
+                     lab_say(without, m, free_of_it->first.median));
+        }
+}
+
 static bool choose_of_kind(struct lab_choice *c, const struct lab_findings *f, enum lab_kind kind)
 {
     c->server = best_of(f, kind);
     const struct lab_judged *j = leading(f, kind, c->server);
-    if (!j)
+    struct lab_verdict *v = j ? malloc(sizeof *v) : NULL;
+    if (!v)
         return false;
-    say_verdict(c, j->headline);
+    *v = *j->headline;
+    lab_prefer(f->results, v, c->server);
+    say_verdict(c, v);
+    free(v);
+    say_lock(c, j);
     if (c->server)
         say_exceptions(c, f, kind);
     return true;
@@ -171,15 +215,20 @@ static bool choose_of_kind(struct lab_choice *c, const struct lab_findings *f, e
 
 /* --- many idle connections ------------------------------------------------------------------- */
 
+/* Before the margin. */
 static void say_memory_of_many(struct lab_choice *c, const struct lab_verdict *v)
 {
-    char all[LAB_FIGURE];
+    char all[LAB_FIGURE], n[LAB_FIGURE], margin[sizeof c->margin];
     const struct lab_rank *k = rank_of(v, c->server);
+    if (!k)
+        return;
+    memcpy(margin, c->margin, sizeof margin);
     c->margin[0] = '\0';
-    if (k)
-        ADD(margin, "%d,000 would take %s of the server's memory; ", CLIENTS / 1000,
-            lab_say_kib(all, lab_measured(k->series, LAB_BY_MEMORY).median * CLIENTS));
-    ADD(margin, "%s", v->brief);
+    double each = lab_measured(k->series, LAB_BY_MEMORY).median;
+    bool seen = each >= lab_least(LAB_BY_MEMORY);
+    ADD(margin, "reckoned from %s, %d,000 would take %s%s of the server's memory; %s",
+        lab_say_whole(n, v->connections), CLIENTS / 1000, seen ? "" : "less than ",
+        lab_say_kib(all, (seen ? each : lab_least(LAB_BY_MEMORY)) * CLIENTS), margin);
 }
 
 static bool choose_idle(struct lab_choice *c, const struct lab_findings *f)
@@ -240,7 +289,7 @@ static void say_price_in(struct lab_choice *c, const struct lab_verdict *v)
     if (k != &v->rank[0])
         ADD(why, " against %s for %s", lab_say_us(best, v->rank[0].first.median),
             v->rank[0].series->server->name);
-    ADD(why, " (%s, %s)", v->load->name, point);
+    ADD(why, " (%s; %s)", v->load->title, point);
 }
 
 /* What isolation costs: in the first load that is about it, and in that where it is dearest. */
@@ -271,6 +320,7 @@ static bool choose_untrusted(struct lab_choice *c, const struct lab_findings *f)
         c->server = server_named(f->results, isolation[i].model);
     if (!c->server)
         return false;
+    ADD(pick, "%s", c->server->name);
     ADD(margin,
         "a crash takes %s; in thread-pool, event-loop and coroutine it takes all clients of "
         "the listener",

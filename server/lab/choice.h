@@ -38,11 +38,13 @@ struct lab_choice {
     const char *example;             /* "an API in front of a database" */
     const struct lab_server *server; /* NULL: nobody can be chosen */
     bool disturbed;                  /* as of the verdict that it is from */
+    char pick[96];                   /* its name, or "any but prefork" */
     char also[256]; /* who is as good within the noise: "hybrid, coroutine"; or "" */
     char margin[640];
     char why[1280];
     char from[256]; /* what it was measured with; "": it is no measurement */
     char but[512];  /* loads that others lead, or "" */
+    char lock[256]; /* what an interpreter lock costs, or "" */
 };
 
 /* Only needs that something was measured for. Returns how many. */

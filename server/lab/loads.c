@@ -168,7 +168,7 @@ static const struct lab_work works[] = {
     {
         .load = {"mixed",
                  "1 in 100 requests computes for 50 ms",
-                 "Who else waits when one is dear? The latencies are those of the cheap ones.",
+                 "Who else waits when one is expensive? The latencies are those of the cheap ones.",
                  LAB_MIXED,
                  LAB_OPEN,
                  NULL,

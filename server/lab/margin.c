@@ -16,12 +16,14 @@ static void say_distance(char *to, size_t size, enum lab_measure m, const struct
 {
     char a[LAB_FIGURE], b[LAB_FIGURE], times[LAB_FIGURE];
     const char *name = lab_measure_name(m);
-    double ratio = lab_times_better(m, mine->median, other->median);
+    double ratio = lab_has_ratio(m, mine->median, other->median)
+                       ? lab_times_better(m, mine->median, other->median)
+                       : LAB_UNKNOWN;
     lab_say(a, m, mine->median);
     lab_say(b, m, other->median);
     lab_say_times(times, ratio);
     if (ratio < 0)
-        lab_add(to, size, "%s: %s against %s", name, a, b);
+        lab_add(to, size, "%s %s against %s for %s", name, a, b, whom);
     else if (lab_more_is_better(m) && ratio >= 1.5)
         lab_add(to, size, "%s the %s of %s: %s against %s", times, name, whom, a, b);
     else if (lab_more_is_better(m))
@@ -43,7 +45,7 @@ static void say_next(char *to, size_t size, const struct lab_verdict *v, const c
     if (v->equals_first == v->able ||
         lab_times_better(v->first, best->first.median, next->first.median) < 1)
         return;
-    snprintf(whom, sizeof whom, "%s, the next", next->series->server->name);
+    snprintf(whom, sizeof whom, "%s, the nearest clearly behind", next->series->server->name);
     lab_add(to, size, "%s", before);
     say_distance(to, size, v->first, &best->first, &next->first, whom);
 }

@@ -4,8 +4,11 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
-static const double NOTHING_KIB = 0.25;
+static const double NOTHING_KIB = 0.25, FAR = 3;
+#define LEAST_KIB (64.0 / 1024)
 
 static unsigned trusted_rounds(const struct lab_series *s)
 {
@@ -15,21 +18,57 @@ static unsigned trusted_rounds(const struct lab_series *s)
     return count;
 }
 
+/* The field of a round that counts; LAB_UNKNOWN: of another, or not known. */
+static double value_of(const struct lab_series *s, size_t round, size_t field)
+{
+    double value;
+    if (!lab_counts(s, &s->rounds[round]))
+        return LAB_UNKNOWN;
+    memcpy(&value, (const char *)&s->rounds[round] + field, sizeof value);
+    return value;
+}
+
+static void find_inner(const struct lab_series *s, size_t field, struct lab_spread *found)
+{
+    double far = -1;
+    size_t farthest = 0;
+    for (size_t i = 0; i < s->round_count; i++) {
+        double away = fabs(value_of(s, i, field) - found->median);
+        if (value_of(s, i, field) < 0 || away <= far)
+            continue;
+        far = away;
+        farthest = i;
+    }
+    found->inner_low = found->inner_high = found->median;
+    for (size_t i = 0; i < s->round_count; i++) {
+        double value = value_of(s, i, field);
+        if (i == farthest || value < 0)
+            continue;
+        found->inner_low = fmin(found->inner_low, value);
+        found->inner_high = fmax(found->inner_high, value);
+    }
+}
+
 static struct lab_spread spread_of(const struct lab_series *s, size_t field)
 {
     struct lab_spread found = {.count = trusted_rounds(s)};
     found.median = lab_median(s, field, &found.low, &found.high);
+    find_inner(s, field, &found);
     return found;
 }
 
 static void scale(struct lab_spread *of, double less, double by)
 {
-    double *values[] = {&of->median, &of->low, &of->high};
-    for (unsigned i = 0; i < 3; i++)
+    double *values[] = {&of->median, &of->low, &of->high, &of->inner_low, &of->inner_high};
+    for (unsigned i = 0; i < sizeof values / sizeof values[0]; i++)
         *values[i] = *values[i] > less ? (*values[i] - less) * by : 0;
 }
 
-static const struct lab_spread not_measured = {LAB_UNKNOWN, LAB_UNKNOWN, LAB_UNKNOWN, 0};
+static const struct lab_spread not_measured = {.median = LAB_UNKNOWN,
+                                               .low = LAB_UNKNOWN,
+                                               .high = LAB_UNKNOWN,
+                                               .inner_low = LAB_UNKNOWN,
+                                               .inner_high = LAB_UNKNOWN};
 
 static struct lab_spread memory_of(const struct lab_series *s)
 {
@@ -119,6 +158,10 @@ char *lab_say(char text[LAB_FIGURE], enum lab_measure m, double value)
     case LAB_BY_CPU:
         return lab_say_us(text, value);
     case LAB_BY_MEMORY:
+        if (value < 0 || value >= LEAST_KIB)
+            return lab_say_kib(text, value);
+        snprintf(text, LAB_FIGURE, "under %.0f" LAB_NBSP "B", LEAST_KIB * 1024);
+        return text;
     case LAB_BY_WHOLE:
         return lab_say_kib(text, value);
     case LAB_BY_SECONDS:
@@ -127,19 +170,23 @@ char *lab_say(char text[LAB_FIGURE], enum lab_measure m, double value)
     return lab_say_number(text, LAB_UNKNOWN);
 }
 
-/* Below what a figure can be told from nothing at all, so that no ratio is made of it. */
-static double smallest(enum lab_measure m)
+double lab_least(enum lab_measure m)
 {
-    return m == LAB_BY_MEMORY ? 0.05 : 1e-3;
+    return m == LAB_BY_MEMORY ? LEAST_KIB : 1e-3;
 }
 
 double lab_times_better(enum lab_measure m, double a, double b)
 {
     if (a < 0 || b < 0)
         return LAB_UNKNOWN;
-    a = a > smallest(m) ? a : smallest(m);
-    b = b > smallest(m) ? b : smallest(m);
+    a = a > lab_least(m) ? a : lab_least(m);
+    b = b > lab_least(m) ? b : lab_least(m);
     return lab_more_is_better(m) ? a / b : b / a;
+}
+
+bool lab_has_ratio(enum lab_measure m, double a, double b)
+{
+    return a >= lab_least(m) && b >= lab_least(m);
 }
 
 static double least_difference(enum lab_measure m, unsigned rounds)
@@ -158,7 +205,10 @@ bool lab_is_clear(enum lab_measure m, const struct lab_spread *a, const struct l
         return false;
     if (ratio < 1)
         ratio = 1 / ratio;
-    return ratio > 1 + least_difference(m, rounds) && (a->low > b->high || b->low > a->high);
+    double least = least_difference(m, rounds);
+    bool apart = a->low > b->high || b->low > a->high;
+    bool inner_apart = a->inner_low > b->inner_high || b->inner_low > a->inner_high;
+    return (ratio > 1 + least && apart) || (rounds >= 3 && ratio > 1 + FAR * least && inner_apart);
 }
 
 struct lab_errors lab_errors_of(const struct lab_series *s)

@@ -6,7 +6,9 @@
  * three repeats of each of two servers that are the same, one is above the other in all of them once
  * in ten (2 of the 20 ways to order six); with five, once in 126. So ranges that do not overlap are
  * needed, but with few repeats not enough: the medians must also be apart by what matters (5 %; 10 %
- * for a tail, which few requests make). Two repeats are above two others once in three, and of one
+ * for a tail, which few requests make). One round that the machine spoilt unseen would hide any
+ * difference so: where the medians are three times as far apart as that, each server's farthest round
+ * does not count. Two repeats are above two others once in three, and of one
  * we know no range: then 15 % and 25 % are asked for, and 50 % where no round was to be trusted.
  * And less than 256 bytes a connection is nothing to choose by: 20,000 clients are 5 MiB. That is a
  * rule for choosing, no proof: the page says so.
@@ -36,6 +38,7 @@ enum lab_measure {
 /* count: trusted rounds; median LAB_UNKNOWN: not measured. */
 struct lab_spread {
     double median, low, high;
+    double inner_low, inner_high; /* without the round that is farthest from the median */
     unsigned count;
 };
 
@@ -47,6 +50,10 @@ const char *lab_measure_name(enum lab_measure m);
 char *lab_say(char text[LAB_FIGURE], enum lab_measure m, double value);
 /* How many times better a is than b; below 1: worse. LAB_UNKNOWN if one is not known. */
 double lab_times_better(enum lab_measure m, double a, double b);
+/* Below this a figure can't be told from nothing at all. */
+double lab_least(enum lab_measure m);
+/* Are both large enough for a ratio that one can say? */
+bool lab_has_ratio(enum lab_measure m, double a, double b);
 /* Do these differ beyond the noise? */
 bool lab_is_clear(enum lab_measure m, const struct lab_spread *a, const struct lab_spread *b);
 /* Requests that failed, as a share of all that were made in the rounds that count. */

@@ -11,6 +11,7 @@
 #include "server/lab/report_priv.h"
 #include "server/lab/stall.h"
 #include "server/lab/table.h"
+#include "server/models.h"
 
 __asm__(".section .rodata\n"
         ".global report_css\nreport_css:\n"
@@ -89,18 +90,19 @@ static void put_head(struct page *p, const struct lab_results *r)
                 r->machine.cpus == 1 ? "CPU" : "CPUs");
 }
 
-static unsigned doubtful_rounds(const struct lab_results *r)
+static unsigned doubtful_rounds(const struct lab_results *r, unsigned *of)
 {
     unsigned count = 0;
+    *of = 0;
     for (size_t i = 0; i < r->series_count; i++)
-        for (size_t k = 0; k < r->series[i].round_count; k++)
+        for (size_t k = 0; k < r->series[i].round_count; k++, ++*of)
             count += !r->series[i].rounds[k].trusted || r->series[i].rounds[k].error;
     return count;
 }
 
 static void put_warnings(struct page *p, const struct lab_results *r)
 {
-    unsigned doubtful = doubtful_rounds(r);
+    unsigned all, doubtful = doubtful_rounds(r, &all);
     if (!r->whole)
         page_puts(p,
                   "<p class=\"warning\" role=\"note\"><b>This run was ended before its time.</b> "
@@ -111,10 +113,10 @@ static void put_warnings(struct page *p, const struct lab_results *r)
                      "So the loader took part of what the servers had.</p>\n");
     if (doubtful)
         page_format(p,
-                    "<p class=\"warning\" role=\"note\"><b>%u %s</b>: <a "
+                    "<p class=\"warning\" role=\"note\"><b>%u of %u %s</b>: <a "
                     "href=\"#left-out\">which, and why</a>.</p>\n",
-                    doubtful,
-                    doubtful == 1 ? "round failed or was disturbed"
+                    doubtful, all,
+                    doubtful == 1 ? "rounds failed or was disturbed"
                                   : "rounds failed or were disturbed");
 }
 
@@ -138,6 +140,15 @@ static void put_margin(struct page *p, const char *text)
     put_sentence(p, text);
 }
 
+static void put_small(struct page *p, const char *before, const char *text)
+{
+    if (!*text)
+        return;
+    page_format(p, "<small>%s", before);
+    report_text(p, text);
+    page_puts(p, "</small>");
+}
+
 static void put_choice(struct page *p, const struct lab_choice *c)
 {
     page_format(p, "<tr><th scope=\"row\"><a href=\"#%s\">", c->anchor);
@@ -145,20 +156,21 @@ static void put_choice(struct page *p, const struct lab_choice *c)
     page_puts(p, "</a><small>");
     report_text(p, c->example);
     page_puts(p, "</small></th><td class=\"pick\">");
-    if (c->server)
+    bool is_one = c->server && strcmp(c->pick, c->server->name) == 0;
+    if (is_one)
         report_server(p, c->server);
     else
-        page_puts(p, "none");
+        report_text(p, *c->pick ? c->pick : "none");
     if (c->disturbed)
         page_puts(p, "<small><b>not sure</b>: the machine was disturbed, measure again</small>");
-    if (*c->also) {
-        page_puts(p, "<small>as good, within the noise: ");
-        report_text(p, c->also);
-        page_puts(p, "</small>");
-    }
-    if (*c->but) {
-        page_puts(p, "<small>but ");
-        report_text(p, c->but);
+    if (*c->pick && !is_one)
+        put_small(p, "they can't be told apart; the figures are of ", c->server->name);
+    else
+        put_small(p, "as good, within the noise: ", c->also);
+    put_small(p, "but ", c->but);
+    if (*c->lock) {
+        page_puts(p, "<small>not under an <a href=\"#gil\">interpreter lock</a>: ");
+        report_text(p, c->lock);
         page_puts(p, "</small>");
     }
     page_puts(p, "</td><td><b class=\"label\">By how much: </b>");
@@ -168,6 +180,23 @@ static void put_choice(struct page *p, const struct lab_choice *c)
     page_puts(p, "</small></td><td><b class=\"label\">Why: </b>");
     put_sentence(p, c->why);
     page_puts(p, "</td></tr>\n");
+}
+
+/* What the words mean. */
+static void put_models(struct page *p, const struct lab_results *r)
+{
+    page_puts(p, "<details class=\"models\"><summary>what the models are</summary><dl>");
+    for (size_t i = 0; i < r->server_count; i++) {
+        const struct model *model = models_find(r->servers[i].name);
+        if (!model || r->servers[i].foreign)
+            continue;
+        page_puts(p, "<div><dt>");
+        report_server(p, &r->servers[i]);
+        page_puts(p, "</dt><dd>");
+        report_text(p, model_summary(model));
+        page_puts(p, "</dd></div>\n");
+    }
+    page_puts(p, "</dl></details>\n");
 }
 
 static void put_choices(struct page *p, const struct lab_findings *f)
@@ -185,6 +214,7 @@ static void put_choices(struct page *p, const struct lab_findings *f)
     for (size_t i = 0; i < count; i++)
         put_choice(p, &choices[i]);
     page_puts(p, count ? "</tbody></table>\n" : "");
+    put_models(p, f->results);
     report_close(p);
     free(choices);
 }
@@ -194,6 +224,7 @@ static void put_choices(struct page *p, const struct lab_findings *f)
 static void put_how_to(struct page *p, const struct lab_results *r)
 {
     struct lab_stall stall;
+    unsigned all;
     report_open(p, "how", "How to read this");
     page_puts(
         p, "<ol>\n<li>Every figure is from this machine, this build and the loads that are named. "
@@ -216,9 +247,8 @@ static void put_how_to(struct page *p, const struct lab_results *r)
         "<li>A difference is <b>clear</b> when these ranges do not overlap and the medians are "
         "5&nbsp;% "
         "apart (p99: 10&nbsp;%; two repeats: 15&nbsp;%; one: 25&nbsp;%). All else is within the "
-        "noise. Three "
-        "repeats "
-        "of equals look clear once in ten, but for that distance.</li>\n"
+        "noise: by luck alone the ranges of three repeats of two equals miss each other one time "
+        "in ten. Where they are three times as far apart, one odd round each is forgiven.</li>\n"
         "<li><b>p99</b>: one request in a hundred took so long or longer.</li>\n"
         "<li><b>CPU a request</b>: user and system time of all the server's processes, over what "
         "it "
@@ -228,12 +258,14 @@ static void put_how_to(struct page *p, const struct lab_results *r)
         "not "
         "chosen.</li>\n<li>");
     if (r->machine.pinned)
-        page_format(p, "The server had CPU %u, the loader CPU %u.", r->machine.server_cpu,
-                    r->machine.loader_cpu);
+        page_format(p,
+                    "The server had CPU %u, the loader CPU %u; where handlers compute the server "
+                    "had both.",
+                    r->machine.server_cpu, r->machine.loader_cpu);
     else
         page_puts(p, "Server and loader shared all CPUs.");
     page_puts(
-        p, doubtful_rounds(r)
+        p, doubtful_rounds(r, &all)
                ? " Rounds that failed or were disturbed are left out, if there are others, and <a "
                  "href=\"#left-out\">listed</a>.</li>\n</ol>\n"
                : " No round was left out.</li>\n</ol>\n");
@@ -249,6 +281,31 @@ static void put_fact(struct page *p, const char *name, const char *text)
     page_format(p, "<div><dt>%s</dt><dd>", name);
     report_text(p, text);
     page_puts(p, "</dd></div>\n");
+}
+
+/* Of servers that differ in more than the model. */
+static void put_sizes(struct page *p, const struct lab_results *r)
+{
+    bool any = false;
+    for (size_t i = 0; i < r->server_count; i++)
+        any |= r->servers[i].foreign || *r->servers[i].sizes;
+    if (!any) {
+        page_puts(p, "<p>All servers ran with one configuration that differs in the model alone; "
+                     "what it does not name has its default.</p>\n");
+        return;
+    }
+    page_puts(p, "<div class=\"wide\"><table><thead><tr><th scope=\"col\">server</th><th "
+                 "scope=\"col\">what was not the default</th></tr></thead><tbody>\n");
+    for (size_t i = 0; i < r->server_count; i++) {
+        page_puts(p, "<tr><th scope=\"row\">");
+        report_server(p, &r->servers[i]);
+        page_puts(p, "</th><td>");
+        report_text(p, r->servers[i].foreign  ? "another server, not started by the lab"
+                       : *r->servers[i].sizes ? r->servers[i].sizes
+                                              : "nothing");
+        page_puts(p, "</td></tr>\n");
+    }
+    page_puts(p, "</tbody></table></div>\n");
 }
 
 static void put_machine(struct page *p, const struct lab_results *r)
@@ -269,20 +326,11 @@ static void put_machine(struct page *p, const struct lab_results *r)
         put_fact(p, "memory", lab_say_kib(text, r->machine.memory_gib * (1 << 20)));
     put_fact(p, "kernel", r->machine.kernel);
     put_fact(p, "server", r->machine.modus);
-    put_fact(p, "loader", r->machine.wrk);
+    snprintf(text, sizeof text, "wrk %.64s", r->machine.wrk);
+    put_fact(p, "loader", *r->machine.wrk ? text : "");
     put_fact(p, "command", r->command);
-    page_puts(p, "</dl>\n<div class=\"wide\"><table><thead><tr><th scope=\"col\">server</th><th "
-                 "scope=\"col\">what was not the default</th></tr></thead><tbody>\n");
-    for (size_t i = 0; i < r->server_count; i++) {
-        page_puts(p, "<tr><th scope=\"row\">");
-        report_server(p, &r->servers[i]);
-        page_puts(p, "</th><td>");
-        report_text(p, r->servers[i].foreign  ? "another server, not started by the lab"
-                       : *r->servers[i].sizes ? r->servers[i].sizes
-                                              : "nothing");
-        page_puts(p, "</td></tr>\n");
-    }
-    page_puts(p, "</tbody></table></div>\n");
+    page_puts(p, "</dl>\n");
+    put_sizes(p, r);
     if (r->config) {
         page_puts(p, "<details><summary>the configuration</summary><pre>");
         /* Escaping takes line ends for what can't be shown. */

@@ -249,19 +249,24 @@ static const char *certainty_of(const struct lab_verdict *v)
 
 static void put_verdict(struct page *p, const struct lab_verdict *v)
 {
-    char point[128];
+    char point[128], front[512];
     const struct lab_server *chosen = lab_chosen(v);
     lab_say_point(point, sizeof point, v);
     page_puts(p, "<p class=\"verdict\"><b>");
-    if (chosen)
+    if (v->equals > 1) {
+        lab_say_front(front, sizeof front, v);
+        report_text(p, front);
+    } else if (chosen) {
         report_server(p, chosen);
-    else
+    } else {
         page_puts(p, "none");
+    }
     page_format(p, "</b> <span class=\"tag\">%s</span> with ", certainty_of(v));
     report_text(p, point);
     page_puts(p, ": ");
     report_text(p, v->margin);
-    page_puts(p, ".</p>\n");
+    page_format(p, ". <span class=\"soft\">Judged by %s, then %s.</span></p>\n",
+                lab_measure_name(v->first), lab_measure_name(v->second));
     if (*v->why) {
         page_puts(p, "<p><b>Why:</b> ");
         report_text(p, v->why);
@@ -274,18 +279,6 @@ static void put_verdict(struct page *p, const struct lab_verdict *v)
     }
 }
 
-/* Who is at the front at a point, in words. */
-static void say_front(char *text, size_t size, const struct lab_verdict *v)
-{
-    *text = '\0';
-    for (unsigned k = 0; k < v->equals; k++)
-        lab_add_listed(text, size, k, v->equals, "or", v->rank[k].series->server->name);
-    lab_add(text, size, "%s",
-            v->equals == 0  ? "nobody without errors"
-            : v->equals > 1 ? ", within the noise"
-                            : "");
-}
-
 /* Neighbours that say the same are one: "with 16 and 64 connections event-loop". */
 static void put_other_points(struct page *p, const struct lab_judged *j)
 {
@@ -295,12 +288,12 @@ static void put_other_points(struct page *p, const struct lab_judged *j)
         const struct lab_verdict *v = &j->points[i];
         if (v == j->headline)
             continue;
-        say_front(front, sizeof front, v);
+        lab_say_front(front, sizeof front, v);
         page_puts(p, *said ? "; " : "<p>Elsewhere: ");
         page_format(p, "with %s ", lab_say_whole(n, over_rate ? v->rate : v->connections));
         while (i + 1 < plain_points(j) && &j->points[i + 1] != j->headline) {
             const struct lab_verdict *next = &j->points[i + 1];
-            say_front(said, sizeof said, next);
+            lab_say_front(said, sizeof said, next);
             if (strcmp(said, front) != 0)
                 break;
             page_format(p, "and %s ", lab_say_whole(n, over_rate ? next->rate : next->connections));
@@ -323,7 +316,7 @@ static void put_plots(struct page *p, const struct lab_findings *f, const struct
         put_measure(p, f, j, first);
         if (first != LAB_BY_RPS && j->load->loop == LAB_CLOSED)
             put_measure(p, f, j, LAB_BY_RPS);
-        if (first != LAB_BY_P99)
+        if (first != LAB_BY_P99 && j->load->kind != LAB_MIXED) /* there that of all says little */
             put_measure(p, f, j, LAB_BY_P99);
     }
     if (j->load->loop != LAB_BATCH)

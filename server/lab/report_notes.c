@@ -142,8 +142,19 @@ static void say_ratio(struct page *p, double threads, double processes)
     double ratio = threads / processes;
     if (ratio > 0.95 && ratio < 1.05)
         page_puts(p, "as long as");
+    else if (ratio < 1)
+        page_format(p, "%.0f&nbsp;%% of the time of", 100 * ratio);
     else
-        page_format(p, "%.*f times as long as", ratio < 0.1 ? 2 : 1, ratio);
+        page_format(p, "%.1f times the time of", ratio);
+}
+
+/* The same batch under the interpreter lock, which is what the notes' threads had. */
+static const struct lab_verdict *under_lock(const struct lab_judged *j)
+{
+    for (size_t i = 0; i < j->count; i++)
+        if (j->points[i].gil)
+            return &j->points[i];
+    return NULL;
 }
 
 static void put_comparison(struct page *p, const struct lab_judged *j)
@@ -151,13 +162,20 @@ static void put_comparison(struct page *p, const struct lab_judged *j)
     const double *notes = j->load->note_seconds;
     double threads = seconds_of(j->headline, "thread-pool");
     double processes = seconds_of(j->headline, "process");
+    const struct lab_verdict *lock = under_lock(j);
+    double locked = lock ? seconds_of(lock, "thread-pool") : LAB_UNKNOWN;
     if (notes[0] <= 0 || notes[1] <= 0)
         return;
     page_puts(p, "<p>In the notes threads took ");
     say_ratio(p, notes[1], notes[0]);
     page_puts(p, " processes");
+    if (locked > 0 && processes > 0) {
+        page_puts(p, "; here thread-pool under the interpreter lock took ");
+        say_ratio(p, locked, processes);
+        page_puts(p, " process");
+    }
     if (threads > 0 && processes > 0) {
-        page_puts(p, "; here thread-pool took ");
+        page_puts(p, locked > 0 ? ", and without it " : "; here thread-pool took ");
         say_ratio(p, threads, processes);
         page_puts(p, " process");
     }
@@ -179,9 +197,9 @@ void report_notes(struct page *p, const struct lab_findings *f)
         report_text(p, j->load->title);
         page_puts(p, "</h3>\n<p>");
         report_text(p, j->load->note_says);
-        page_puts(p, " <a href=\"#load-");
+        page_puts(p, ". <a href=\"#load-");
         page_url(p, str_of(j->load->name));
-        page_puts(p, "\">Ours</a></p>\n");
+        page_puts(p, "\">See ours</a>.</p>\n");
         put_comparison(p, j);
         if (has_figures && j->load->loop == LAB_BATCH) {
             page_puts(p, "<div class=\"plots\">\n");

@@ -187,8 +187,8 @@ static void put_choices(FILE *to, const struct lab_findings *f)
     for (size_t i = 0; i < count; i++) {
         const struct lab_choice *c = &choices[i];
         char line[512] = "";
-        lab_add(line, sizeof line, "  %-34s%s", c->what, c->server ? c->server->name : "none");
-        if (*c->also)
+        lab_add(line, sizeof line, "  %-34s%s", c->what, *c->pick ? c->pick : "none");
+        if (*c->also && c->server && strcmp(c->pick, c->server->name) == 0)
             lab_add(line, sizeof line, " (as good: %s)", c->also);
         if (c->disturbed)
             lab_add(line, sizeof line, " (disturbed, not sure: measure again)");

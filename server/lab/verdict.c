@@ -14,6 +14,25 @@ const struct lab_server *lab_chosen(const struct lab_verdict *v)
     return v->able ? v->rank[0].series->server : NULL;
 }
 
+bool lab_most_are_equal(const struct lab_verdict *v)
+{
+    return v->equals > 2 && v->equals + 1 >= v->able;
+}
+
+void lab_say_front(char *text, size_t size, const struct lab_verdict *v)
+{
+    *text = '\0';
+    if (v->equals == 0)
+        lab_add(text, size, "nobody without errors");
+    else if (lab_most_are_equal(v) && v->equals == v->able)
+        lab_add(text, size, "any");
+    else if (lab_most_are_equal(v))
+        lab_add(text, size, "any but %s", v->rank[v->equals].series->server->name);
+    else
+        for (unsigned k = 0; k < v->equals; k++)
+            lab_add_listed(text, size, k, v->equals, "or", v->rank[k].series->server->name);
+}
+
 void lab_say_point(char *text, size_t size, const struct lab_verdict *v)
 {
     char n[LAB_FIGURE];
@@ -204,6 +223,13 @@ static void rank_all(struct lab_verdict *v)
 
 /* --- what there is to judge ------------------------------------------------------------------ */
 
+static void say_all(const struct lab_results *r, struct lab_verdict *v)
+{
+    lab_say_margin(v);
+    lab_say_why(v);
+    lab_say_notes(r, v);
+}
+
 void lab_judge_by(const struct lab_results *r, struct lab_verdict *v, enum lab_measure first,
                   enum lab_measure second)
 {
@@ -221,9 +247,19 @@ void lab_judge_by(const struct lab_results *r, struct lab_verdict *v, enum lab_m
     if (v->load->loop == LAB_OPEN)
         look_who_keeps_up(v);
     rank_all(v);
-    lab_say_margin(v);
-    lab_say_why(v);
-    lab_say_notes(r, v);
+    say_all(r, v);
+}
+
+void lab_prefer(const struct lab_results *r, struct lab_verdict *v, const struct lab_server *server)
+{
+    unsigned at = 0;
+    while (at < v->equals && v->rank[at].series->server != server)
+        at++;
+    if (at == v->equals)
+        return;
+    for (; at > 0; at--)
+        exchange(&v->rank[at], &v->rank[at - 1]);
+    say_all(r, v);
 }
 
 static enum lab_measure first_of(const struct lab_load *load)

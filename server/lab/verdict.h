@@ -67,11 +67,18 @@ size_t lab_judge_load(const struct lab_results *r, const struct lab_load *load,
 /* One of them by another figure, for who asks another question. */
 void lab_judge_by(const struct lab_results *r, struct lab_verdict *v, enum lab_measure first,
                   enum lab_measure second);
+/* Put this one first, if it can't be told from the first, so that the sentences are about it. */
+void lab_prefer(const struct lab_results *r, struct lab_verdict *v,
+                const struct lab_server *server);
 /* The one that speaks for the load: without the lock, with the most connections and the highest rate
  * that somebody kept up with. NULL when count is 0. */
 const struct lab_verdict *lab_headline(const struct lab_verdict *verdicts, size_t count);
 /* Who is chosen; NULL: nobody. */
 const struct lab_server *lab_chosen(const struct lab_verdict *v);
+/* Can nearly all be chosen as well as the first? Then they are named by who can't. */
+bool lab_most_are_equal(const struct lab_verdict *v);
+/* Who is at the front: "event-loop", "event-loop or coroutine", "any but prefork", "any". */
+void lab_say_front(char *text, size_t size, const struct lab_verdict *v);
 /* "64 connections", "64 connections, 500 requests a second", "100 at once". */
 void lab_say_point(char *text, size_t size, const struct lab_verdict *v);
 

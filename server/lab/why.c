@@ -164,15 +164,16 @@ static bool queue(char *to, size_t size, const struct pair *p)
 
 static bool forked(char *to, size_t size, const struct pair *p)
 {
-    char n[LAB_FIGURE], cpu[LAB_FIGURE];
+    char n[LAB_FIGURE], cpu[LAB_FIGURE], theirs[LAB_FIGURE];
     const struct facts *f = p->f;
     if (is_about_memory(p) || f->forks < 0.05 || f->forks < 2 * p->best->forks)
         return false;
     lab_say_number(n, f->forks);
     lab_add(to, size, "%s made %s %s a request", f->name, n,
             strcmp(n, "1.00") == 0 ? "process" : "processes");
-    if (f->cpu >= 0)
-        lab_add(to, size, ", %s of CPU for each", lab_say_us(cpu, f->cpu));
+    if (f->cpu >= 0 && p->best->cpu >= 0)
+        lab_add(to, size, " and took %s of CPU for it against %s", lab_say_us(cpu, f->cpu),
+                lab_say_us(theirs, p->best->cpu));
     return true;
 }
 
@@ -221,6 +222,18 @@ static bool switched(char *to, size_t size, const struct pair *p)
     return true;
 }
 
+/* Those who wait longest, where waiting is all there is. */
+static bool has_a_tail(char *to, size_t size, const struct pair *p)
+{
+    char mine[LAB_FIGURE], theirs[LAB_FIGURE];
+    if (p->v->load->kind != LAB_IO || !is_about_time(p) || p->best->p99 < 0 ||
+        p->f->p99 < 1.5 * p->best->p99)
+        return false;
+    lab_add(to, size, "of %s one request in a hundred took %s or more, against %s", p->f->name,
+            lab_say_us(mine, p->f->p99), lab_say_us(theirs, p->best->p99));
+    return true;
+}
+
 static bool took_more_cpu(char *to, size_t size, const struct pair *p)
 {
     char mine[LAB_FIGURE], theirs[LAB_FIGURE];
@@ -231,8 +244,9 @@ static bool took_more_cpu(char *to, size_t size, const struct pair *p)
     return true;
 }
 
-static cause *const causes[] = {interpreter_lock, holds_many, starved,      blocked, forked, queue,
-                                left_cpus_idle,   switched,   took_more_cpu};
+static cause *const causes[] = {interpreter_lock, holds_many,   starved,        blocked,
+                                forked,           queue,        left_cpus_idle, switched,
+                                has_a_tail,       took_more_cpu};
 
 enum { CAUSES = sizeof causes / sizeof causes[0] };
 
@@ -246,19 +260,6 @@ static size_t say_cause(char *to, size_t size, const struct pair *p)
 }
 
 /* --- why ------------------------------------------------------------------------------------- */
-
-static void say_tasks(char *to, size_t size, const struct facts *f)
-{
-    char threads[64], processes[64];
-    if (f->threads < 1 || f->processes < 1)
-        return;
-    lab_say_count(threads, sizeof threads, f->threads, "thread", "threads");
-    lab_say_count(processes, sizeof processes, f->processes, "process", "processes");
-    if (f->threads > f->processes)
-        lab_add(to, size, " with %s in %s", threads, processes);
-    else
-        lab_add(to, size, " with %s", processes);
-}
 
 /* What was measured of the chosen one. */
 static void say_best(struct lab_verdict *v, const struct facts *f)
@@ -285,7 +286,6 @@ static void say_best(struct lab_verdict *v, const struct facts *f)
         if (f->switches >= 0 && v->load->kind == LAB_OVERHEAD)
             ADD(why, " and made %s context switches", lab_say_number(b, f->switches));
     }
-    say_tasks(v->why, sizeof v->why, f);
 }
 
 /* Of those at the front: the lowest and highest of a number; false if one is not known. */
@@ -341,7 +341,7 @@ struct clause {
 
 static void find_clause(struct clause *clauses, size_t *count, const struct pair *p)
 {
-    char text[sizeof clauses->text] = "";
+    char text[sizeof clauses->text] = "", places[LAB_FIGURE];
     size_t found = say_cause(text, sizeof text, p), i = 0;
     if (found == CAUSES)
         return;
@@ -350,6 +350,9 @@ static void find_clause(struct clause *clauses, size_t *count, const struct pair
     if (i < *count) {
         lab_add(clauses[i].others, sizeof clauses->others, "%s%s", *clauses[i].others ? ", " : "",
                 p->f->name);
+        if (causes[found] == starved)
+            lab_add(clauses[i].others, sizeof clauses->others, " with its %s",
+                    lab_say_whole(places, p->f->places));
         return;
     }
     clauses[i] = (struct clause){.cause = found};

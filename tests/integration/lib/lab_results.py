@@ -20,10 +20,10 @@ LOADS = [
     load("sleep", "an answer that waits 50 ms", "Stands for an API that asks a database.", "io", "closed"),
     load("api", "an answer that waits 50 ms, at a fixed rate", "The same from clients that do not wait for each other.", "io", "open"),
     load("once", "100 requests at once that each wait 2 s", "What the notes did with threads and processes.", "io", "batch",
-         "The notes start 100 tasks that sleep 2 s: threads and processes both wait side by side.", (2.9, 2.1)),
+         "The notes start 100 tasks that sleep 2 s: threads and processes both wait side by side", (2.9, 2.1)),
     load("spin", "an answer that computes 1 ms", "Stands for an image resizer.", "cpu", "closed"),
     load("spins", "4 requests that each compute 0.5 s", "What the notes did to show the interpreter lock.", "cpu", "batch",
-         "The notes compute on 4 threads and in 4 processes: processes use all CPUs, threads one.", (0.55, 2.05)),
+         "The notes compute on 4 threads and in 4 processes: processes use all CPUs, threads one", (0.55, 2.05)),
     load("mixed", "one in twenty computes 20 ms, the others only answer", "Stands for a site with a report page.", "mixed", "closed"),
     load("idle", "connections that ask once a minute", "Stands for chat clients.", "idle", "open"),
     load("hello", "13-byte answers, kept alive", "What a request costs when nothing else is done.", "overhead", "closed"),
@@ -194,7 +194,7 @@ def all_series(repeats: int) -> list[dict]:
         if m != "process":
             found.append(series("idle", m, 20000, waiting(m, 20000, 0.2, 333), repeats, rate=333))
     for m in ("thread-pool", "hybrid", "prefork"):
-        found.append(series("spin", m, 16, with_lock(computing(m, 16, 1000), 0.52 if m == "thread-pool" else 1.0, 0.99), repeats, gil=True))
+        found.append(series("spin", m, 64, with_lock(computing(m, 64, 1000), 0.52 if m == "thread-pool" else 1.0, 0.99), repeats, gil=True))
         found.append(series("sleep", m, 16, with_lock(waiting(m, 16, 50), 1.0, 0.02), repeats, gil=True))
     refused = series("idle", "process", 20000, waiting("process", 20000, 0.2, 333), repeats, rate=333)
     for r in refused["rounds"]:
