@@ -15,8 +15,9 @@ struct lab_work {
     double spin_ms;   /* 0: no %d */
     const char *dear; /* once in dear_every requests, with spin_ms; NULL: none */
     unsigned dear_every;
-    unsigned connections[LAB_CONNECTIONS], quick_connections; /* 0: no more */
-    unsigned pipeline;                                        /* 0 and 1: none */
+    unsigned connections[LAB_CONNECTIONS]; /* 0: no more */
+    unsigned quick_connections;            /* 0: not in a quick run, unless it is asked for */
+    unsigned pipeline;                     /* 0 and 1: none */
     bool close, tls, slow_clients;
     bool hold;         /* all connections are there before it begins */
     double rate;       /* open loop */

@@ -288,7 +288,7 @@ static void plan_series(struct lab *lab)
         const struct lab_work *work = w->works[i];
         const unsigned *connections =
             w->connections[0] && !work->batch ? w->connections : work->connections;
-        if (w->quick && !w->connections[0]) {
+        if (w->quick && !w->connections[0] && work->quick_connections) {
             add_group(lab, work, work->quick_connections);
             continue;
         }
