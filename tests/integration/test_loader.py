@@ -328,8 +328,9 @@ def test_an_endless_answer() -> None:
     with serving(serve) as url:
         result = load("--rate", 50, "--connections", 4, "--warm", 0, "--seconds", 0.4, "--timeout", 0.3 * SLOW, url)
     pourer[0].join()
-    assert result["failed"]["timeout"] == sum(result["failed"].values()) == 1
-    assert ever(result) == 19 and result["latency"]["p50_us"] < 100_000 * SLOW
+    unsent = result["failed"]["unsent"] if SLOW > 1 else 0  # a loader that a sanitizer slows down has 50 ms for the last, too
+    assert result["failed"]["timeout"] == 1 and sum(result["failed"].values()) == 1 + unsent
+    assert ever(result) == 19 - unsent >= 4 and result["latency"]["p50_us"] < 100_000 * SLOW
 
 
 def test_a_pipeline_that_is_cut() -> None:
