@@ -91,21 +91,26 @@ def after(seconds: float) -> Behaviour:
     return behave
 
 
+# What is right within 2 % is measured when nothing else runs.
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", [["--rate", 100], ["--rate", 100, "--poisson"], ["--rate", 100, "--close"], []], ids=["even", "poisson", "close", "closed"])
 def test_known_delay(loop: list) -> None:
-    """Within 2 %, and not less than it was."""
+    """Within 2 %, and not less than it was. (A closed loop's requests come all at once, and the last of many has waited
+    for the others.)"""
     delay = 0.2 * SLOW
+    connections = 60 * int(SLOW) if loop else 10
     with answering(after(delay)) as url:
-        result = load(*loop, "--connections", 60 * int(SLOW), "--seconds", 2, "--warm", 1, url)
+        result = load(*loop, "--connections", connections, "--seconds", 2, "--warm", 1, url)
     assert result["latency"]["p50_us"] == pytest.approx(delay * 1e6, rel=0.02)
     count = result["latency"]["count"]
     assert late(result, delay * 1e6 * 0.99) == count
     if "--poisson" not in loop:  # in which what was due before is as much as what is answered after
-        in_flight = 0 if loop else 60 * int(SLOW)
+        in_flight = 0 if loop else connections
         assert result["answered"] == pytest.approx(count - in_flight, abs=2 + in_flight * (SLOW > 1))
     assert set(result["failed"].values()) == {0}
 
 
+@pytest.mark.slow
 def test_two_delays() -> None:
     """The shares of a histogram."""
     async def behave(n: int, _: bytes) -> bytes:
