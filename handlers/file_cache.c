@@ -13,7 +13,7 @@ struct file_cache {
     size_t max_bytes, bytes, files;
     struct cached_file *hand; /* the next to be looked at; NULL: empty */
     size_t mask;
-    struct cached_file *buckets[];
+    struct cached_file **buckets; /* NULL: nothing was ever added */
 };
 
 /* --- keys ------------------------------------------------------------------------------------- */
@@ -44,6 +44,15 @@ static uint64_t hash_of(struct str key)
 
 /* --- the table, under the lock ---------------------------------------------------------------- */
 
+/* Made with the first file: a process that serves none (a master, an acceptor) has no pages of it, which
+ * would be copied for every child. */
+static bool has_buckets(struct file_cache *c)
+{
+    if (!c->buckets)
+        c->buckets = calloc(c->mask + 1, sizeof *c->buckets);
+    return c->buckets;
+}
+
 static struct cached_file **bucket_of(struct file_cache *c, uint64_t hash)
 {
     return &c->buckets[hash & c->mask];
@@ -51,7 +60,7 @@ static struct cached_file **bucket_of(struct file_cache *c, uint64_t hash)
 
 static struct cached_file *find_locked(struct file_cache *c, struct str key, uint64_t hash)
 {
-    struct cached_file *f = *bucket_of(c, hash);
+    struct cached_file *f = c->buckets ? *bucket_of(c, hash) : NULL;
     while (f && (f->hash != hash || !str_is(f->key, key)))
         f = f->next_in_bucket;
     return f;
@@ -115,7 +124,7 @@ struct file_cache *file_cache_new(size_t max_bytes)
     size_t buckets = 64;
     while (buckets < max_bytes / 1024 && buckets < 1 << 20)
         buckets *= 2;
-    struct file_cache *c = calloc(1, sizeof *c + buckets * sizeof *c->buckets);
+    struct file_cache *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     if (modus_lock_init(&c->lock, MODUS_THREAD) < 0) {
@@ -137,6 +146,7 @@ void file_cache_free(struct file_cache *c)
         cached_file_put(f);
     }
     modus_lock_fini(&c->lock);
+    free(c->buckets);
     free(c);
 }
 
@@ -166,7 +176,8 @@ void file_cache_add(struct file_cache *c, struct cached_file *f, int64_t now_ms)
     if (old)
         unlink_locked(c, old);
     evict_locked(c, f->cost);
-    link_locked(c, f);
+    if (has_buckets(c))
+        link_locked(c, f);
     modus_lock_release(&c->lock);
     if (old)
         cached_file_put(old);

@@ -63,7 +63,8 @@ void file_cache_free(struct file_cache *c); /* NULL is allowed */
 /* The file for a key, referenced, or NULL. *due: the caller should compare it with the disk now. */
 struct cached_file *file_cache_get(struct file_cache *c, struct str key, int64_t now_ms, bool *due);
 /* Add a file, which was compared with the disk at now_ms, in the place of any other of its key. The
- * caller's reference stays his. A file that is too large for the table is not added. */
+ * caller's reference stays his. A file that is too large for the table is not added, nor is one for
+ * which there is no memory. */
 void file_cache_add(struct file_cache *c, struct cached_file *f, int64_t now_ms);
 /* Take a file out of the table, if it is still there. */
 void file_cache_drop(struct file_cache *c, struct cached_file *f);
