@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Media types: an open-addressed hash of endings. All strings lie in one block, and entries hold
- * offsets into it, so that a table is two allocations and the same types are stored once. */
+ * offsets into it, so that the same types are stored once.
+ *
+ * A finished table is one mapping that is shared with all children: a fork copies nothing of it, which
+ * it would of the heap, page by page, for every connection of model process. And it is one for all who
+ * open the same file, as each route with static files does.
+ */
 #include "handlers/mime.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -52,12 +59,25 @@ struct place {
     uint32_t ending, type;
 };
 
+/* Which file it was made of, and which state of it; all 0: of none. */
+struct origin {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec changed;
+};
+
 struct mime {
     char *text;
     size_t len, room;
     struct place *places;
     size_t mask, count;
+    size_t mapped; /* bytes of the mapping at places, the text behind them; 0: not finished */
+    struct origin origin;
+    unsigned users;
 };
+
+static struct mime *newest; /* of those that are open */
 
 static char lower(char c)
 {
@@ -197,55 +217,116 @@ static int add_text(struct mime *m, struct str text)
     return 0;
 }
 
-/* The whole file, or NULL. A FIFO in its place must not hold us. */
-static char *read_whole(const char *file, size_t *len)
+/* A descriptor of the file, or -1. A FIFO in its place must not hold us. */
+static int open_file(const char *file, struct origin *origin)
 {
     struct stat st;
-    char *bytes = NULL;
     int fd = open(file, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
-        return NULL;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= FILE_MAX)
-        bytes = malloc((size_t)st.st_size + 1);
-    *len = 0;
+        return -1;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
+        close(fd);
+        return -1;
+    }
+    *origin = (struct origin){
+        .device = st.st_dev, .inode = st.st_ino, .size = st.st_size, .changed = st.st_mtim};
+    return fd;
+}
+
+/* The whole file, or NULL. */
+static char *read_whole(int fd, size_t size, size_t *len)
+{
+    char *bytes = malloc(size + 1);
     ssize_t n = bytes ? 1 : 0;
-    while (n > 0 && *len < (size_t)st.st_size) {
-        n = read(fd, bytes + *len, (size_t)st.st_size - *len);
+    *len = 0;
+    while (n > 0 && *len < size) {
+        n = read(fd, bytes + *len, size - *len);
         *len += n > 0 ? (size_t)n : 0;
     }
-    close(fd);
     return bytes;
+}
+
+/* Nothing will be added any more. */
+static int finish(struct mime *m)
+{
+    size_t places = (m->mask + 1) * sizeof *m->places, bytes = places + m->len;
+    char *to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (to == MAP_FAILED)
+        return -1;
+    memcpy(to, m->places, places);
+    memcpy(to + places, m->text, m->len);
+    mprotect(to, bytes, PROT_READ);
+    free(m->places);
+    free(m->text);
+    m->places = (struct place *)(void *)to;
+    m->text = to + places;
+    m->mapped = bytes;
+    return 0;
+}
+
+static void drop(struct mime *m)
+{
+    if (m && m->mapped) {
+        munmap(m->places, m->mapped);
+    } else if (m) {
+        free(m->places);
+        free(m->text);
+    }
+    free(m);
+}
+
+static struct mime *make(struct str file, const struct origin *origin)
+{
+    struct mime *m = calloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->origin = *origin;
+    m->users = 1;
+    m->mask = 63;
+    m->places = calloc(m->mask + 1, sizeof *m->places);
+    store(m, (struct str){"", 0}, (struct str){0}); /* so that no offset is 0 */
+    if (!m->places || !m->text || add_text(m, file) < 0 || add_text(m, str_of(built_in)) < 0 ||
+        finish(m) < 0) {
+        drop(m);
+        return NULL;
+    }
+    return m;
+}
+
+static bool is_of(const struct mime *m, const struct origin *o)
+{
+    const struct origin *mine = &m->origin;
+    return mine->device == o->device && mine->inode == o->inode && mine->size == o->size &&
+           mine->changed.tv_sec == o->changed.tv_sec && mine->changed.tv_nsec == o->changed.tv_nsec;
 }
 
 struct mime *mime_open(const char *file)
 {
+    struct origin origin = {0};
+    struct mime *m = NULL;
     size_t len = 0;
-    struct mime *m = calloc(1, sizeof *m);
-    char *bytes = file ? read_whole(file, &len) : NULL;
-    if (!m)
-        goto fail;
-    m->mask = 63;
-    m->places = calloc(m->mask + 1, sizeof *m->places);
-    store(m, (struct str){"", 0}, (struct str){0}); /* so that no offset is 0 */
-    if (!m->places || !m->text)
-        goto fail;
-    if (add_text(m, (struct str){bytes, len}) < 0 || add_text(m, str_of(built_in)) < 0)
-        goto fail;
-    free(bytes);
+    int fd = file ? open_file(file, &origin) : -1;
+    if (newest && is_of(newest, &origin)) {
+        newest->users++;
+        m = newest;
+    } else {
+        char *bytes = fd >= 0 ? read_whole(fd, (size_t)origin.size, &len) : NULL;
+        m = fd < 0 || bytes ? make((struct str){bytes, len}, &origin) : NULL;
+        newest = m ? m : newest;
+        free(bytes);
+    }
+    if (fd >= 0)
+        close(fd);
     return m;
-fail:
-    free(bytes);
-    mime_close(m);
-    return NULL;
 }
 
 void mime_close(struct mime *m)
 {
-    if (!m)
+    if (!m || --m->users > 0)
         return;
-    free(m->places);
-    free(m->text);
-    free(m);
+    if (newest == m)
+        newest = NULL;
+    drop(m);
 }
 
 const char *mime_type(const struct mime *m, const char *path)

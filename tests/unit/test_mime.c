@@ -116,6 +116,31 @@ static void odd_files(void **state)
     mime_close(NULL);
 }
 
+/* One for all who open the same, until the file is another. */
+static void the_same_again(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/modus-mime-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "text/x-one one\n", 15), 15);
+    struct mime *first = mime_open(path), *again = mime_open(path), *none = mime_open(NULL);
+    assert_ptr_equal(first, again);
+    assert_ptr_not_equal(first, none);
+    mime_close(first);
+    assert_string_equal(mime_type(again, "x.one"), "text/x-one; charset=utf-8");
+    assert_int_equal(write(fd, "text/x-two two\n", 15), 15);
+    close(fd);
+    struct mime *changed = mime_open(path);
+    assert_ptr_not_equal(changed, again);
+    assert_string_equal(mime_type(changed, "x.two"), "text/x-two; charset=utf-8");
+    assert_string_equal(mime_type(again, "x.two"), "application/octet-stream");
+    mime_close(changed);
+    mime_close(again);
+    mime_close(none);
+    unlink(path);
+}
+
 static void system_table(void **state)
 {
     (void)state;
@@ -130,9 +155,9 @@ static void system_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(file_names),   cmocka_unit_test(tables),
-        cmocka_unit_test(many_endings), cmocka_unit_test(odd_files),
-        cmocka_unit_test(system_table),
+        cmocka_unit_test(file_names),     cmocka_unit_test(tables),
+        cmocka_unit_test(many_endings),   cmocka_unit_test(odd_files),
+        cmocka_unit_test(the_same_again), cmocka_unit_test(system_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
