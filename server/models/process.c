@@ -558,12 +558,14 @@ static int process_run(struct worker *w)
 {
     struct acceptor a = {
         .worker = w, .held_fd = -1, .listening = true, .maybe = true, .expire_ms = INT64_MAX};
+    /* What was freed since the configuration was read need not be copied for each child; nor used again
+     * first, for buffers that children fill. */
+    malloc_trim(0);
     if (open_acceptor(&a) != 0) {
         log_error("the acceptor cannot start: no descriptors or memory");
         return 1;
     }
     process_child_prepare(&a);
-    malloc_trim(0); /* what was freed since the configuration was read need not be copied */
     worker_ready(w);
     serve_event(&a, ABOUT_BELL);
     while (!a.drained || a.live || a.held_fd >= 0 || a.parking.first || a.parking.ready)
