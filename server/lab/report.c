@@ -361,6 +361,7 @@ static void put_page(struct page *p, const struct lab_findings *f)
     report_stall(p, f);
     report_notes(p, f);
     report_left_out(p, f);
+    report_columns(p, f);
     put_machine(p, r);
     page_puts(p, "</main>\n<footer><p class=\"soft\">Every round is in results.json beside this "
                  "page. <code>modus lab</code> measures again.</p></footer>\n</body></html>\n");

@@ -74,11 +74,11 @@ void report_costs(struct page *p, const struct lab_findings *f)
         return;
     report_open(p, "memory", "CPU a request, memory a connection");
     page_puts(p,
-              "<p>What a server took where a load had the most connections. Less is better. "
-              "Memory is what it took above its start, divided by the connections: a process for "
-              "each shows here.</p>\n<div class=\"plots\">\n");
+              "<p>What a server took, of each kind of load where it had the most connections. Less "
+              "is better. Memory is what it took above its start, divided by the connections: a "
+              "process for each shows here.</p>\n<div class=\"plots\">\n");
     for (size_t i = 0; i < f->count; i++)
-        if (is_shown(&f->loads[i]))
+        if (is_shown(&f->loads[i]) && has_most_connections(f, i))
             put_bars(p, f->loads[i].headline, LAB_BY_CPU);
     page_puts(p, "</div>\n<div class=\"plots\">\n");
     for (size_t i = 0; i < f->count; i++)
@@ -111,6 +111,8 @@ static void put_server(struct page *p, const struct lab_findings *f,
     report_server(p, server);
     page_puts(p, "</th><td>");
     report_text(p, lab_crash_takes(server->name));
+    if (server->workers > 1)
+        page_format(p, "<br><small>1 of %u workers here</small>", server->workers);
     page_puts(p, "</td><td>");
     report_text(p, lab_leak_ends(server->name));
     page_puts(p, "</td>");

@@ -152,30 +152,46 @@ struct column {
     const char *name;
     size_t field;
     plot_say *say;
+    const char *says; /* ""; told with the one before */
 };
 
 static const struct column columns[] = {
-    {"requests/s", offsetof(struct lab_round, rps), lab_say_number},
-    {"p50", offsetof(struct lab_round, p50_us), lab_say_us},
-    {"p90", offsetof(struct lab_round, p90_us), lab_say_us},
-    {"p99", offsetof(struct lab_round, p99_us), lab_say_us},
-    {"p99.9", offsetof(struct lab_round, p999_us), lab_say_us},
-    {"longest", offsetof(struct lab_round, max_us), lab_say_us},
-    {"cheap p99", offsetof(struct lab_round, cheap_p99_us), lab_say_us},
-    {"CPU/request", offsetof(struct lab_round, cpu_us), lab_say_us},
-    {"CPUs busy", offsetof(struct lab_round, cpu_share), lab_say_number},
-    {"loader's CPU", offsetof(struct lab_round, loader_cpu), lab_say_share},
-    {"memory", offsetof(struct lab_round, pss_kib), lab_say_kib},
-    {"before", offsetof(struct lab_round, pss_idle_kib), lab_say_kib},
-    {"processes", offsetof(struct lab_round, processes), lab_say_number},
-    {"threads", offsetof(struct lab_round, threads), lab_say_number},
-    {"switches/request", offsetof(struct lab_round, switches), lab_say_number},
-    {"forks/request", offsetof(struct lab_round, forks), lab_say_number},
-    {"in queue", offsetof(struct lab_round, queued_us), lab_say_us},
-    {"queue full", offsetof(struct lab_round, rejected), lab_say_whole},
-    {"busy", offsetof(struct lab_round, busy), lab_say_share},
-    {"blocked", offsetof(struct lab_round, blocked), lab_say_number},
-    {"lock held", offsetof(struct lab_round, gil_held), lab_say_share},
+    {"requests/s", offsetof(struct lab_round, rps), lab_say_number, "answered rightly"},
+    {"p50", offsetof(struct lab_round, p50_us), lab_say_us,
+     "half of the requests took no longer; p90, p99 and p99.9 likewise"},
+    {"p90", offsetof(struct lab_round, p90_us), lab_say_us, ""},
+    {"p99", offsetof(struct lab_round, p99_us), lab_say_us, ""},
+    {"p99.9", offsetof(struct lab_round, p999_us), lab_say_us, ""},
+    {"longest", offsetof(struct lab_round, max_us), lab_say_us, "the slowest request"},
+    {"cheap p99", offsetof(struct lab_round, cheap_p99_us), lab_say_us,
+     "p99 of the requests that have no work to do"},
+    {"CPU/request", offsetof(struct lab_round, cpu_us), lab_say_us,
+     "user and system time of all the server's processes"},
+    {"CPUs busy", offsetof(struct lab_round, cpu_share), lab_say_number,
+     "with the server: 1 is one CPU all the time"},
+    {"loader's CPU", offsetof(struct lab_round, loader_cpu), lab_say_share,
+     "near 100" LAB_NBSP "% the loader is what is measured"},
+    {"memory", offsetof(struct lab_round, pss_kib), lab_say_kib,
+     "PSS of all processes at its highest"},
+    {"before", offsetof(struct lab_round, pss_idle_kib), lab_say_kib,
+     "the same before the round, without connections"},
+    {"processes", offsetof(struct lab_round, processes), lab_say_number,
+     "at their highest, the master among them"},
+    {"threads", offsetof(struct lab_round, threads), lab_say_number,
+     "of all processes, at their highest"},
+    {"switches/request", offsetof(struct lab_round, switches), lab_say_number,
+     "how often the kernel gave the CPU to another thread"},
+    {"forks/request", offsetof(struct lab_round, forks), lab_say_number, "processes made"},
+    {"in queue", offsetof(struct lab_round, queued_us), lab_say_us,
+     "a request's wait for a worker or thread, on average"},
+    {"queue full", offsetof(struct lab_round, rejected), lab_say_whole,
+     "requests refused with 503 because of that"},
+    {"busy", offsetof(struct lab_round, busy), lab_say_share,
+     "share of the time that a worker or thread had a request"},
+    {"blocked", offsetof(struct lab_round, blocked), lab_say_number,
+     "times a handler kept a loop for over 50" LAB_NBSP "ms"},
+    {"lock held", offsetof(struct lab_round, gil_held), lab_say_share,
+     "share of the time that the interpreter lock was taken"},
 };
 
 enum { COLUMNS = sizeof columns / sizeof columns[0] };
@@ -188,6 +204,34 @@ static bool is_known(const struct lab_judged *j, const struct column *c)
             if (lab_median(j->points[i].rank[k].series, c->field, NULL, NULL) >= 0)
                 return true;
     return false;
+}
+
+static bool is_known_anywhere(const struct lab_findings *f, const struct column *c)
+{
+    for (size_t i = 0; i < f->count; i++)
+        if (is_known(&f->loads[i], c))
+            return true;
+    return false;
+}
+
+void report_columns(struct page *p, const struct lab_findings *f)
+{
+    bool open = false;
+    for (size_t i = 0; i < COLUMNS; i++) {
+        if (!*columns[i].says || !is_known_anywhere(f, &columns[i]))
+            continue;
+        if (!open) {
+            report_open(p, "columns", "What the columns are");
+            page_puts(p, "<p>Those of \"all figures\" above. Each is the median of the "
+                         "rounds.</p>\n<dl>");
+        }
+        open = true;
+        page_format(p, "<div><dt>%s</dt><dd>%s</dd></div>\n", columns[i].name, columns[i].says);
+    }
+    if (!open)
+        return;
+    page_puts(p, "</dl>\n");
+    report_close(p);
 }
 
 static void put_row(struct page *p, const struct lab_judged *j, const struct lab_verdict *v,
@@ -224,7 +268,8 @@ static void put_all_figures(struct page *p, const struct lab_judged *j)
     for (size_t i = 0; i < j->count; i++)
         for (unsigned k = 0; k < j->points[i].count; k++)
             put_row(p, j, &j->points[i], &j->points[i].rank[k]);
-    page_puts(p, "</tbody></table></div></details>\n");
+    page_puts(p, "</tbody></table></div><p class=\"soft\"><a href=\"#columns\">What the columns "
+                 "are</a></p></details>\n");
 }
 
 /* --- a load ---------------------------------------------------------------------------------- */

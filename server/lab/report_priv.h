@@ -9,8 +9,9 @@
 
 extern const char report_css[]; /* report.css, as it lies beside */
 
-/* report_loads.c: a section for each kind of load. */
+/* report_loads.c: a section for each kind of load; what the columns of its tables are. */
 void report_loads(struct page *p, const struct lab_findings *f);
+void report_columns(struct page *p, const struct lab_findings *f);
 /* report_times.c: a figure of how the times are spread. */
 void report_times(struct page *p, const struct lab_verdict *v);
 /* The same of series that are no servers of one load. */
