@@ -9,12 +9,14 @@
 #include "concurrency/lock.h"
 
 struct file_cache {
-    struct modus_lock lock; /* guards all below but max_bytes and mask */
+    struct modus_lock lock; /* guards all below but max_bytes */
     size_t max_bytes, bytes, files;
     struct cached_file *hand; /* the next to be looked at; NULL: empty */
-    size_t mask;
-    struct cached_file **buckets; /* NULL: nothing was ever added */
+    size_t buckets_count;     /* a power of two; 0: nothing was ever added */
+    struct cached_file **buckets;
 };
+
+enum { BUCKETS_FIRST = 64 };
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
@@ -44,18 +46,31 @@ static uint64_t hash_of(struct str key)
 
 /* --- the table, under the lock ---------------------------------------------------------------- */
 
-/* Made with the first file: a process that serves none (a master, an acceptor) has no pages of it, which
- * would be copied for every child. */
-static bool has_buckets(struct file_cache *c)
-{
-    if (!c->buckets)
-        c->buckets = calloc(c->mask + 1, sizeof *c->buckets);
-    return c->buckets;
-}
-
 static struct cached_file **bucket_of(struct file_cache *c, uint64_t hash)
 {
-    return &c->buckets[hash & c->mask];
+    return &c->buckets[hash & (c->buckets_count - 1)];
+}
+
+/* A bucket for each file: who serves few, like a child for one connection, has few pages of them, and who
+ * serves none (a master, an acceptor) has none that would be copied for every child. Returns false when
+ * there are none at all for want of memory. */
+static bool has_buckets(struct file_cache *c)
+{
+    size_t count = c->buckets_count ? c->buckets_count * 2 : BUCKETS_FIRST;
+    if (c->buckets_count > c->files)
+        return true;
+    struct cached_file **wider = calloc(count, sizeof *wider), *f = c->hand;
+    if (!wider)
+        return c->buckets_count > 0;
+    free(c->buckets);
+    c->buckets = wider;
+    c->buckets_count = count;
+    for (size_t i = 0; i < c->files; i++, f = f->newer) {
+        struct cached_file **bucket = bucket_of(c, f->hash);
+        f->next_in_bucket = *bucket;
+        *bucket = f;
+    }
+    return true;
 }
 
 static struct cached_file *find_locked(struct file_cache *c, struct str key, uint64_t hash)
@@ -121,9 +136,6 @@ static void evict_locked(struct file_cache *c, size_t need)
 
 struct file_cache *file_cache_new(size_t max_bytes)
 {
-    size_t buckets = 64;
-    while (buckets < max_bytes / 1024 && buckets < 1 << 20)
-        buckets *= 2;
     struct file_cache *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
@@ -132,7 +144,6 @@ struct file_cache *file_cache_new(size_t max_bytes)
         return NULL;
     }
     c->max_bytes = max_bytes;
-    c->mask = buckets - 1;
     return c;
 }
 

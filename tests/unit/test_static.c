@@ -1126,6 +1126,34 @@ static void cache_alone(void **state)
     file_cache_free(NULL);
 }
 
+/* Its table grows with the files that it holds. */
+static void cache_grows(void **state)
+{
+    (void)state;
+    struct file_cache *c = file_cache_new(4 << 20);
+    size_t files;
+    for (int i = 0; i < 5000; i++) {
+        char text[32];
+        struct str key = {text, (size_t)snprintf(text, sizeof text, "/key/%d", i)};
+        struct cached_file *f = cached_file_new(key, text, 10);
+        file_cache_add(c, f, 0);
+        cached_file_put(f);
+        if ((i & (i - 1)) != 0 && i != 4999)
+            continue;
+        for (int k = 0; k <= i; k++) { /* around each time that it has grown, and at the end */
+            bool due;
+            key.len = (size_t)snprintf(text, sizeof text, "/key/%d", k);
+            f = file_cache_get(c, key, 0, &due);
+            assert_non_null(f);
+            assert_string_equal(f->path, text);
+            cached_file_put(f);
+        }
+    }
+    file_cache_bytes(c, &files);
+    assert_int_equal(files, 5000);
+    file_cache_free(c);
+}
+
 /* Many threads ask while files are being replaced: an answer is always one of the versions, whole.
  */
 struct asker {
@@ -1225,6 +1253,7 @@ int main(void)
         TEST(held_while_sent),
         TEST(eviction),
         TEST(cache_alone),
+        TEST(cache_grows),
         TEST(many_threads),
     };
     umask(022);
