@@ -238,7 +238,7 @@ static void say_foreign(struct lab_verdict *v, const struct lab_rank *k)
     ADD(notes, "%s, measured beside: %s %s against %s for %s%s. ", k->series->server->name,
         lab_measure_name(m), lab_say(a, m, theirs.median), lab_say(b, m, ours.median),
         v->rank[0].series->server->name,
-        lab_is_clear(m, &ours, &theirs) ? "" : ", within the noise");
+        lab_is_clear(m, v->rank[0].series, k->series) ? "" : ", within the noise");
 }
 
 static void say_rounds(struct lab_verdict *v)

@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double NOTHING_KIB = 0.25, FAR = 3;
+static const double NOTHING_KIB = 0.25;
 #define LEAST_KIB (64.0 / 1024)
+
+enum { FOR_ONE_ODD = 5 }; /* of so many pairs one may be odd */
 
 static unsigned trusted_rounds(const struct lab_series *s)
 {
@@ -18,101 +20,66 @@ static unsigned trusted_rounds(const struct lab_series *s)
     return count;
 }
 
-/* The field of a round that counts; LAB_UNKNOWN: of another, or not known. */
-static double value_of(const struct lab_series *s, size_t round, size_t field)
-{
-    double value;
-    if (!lab_counts(s, &s->rounds[round]))
-        return LAB_UNKNOWN;
-    memcpy(&value, (const char *)&s->rounds[round] + field, sizeof value);
-    return value;
-}
+/* A figure of a round: a field of it, less something, times something; by 0: it is not known. */
+struct figure {
+    size_t field;
+    double less, by;
+};
 
-static void find_inner(const struct lab_series *s, size_t field, struct lab_spread *found)
+static struct figure memory_of(const struct lab_series *s)
 {
-    double far = -1;
-    size_t farthest = 0;
-    for (size_t i = 0; i < s->round_count; i++) {
-        double away = fabs(value_of(s, i, field) - found->median);
-        if (value_of(s, i, field) < 0 || away <= far)
-            continue;
-        far = away;
-        farthest = i;
-    }
-    found->inner_low = found->inner_high = found->median;
-    for (size_t i = 0; i < s->round_count; i++) {
-        double value = value_of(s, i, field);
-        if (i == farthest || value < 0)
-            continue;
-        found->inner_low = fmin(found->inner_low, value);
-        found->inner_high = fmax(found->inner_high, value);
-    }
-}
-
-static struct lab_spread spread_of(const struct lab_series *s, size_t field)
-{
-    struct lab_spread found = {.count = trusted_rounds(s)};
-    found.median = lab_median(s, field, &found.low, &found.high);
-    find_inner(s, field, &found);
-    return found;
-}
-
-static void scale(struct lab_spread *of, double less, double by)
-{
-    double *values[] = {&of->median, &of->low, &of->high, &of->inner_low, &of->inner_high};
-    for (unsigned i = 0; i < sizeof values / sizeof values[0]; i++)
-        *values[i] = *values[i] > less ? (*values[i] - less) * by : 0;
-}
-
-static const struct lab_spread not_measured = {.median = LAB_UNKNOWN,
-                                               .low = LAB_UNKNOWN,
-                                               .high = LAB_UNKNOWN,
-                                               .inner_low = LAB_UNKNOWN,
-                                               .inner_high = LAB_UNKNOWN};
-
-static struct lab_spread memory_of(const struct lab_series *s)
-{
-    struct lab_spread found = spread_of(s, offsetof(struct lab_round, pss_kib));
     double idle = lab_median(s, offsetof(struct lab_round, pss_idle_kib), NULL, NULL);
-    if (found.median < 0 || idle < 0 || !s->connections)
-        return not_measured;
-    scale(&found, idle, 1.0 / s->connections);
-    return found;
+    bool known = idle >= 0 && s->connections;
+    return (struct figure){offsetof(struct lab_round, pss_kib), idle,
+                           known ? 1.0 / s->connections : 0};
 }
 
-static struct lab_spread kept_up_of(const struct lab_series *s)
+static struct figure kept_up_of(const struct lab_series *s)
 {
-    struct lab_spread found = spread_of(s, offsetof(struct lab_round, rps));
     double offered = lab_median(s, offsetof(struct lab_round, offered), NULL, NULL);
-    if (found.median < 0 || offered <= 0)
-        return not_measured;
-    scale(&found, 0, 1.0 / offered);
-    return found;
+    return (struct figure){offsetof(struct lab_round, rps), 0, offered > 0 ? 1 / offered : 0};
+}
+
+static struct figure figure_of(const struct lab_series *s, enum lab_measure m)
+{
+    switch (m) {
+    case LAB_BY_RPS:
+        return (struct figure){offsetof(struct lab_round, rps), 0, 1};
+    case LAB_BY_KEPT_UP:
+        return kept_up_of(s);
+    case LAB_BY_P50:
+        return (struct figure){offsetof(struct lab_round, p50_us), 0, 1};
+    case LAB_BY_P99:
+        return (struct figure){offsetof(struct lab_round, p99_us), 0, 1};
+    case LAB_BY_CHEAP_P99:
+        return (struct figure){offsetof(struct lab_round, cheap_p99_us), 0, 1};
+    case LAB_BY_CPU:
+        return (struct figure){offsetof(struct lab_round, cpu_us), 0, 1};
+    case LAB_BY_MEMORY:
+        return memory_of(s);
+    case LAB_BY_WHOLE:
+        return (struct figure){offsetof(struct lab_round, pss_kib), 0, 1};
+    case LAB_BY_SECONDS:
+        return (struct figure){offsetof(struct lab_round, seconds), 0, 1};
+    }
+    return (struct figure){0};
+}
+
+static double worth(const struct figure *f, double value)
+{
+    if (f->by <= 0 || value < 0)
+        return LAB_UNKNOWN;
+    return value > f->less ? (value - f->less) * f->by : 0;
 }
 
 struct lab_spread lab_measured(const struct lab_series *s, enum lab_measure m)
 {
-    switch (m) {
-    case LAB_BY_RPS:
-        return spread_of(s, offsetof(struct lab_round, rps));
-    case LAB_BY_KEPT_UP:
-        return kept_up_of(s);
-    case LAB_BY_P50:
-        return spread_of(s, offsetof(struct lab_round, p50_us));
-    case LAB_BY_P99:
-        return spread_of(s, offsetof(struct lab_round, p99_us));
-    case LAB_BY_CHEAP_P99:
-        return spread_of(s, offsetof(struct lab_round, cheap_p99_us));
-    case LAB_BY_CPU:
-        return spread_of(s, offsetof(struct lab_round, cpu_us));
-    case LAB_BY_MEMORY:
-        return memory_of(s);
-    case LAB_BY_WHOLE:
-        return spread_of(s, offsetof(struct lab_round, pss_kib));
-    case LAB_BY_SECONDS:
-        return spread_of(s, offsetof(struct lab_round, seconds));
-    }
-    return not_measured;
+    struct figure f = figure_of(s, m);
+    double low, high, median = lab_median(s, f.field, &low, &high);
+    return (struct lab_spread){.median = worth(&f, median),
+                               .low = worth(&f, low),
+                               .high = worth(&f, high),
+                               .count = trusted_rounds(s)};
 }
 
 bool lab_more_is_better(enum lab_measure m)
@@ -189,27 +156,77 @@ bool lab_has_ratio(enum lab_measure m, double a, double b)
     return a >= lab_least(m) && b >= lab_least(m);
 }
 
-static double least_difference(enum lab_measure m, unsigned rounds)
+/* --- what is clear --------------------------------------------------------------------------- */
+
+/* How much better one must be, of so many pairs that are to be trusted. */
+static double least_difference(enum lab_measure m, unsigned pairs)
 {
     bool tail = m == LAB_BY_P99 || m == LAB_BY_CHEAP_P99;
-    if (rounds >= 3)
-        return tail ? 0.10 : 0.05;
-    return rounds == 2 ? 0.15 : rounds == 1 ? 0.25 : 0.50;
+    double least = tail ? 1.00 : 0.05;
+    return least * (pairs >= 3 ? 1 : pairs == 2 ? 3 : pairs == 1 ? 5 : 10);
 }
 
-bool lab_is_clear(enum lab_measure m, const struct lab_spread *a, const struct lab_spread *b)
+/* Two servers in one repeat, and another. */
+struct pairs {
+    unsigned count, trusted;
+    unsigned better, worse; /* in which the first is so by least, or more */
+};
+
+static const struct lab_round *in_repeat(const struct lab_series *s, unsigned repeat)
 {
-    double ratio = lab_times_better(m, a->median, b->median);
-    unsigned rounds = a->count < b->count ? a->count : b->count;
-    if (ratio < 0 || (m == LAB_BY_MEMORY && fabs(a->median - b->median) < NOTHING_KIB))
-        return false;
-    if (ratio < 1)
-        ratio = 1 / ratio;
-    double least = least_difference(m, rounds);
-    bool apart = a->low > b->high || b->low > a->high;
-    bool inner_apart = a->inner_low > b->inner_high || b->inner_low > a->inner_high;
-    return (ratio > 1 + least && apart) || (rounds >= 3 && ratio > 1 + FAR * least && inner_apart);
+    for (size_t i = 0; i < s->round_count; i++)
+        if (s->rounds[i].repeat == repeat && lab_counts(s, &s->rounds[i]))
+            return &s->rounds[i];
+    return NULL;
 }
+
+static double in_round(const struct figure *f, const struct lab_round *round)
+{
+    double value;
+    memcpy(&value, (const char *)round + f->field, sizeof value);
+    return worth(f, value);
+}
+
+static struct pairs compare(enum lab_measure m, const struct lab_series *a,
+                            const struct lab_series *b, double least)
+{
+    struct figure of_a = figure_of(a, m), of_b = figure_of(b, m);
+    struct pairs pairs = {0};
+    for (size_t i = 0; i < a->round_count; i++) {
+        const struct lab_round *one = &a->rounds[i];
+        const struct lab_round *other = lab_counts(a, one) ? in_repeat(b, one->repeat) : NULL;
+        double ratio =
+            other ? lab_times_better(m, in_round(&of_a, one), in_round(&of_b, other)) : LAB_UNKNOWN;
+        if (ratio <= 0)
+            continue;
+        pairs.count++;
+        pairs.trusted += one->trusted && other->trusted;
+        pairs.better += ratio >= 1 + least;
+        pairs.worse += 1 / ratio >= 1 + least;
+    }
+    return pairs;
+}
+
+/* There is no repeat that both have. */
+static bool are_medians_clear(double ratio, double least)
+{
+    return ratio >= 1 + least || 1 / ratio >= 1 + least;
+}
+
+bool lab_is_clear(enum lab_measure m, const struct lab_series *a, const struct lab_series *b)
+{
+    double mine = lab_measured(a, m).median, theirs = lab_measured(b, m).median;
+    double ratio = lab_times_better(m, mine, theirs);
+    if (ratio <= 0 || (m == LAB_BY_MEMORY && fabs(mine - theirs) < NOTHING_KIB))
+        return false;
+    double least = least_difference(m, compare(m, a, b, 0).trusted);
+    struct pairs pairs = compare(m, a, b, least);
+    unsigned odd = pairs.count / FOR_ONE_ODD;
+    return pairs.count ? pairs.better + odd >= pairs.count || pairs.worse + odd >= pairs.count
+                       : are_medians_clear(ratio, least);
+}
+
+/* --- what failed ----------------------------------------------------------------------------- */
 
 struct lab_errors lab_errors_of(const struct lab_series *s)
 {

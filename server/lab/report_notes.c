@@ -51,7 +51,7 @@ static void put_gil_row(struct page *p, const struct lab_series *with,
     page_format(p, "<td>%s</td><td>", lab_say(text, m, a.median));
     if (ratio < 0)
         page_puts(p, "not measured");
-    else if (!lab_is_clear(m, &a, &b))
+    else if (!lab_is_clear(m, with, free_of_it))
         page_puts(p, "the same, within the noise");
     else
         page_format(p, "%s %s with it", lab_say_times(text, ratio >= 1 ? ratio : 1 / ratio),

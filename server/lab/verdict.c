@@ -179,8 +179,7 @@ static unsigned gather_equals(struct lab_verdict *v, unsigned among, bool second
     unsigned equals = among > 0;
     const enum lab_measure m = second ? v->second : v->first;
     for (unsigned i = 1; i < among; i++) {
-        const struct lab_rank *best = &v->rank[0], *k = &v->rank[i];
-        if (lab_is_clear(m, second ? &best->second : &best->first, second ? &k->second : &k->first))
+        if (lab_is_clear(m, v->rank[0].series, v->rank[i].series))
             continue;
         for (unsigned j = i; j > equals; j--)
             exchange(&v->rank[j], &v->rank[j - 1]);

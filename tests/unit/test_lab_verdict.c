@@ -157,7 +157,8 @@ static void noise_is_called_so(void **state)
     assert_int_equal(judged(d)->certainty, LAB_NOISE);
     assert_says(judged(d)->margin, "event-loop and process are within the noise of each other");
     end(d);
-    d = overhead(10, 11, 0.08, 3); /* by what matters, but the ranges overlap */
+    d = overhead(10, 11, 0.01, 3); /* by what matters, but not each time */
+    d->series[1].rounds[1].cpu_us = 10.3;
     assert_int_equal(judged(d)->certainty, LAB_NOISE);
     end(d);
     d = overhead(10, 11, 0.01, 3);
@@ -292,19 +293,55 @@ static void untrusted_rounds_are_left_out(void **state)
     end(d);
 }
 
-/* But it hides a small one. */
-static void one_odd_round_hides_no_large_difference(void **state)
+/* What slows a whole repeat, slows all alike; that hides nothing. */
+static void within_a_repeat_they_are_compared(void **state)
 {
-    struct doctored *d = overhead(10, 15, 0.01, 3);
+    struct doctored *d = overhead(10, 11, 0.2, 3);
     (void)state;
-    d->series[0].rounds[1].cpu_us = 40;
     assert_int_equal(judged(d)->certainty, LAB_CLEAR);
     assert_chosen(judged(d), "event-loop");
-    SET(&d->series[1], cpu_us, 11, 0.01);
+    for (unsigned i = 0; i < 3; i++)
+        d->series[1].rounds[i].repeat = 2 - i; /* 11 beside 8, 13.2 beside 12, and 8.8 beside 10 */
     assert_int_equal(judged(d)->certainty, LAB_NOISE);
-    SET(&d->series[1], cpu_us, 15, 0.01);
-    d->series[1].rounds[0].cpu_us = 9;
-    d->series[1].rounds[1].cpu_us = 15.1;
+    end(d);
+}
+
+/* Of five; of three it is too many. */
+static void one_pair_may_be_odd(void **state)
+{
+    (void)state;
+    for (size_t repeats = 3; repeats <= 5; repeats += 2) {
+        struct doctored *d = overhead(10, 15, 0.01, repeats);
+        d->series[0].rounds[1].cpu_us = 40;
+        assert_int_equal(judged(d)->certainty, repeats == 5 ? LAB_CLEAR : LAB_NOISE);
+        assert_chosen(judged(d), "event-loop");
+        d->series[1].rounds[0].cpu_us = 9;
+        assert_int_equal(judged(d)->certainty, LAB_NOISE);
+        end(d);
+    }
+}
+
+/* Of two tails one is easily half as long again. */
+static void a_tail_must_be_twice_as_long(void **state)
+{
+    struct doctored *d = overhead(10, 10.1, 0.01, 3);
+    (void)state;
+    SET(&d->series[0], p99_us, 1000, 0.01);
+    SET(&d->series[1], p99_us, 1900, 0.01);
+    assert_int_equal(judged(d)->certainty, LAB_NOISE);
+    SET(&d->series[1], p99_us, 2100, 0.01);
+    assert_int_equal(judged(d)->certainty, LAB_SECOND);
+    end(d);
+}
+
+/* Whose rounds have no repeat in common. */
+static void medians_are_left(void **state)
+{
+    struct doctored *d = overhead(10, 14, 0.01, 2);
+    (void)state;
+    d->series[0].rounds[0].trusted = d->series[1].rounds[1].trusted = false;
+    assert_int_equal(judged(d)->certainty, LAB_NOISE);
+    SET(&d->series[1], cpu_us, 16, 0.01);
     assert_int_equal(judged(d)->certainty, LAB_CLEAR);
     end(d);
 }
@@ -605,7 +642,10 @@ int main(void)
         cmocka_unit_test(exceptions_are_named),
         cmocka_unit_test(unknown_is_no_number),
         cmocka_unit_test(stall_is_about_the_loops),
-        cmocka_unit_test(one_odd_round_hides_no_large_difference),
+        cmocka_unit_test(within_a_repeat_they_are_compared),
+        cmocka_unit_test(one_pair_may_be_odd),
+        cmocka_unit_test(a_tail_must_be_twice_as_long),
+        cmocka_unit_test(medians_are_left),
         cmocka_unit_test(foreign_text_is_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
