@@ -12,6 +12,7 @@
 
 #include "concurrency/process.h"
 #include "net/thread.h"
+#include "server/lab/costs.h"
 #include "server/lab/json.h"
 #include "server/lab/self_signed.h"
 #include "server/lab/status.h"
@@ -136,6 +137,8 @@ static int become_server(void *argument)
     char path[600];
     snprintf(path, sizeof path, "%s/output.log", rig->folder);
     setpgid(0, 0); /* Ctrl-C is for the lab, which stops it */
+    lab_tree_pin(getpid(),
+                 -1); /* the lab may be pinned; a server makes workers for what it may use */
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
     if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
         return 1;

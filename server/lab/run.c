@@ -223,7 +223,6 @@ static void renew(const struct lab *lab, struct lab_rig *rig)
     lab_rig_stop(rig);
     if (lab_rig_start(rig, rig->model, rig->gil, lab->folder, why, sizeof why) != 0)
         return;
-    lab_tree_pin(rig->pid, -1); /* it was started by who is pinned */
     snprintf(url, sizeof url, "%s/hello", rig->http);
     if (lab_url_parse(url, &plan.url, why, sizeof why) == 0)
         lab_load_run(&plan, &result, why, sizeof why);

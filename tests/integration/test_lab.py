@@ -51,6 +51,13 @@ def test_whole_run(tmp_path) -> None:
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
+def test_servers_have_workers_for_all_cpus(tmp_path) -> None:
+    """Though the lab, which starts them anew for each load, is pinned to one."""
+    results = lab(tmp_path, "--models", "hybrid", "--loads", "hello,connect", "--connections", "8", "--seconds", "1", "--repeat", "2")
+    workers = 2 * len(os.sched_getaffinity(0))  # of two listeners
+    assert [r["processes"] for s in results["series"] for r in s["rounds"]] == [1 + workers] * 4
+
+
 def test_notes_and_lock(tmp_path) -> None:
     """What waits is not hindered by the interpreter lock, and what computes has one CPU."""
     results = lab(tmp_path, "--quick", "--models", "process,prefork,thread-pool", "--loads", "wait-notes,compute-notes")
