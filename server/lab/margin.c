@@ -36,14 +36,17 @@ static void say_distance(char *to, size_t size, enum lab_measure m, const struct
                 (ratio - 1) * 100);
 }
 
-/* The nearest of those whom the first figure puts behind, if the chosen is before it: chosen for the
- * second figure, it may be the last of its equals by the first. */
+/* The nearest of those whom the first figure puts behind the chosen: chosen for the second figure, that
+ * may be the last of its equals by the first, and be no better itself than some who are behind these. */
 static void say_next(char *to, size_t size, const struct lab_verdict *v, const char *before)
 {
     char whom[160];
     const struct lab_rank *best = &v->rank[0], *next = &v->rank[v->equals_first];
-    if (v->equals_first == v->able ||
-        lab_times_better(v->first, best->first.median, next->first.median) < 1)
+    const struct lab_rank *end = &v->rank[v->able];
+    while (next < end && (lab_times_better(v->first, best->first.median, next->first.median) < 1 ||
+                          !lab_is_clear(v->first, best->series, next->series)))
+        next++;
+    if (next == end)
         return;
     snprintf(whom, sizeof whom, "%s, the nearest clearly behind", next->series->server->name);
     lab_add(to, size, "%s", before);

@@ -235,7 +235,9 @@ static void put_how_to(struct page *p, const struct lab_results *r)
         page_puts(p, ", <a href=\"#loops\">which hides it</a>");
     page_puts(
         p,
-        ". Look at requests a second.</li>\n"
+        ". Look at requests a second, and where the loader's CPU is full, at CPU a request. Times "
+        "are "
+        "of what was answered: who waits in vain has none.</li>\n"
         "<li><b>Open loop</b>: requests go out at a fixed rate, and the time of each counts from "
         "when "
         "it was due, so stalls show. Look at p99.</li>\n"

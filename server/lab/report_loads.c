@@ -170,7 +170,8 @@ static const struct column columns[] = {
     {"CPUs busy", offsetof(struct lab_round, cpu_share), lab_say_number,
      "with the server: 1 is one CPU all the time"},
     {"loader's CPU", offsetof(struct lab_round, loader_cpu), lab_say_share,
-     "near 100" LAB_NBSP "% the loader is what is measured"},
+     "how busy it was; near 100" LAB_NBSP
+     "% the loader is what is measured, or the server had that CPU, too"},
     {"memory", offsetof(struct lab_round, pss_kib), lab_say_kib,
      "PSS of all processes at its highest"},
     {"before", offsetof(struct lab_round, pss_idle_kib), lab_say_kib,

@@ -172,19 +172,13 @@ static void sort_by_first(struct lab_verdict *v)
         }
 }
 
-/* Move those of rank[0 .. among) that can't be told from the first of them to its front; returns how
- * many they are. Wide ranges can make one equal, and another that is before it not. */
-static unsigned gather_equals(struct lab_verdict *v, unsigned among, bool second)
+/* How many of rank[0 .. among), which are in order, can't be told from the first. One that wanders much
+ * from repeat to repeat can be as good, and another that is before it not: then that one is, too. */
+static unsigned count_equals(const struct lab_verdict *v, unsigned among, enum lab_measure m)
 {
-    unsigned equals = among > 0;
-    const enum lab_measure m = second ? v->second : v->first;
-    for (unsigned i = 1; i < among; i++) {
-        if (lab_is_clear(m, v->rank[0].series, v->rank[i].series))
-            continue;
-        for (unsigned j = i; j > equals; j--)
-            exchange(&v->rank[j], &v->rank[j - 1]);
-        equals++;
-    }
+    unsigned equals = among;
+    while (equals > 1 && lab_is_clear(m, v->rank[0].series, v->rank[equals - 1].series))
+        equals--;
     return equals;
 }
 
@@ -210,9 +204,9 @@ static void rank_all(struct lab_verdict *v)
         v->able += able;
         v->disturbed |= able && v->rank[i].first.count == 0;
     }
-    v->equals_first = gather_equals(v, v->able, false);
+    v->equals_first = count_equals(v, v->able, v->first);
     sort_equals_by_second(v);
-    v->equals = gather_equals(v, v->equals_first, true);
+    v->equals = count_equals(v, v->equals_first, v->second);
     v->certainty = v->able == 0           ? LAB_NOBODY
                    : v->able == 1         ? LAB_ALONE
                    : v->equals_first == 1 ? LAB_CLEAR
@@ -284,9 +278,8 @@ static enum lab_measure second_of(const struct lab_load *load)
 {
     switch (load->kind) {
     case LAB_IO:
-        return LAB_BY_WHOLE;
     case LAB_IDLE:
-        return LAB_BY_CPU;
+        return LAB_BY_WHOLE;
     case LAB_MIXED:
         return load->loop == LAB_CLOSED ? LAB_BY_RPS : LAB_BY_CPU;
     case LAB_CPU:
