@@ -26,6 +26,7 @@ enum { SLOW_CLIENTS = 200, BATCH_SECONDS = 120, BATCH_LOOK_MS = 50, BEGUN_MS = 1
 #define LAG_MOST_US 2000
 
 struct state {
+    int64_t at_ns;
     struct lab_tree tree;
     struct lab_machine_sample machine;
     struct lab_told told;
@@ -55,7 +56,7 @@ static double own_us(void)
 
 static void look(const struct lab_round_plan *plan, struct state *s)
 {
-    *s = (struct state){0};
+    *s = (struct state){.at_ns = modus_now_ns()};
     if (plan->rig) {
         lab_rig_ask(plan->rig, &s->told);
         lab_tree_read(plan->rig->pid, &s->tree);
@@ -154,9 +155,9 @@ static void *look_in_the_middle(void *argument)
     else
         modus_co_sleep(modus_ms(soon ? BATCH_LOOK_MS : (int64_t)(m->plan->seconds * 500)));
     lab_tree_read(m->plan->rig->pid, &m->tree);
-    m->pss_kib = lab_tree_pss_kib(m->plan->rig->pid);
     if (lab_rig_ask(m->plan->rig, &m->told) != 0)
         m->told.places = 0;
+    m->pss_kib = lab_tree_pss_kib(m->plan->rig->pid); /* last: of many processes it takes long */
     return NULL;
 }
 
@@ -220,16 +221,17 @@ static double a_request(double sum, const struct lab_round *round)
     return round->requests && sum >= 0 ? sum / (double)round->requests : LAB_UNKNOWN;
 }
 
-static void take_costs(const struct state *before, const struct state *after, double warm_seconds,
+static void take_costs(const struct state *before, const struct state *after,
                        struct lab_round *round)
 {
     double cpu_us = after->tree.cpu_us - before->tree.cpu_us;
-    double loaded_us = (round->seconds + warm_seconds) * 1e6;
+    double between_us = (double)(after->at_ns - before->at_ns) / 1e3;
     double queued = after->told.queued_count - before->told.queued_count;
     double waited = after->told.queued_us - before->told.queued_us;
     round->cpu_us = a_request(cpu_us, round);
-    round->cpu_share = cpu_us / loaded_us;
-    round->switches = a_request(after->tree.switches - before->tree.switches, round);
+    round->cpu_share = cpu_us / between_us;
+    if (!after->told.has_children)
+        round->switches = a_request(after->tree.switches - before->tree.switches, round);
     round->queued_us = after->told.has_queue && queued > 0 ? waited / queued : LAB_UNKNOWN;
     round->forks = after->told.has_children
                        ? a_request(after->told.accepted - before->told.accepted, round)
@@ -237,11 +239,23 @@ static void take_costs(const struct state *before, const struct state *after, do
     round->rejected = after->told.rejected - before->told.rejected;
     round->blocked = after->told.blocked - before->told.blocked;
     if (after->told.has_gil)
-        round->gil_held = (after->told.gil_held_us - before->told.gil_held_us) / loaded_us;
+        round->gil_held = (after->told.gil_held_us - before->told.gil_held_us) / between_us;
 }
 
-static void take_middle(const struct middle *m, struct lab_round *round)
+/* Those of processes that have ended are lost. A child for each connection lives in the middle, unless a
+ * connection has but a request. */
+static double switches_of_children(const struct state *before, const struct middle *m)
 {
+    double requests = m->told.requests - before->told.requests;
+    double accepted = m->told.accepted - before->told.accepted;
+    return requests > 10 * accepted ? (m->tree.switches - before->tree.switches) / requests
+                                    : LAB_UNKNOWN;
+}
+
+static void take_middle(const struct state *before, const struct middle *m, struct lab_round *round)
+{
+    if (m->told.has_children)
+        round->switches = switches_of_children(before, m);
     round->pss_kib = m->pss_kib;
     round->threads = m->tree.threads;
     round->processes = m->tree.processes;
@@ -318,9 +332,9 @@ static void measure(const struct lab_round_plan *plan, struct lab_round *round,
         return;
     }
     if (plan->rig)
-        take_costs(&before, &after, warm_seconds(plan->work), round);
+        take_costs(&before, &after, round);
     if (seen)
-        take_middle(&middle, round);
+        take_middle(&before, &middle, round);
 }
 
 void lab_round_make(const struct lab_round_plan *plan, struct lab_round *round,
