@@ -292,8 +292,19 @@ static void say_price_in(struct lab_choice *c, const struct lab_verdict *v)
     ADD(why, " (%s; %s)", v->load->title, point);
 }
 
+/* And of who stands behind it for less. */
+static void say_lesser_price_in(struct lab_choice *c, const struct lab_verdict *v,
+                                const struct lab_server *lesser, const char *before)
+{
+    char theirs[LAB_FIGURE];
+    const struct lab_rank *k = rank_of(v, lesser);
+    if (k)
+        ADD(but, "%s%s", before, lab_say_us(theirs, k->first.median));
+}
+
 /* What isolation costs: in the first load that is about it, and in that where it is dearest. */
-static void say_price(struct lab_choice *c, const struct lab_findings *f)
+static void say_price(struct lab_choice *c, const struct lab_findings *f,
+                      const struct lab_server *lesser)
 {
     const struct lab_verdict *first = NULL, *dearest = NULL;
     double most = 0;
@@ -307,10 +318,14 @@ static void say_price(struct lab_choice *c, const struct lab_findings *f)
         dearest = times > most ? v : dearest;
         most = times > most ? times : most;
     }
-    if (first)
+    if (first) {
         say_price_in(c, first);
-    if (dearest && dearest != first)
+        say_lesser_price_in(c, first, lesser, "; its own is ");
+    }
+    if (dearest && dearest != first) {
         say_price_in(c, dearest);
+        say_lesser_price_in(c, dearest, lesser, " and ");
+    }
 }
 
 static bool choose_untrusted(struct lab_choice *c, const struct lab_findings *f)
@@ -334,7 +349,7 @@ static bool choose_untrusted(struct lab_choice *c, const struct lab_findings *f)
     } else {
         ADD(margin, ". worker_memory ends a leak");
     }
-    say_price(c, f);
+    say_price(c, f, *c->but ? prefork : NULL);
     return true;
 }
 

@@ -103,6 +103,32 @@ static bool is_about_overhead(const struct lab_judged *j)
     return j->load->kind == LAB_OVERHEAD && j->headline && !is_batch(j);
 }
 
+/* The CPU of a request of whom it is dearest for. */
+static double dearest_cpu(const struct lab_judged *j)
+{
+    double most = 0;
+    for (unsigned i = 0; i < j->headline->count; i++) {
+        double us = lab_measured(j->headline->rank[i].series, LAB_BY_CPU).median;
+        most = us > most ? us : most;
+    }
+    return most;
+}
+
+/* The first load that is about it, and the one where it is dearest: more columns tell no more. */
+static bool is_priced(const struct lab_findings *f, size_t place)
+{
+    bool first = true, dearest = true;
+    if (!is_about_overhead(&f->loads[place]))
+        return false;
+    for (size_t i = 0; i < f->count; i++) {
+        if (i == place || !is_about_overhead(&f->loads[i]))
+            continue;
+        first = first && i > place;
+        dearest = dearest && dearest_cpu(&f->loads[i]) < dearest_cpu(&f->loads[place]);
+    }
+    return first || dearest;
+}
+
 static void put_server(struct page *p, const struct lab_findings *f,
                        const struct lab_server *server)
 {
@@ -118,7 +144,7 @@ static void put_server(struct page *p, const struct lab_findings *f,
     page_puts(p, "</td>");
     for (size_t i = 0; i < f->count; i++) {
         const struct lab_rank *k = rank_of(f->loads[i].headline, server);
-        if (!is_about_overhead(&f->loads[i]))
+        if (!is_priced(f, i))
             continue;
         page_puts(p, "<td>");
         if (k)
@@ -142,7 +168,7 @@ void report_isolation(struct page *p, const struct lab_findings *f)
         "ends by</th>");
     for (size_t i = 0; i < f->count; i++) {
         char point[128];
-        if (!is_about_overhead(&f->loads[i]))
+        if (!is_priced(f, i))
             continue;
         lab_say_point(point, sizeof point, f->loads[i].headline);
         page_puts(p, "<th scope=\"col\">CPU a request, ");

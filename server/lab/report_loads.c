@@ -376,8 +376,9 @@ static void put_load(struct page *p, const struct lab_findings *f, const struct 
     page_url(p, str_of(j->load->name));
     page_puts(p, "\"><h3>");
     report_text(p, j->load->title);
-    page_format(p, " <span class=\"tag\">%s</span></h3>\n<p class=\"soft\">",
-                report_loop(j->load->loop));
+    page_puts(p, " <span class=\"tag\">");
+    report_text(p, j->load->name);
+    page_format(p, ", %s</span></h3>\n<p class=\"soft\">", report_loop(j->load->loop));
     report_text(p, j->load->why);
     page_puts(p, "</p>\n");
     put_verdict(p, j->headline);

@@ -59,32 +59,66 @@ static void put_gil_row(struct page *p, const struct lab_series *with,
     page_format(p, "</td><td>%s</td></tr>\n", held < 0 ? "" : lab_say_share(text, held));
 }
 
+static bool lock_matters(const struct lab_results *r, const struct lab_load *load)
+{
+    for (size_t i = 0; i < r->series_count; i++) {
+        const struct lab_series *s = &r->series[i];
+        const struct lab_series *other = s->gil && s->load == load ? without(r, s) : NULL;
+        if (other && lab_is_clear(lab_shown(load), s, other))
+            return true;
+    }
+    return false;
+}
+
+static bool has_lock(const struct lab_results *r, const struct lab_load *load)
+{
+    for (size_t i = 0; i < r->series_count; i++)
+        if (r->series[i].gil && r->series[i].load == load && without(r, &r->series[i]))
+            return true;
+    return false;
+}
+
+/* A table of rows that all say the same is a sentence. */
+static void put_alike(struct page *p, const struct lab_results *r)
+{
+    bool any = false;
+    for (size_t i = 0; i < r->load_count; i++) {
+        if (!has_lock(r, r->loads[i]) || lock_matters(r, r->loads[i]))
+            continue;
+        page_puts(p, any ? "; " : "<p>The same with and without it, within the noise: ");
+        report_text(p, r->loads[i]->title);
+        any = true;
+    }
+    page_puts(p, any ? ".</p>\n" : "");
+}
+
 void report_gil(struct page *p, const struct lab_findings *f)
 {
     const struct lab_results *r = f->results;
-    bool open = false;
+    bool any = false, table = false;
+    for (size_t i = 0; i < r->load_count; i++)
+        any = any || has_lock(r, r->loads[i]);
+    if (!any)
+        return;
+    report_open(p, "gil", "With an interpreter lock");
+    page_puts(p, "<p>With <code>gil = true</code> handlers run under one lock a process, as in "
+                 "Python, given up while they wait. Here beside the same server without it.</p>\n");
+    put_alike(p, r);
     for (size_t i = 0; i < r->series_count; i++) {
         const struct lab_series *s = &r->series[i];
         const struct lab_series *other = s->gil ? without(r, s) : NULL;
-        if (!other)
+        if (!other || !lock_matters(r, s->load))
             continue;
-        if (!open) {
-            report_open(p, "gil", "With an interpreter lock");
-            page_puts(p,
-                      "<p>With <code>gil = true</code> handlers run under one lock a process, as "
-                      "in Python, given up while they wait. Here beside the same server without "
-                      "it.</p>\n<div class=\"wide\"><table class=\"words\"><thead><tr><th "
-                      "scope=\"col\">server</th><th scope=\"col\">load</th><th "
-                      "scope=\"col\">without</th><th scope=\"col\">with</th><th "
-                      "scope=\"col\">difference</th><th scope=\"col\">lock held</th></tr>"
-                      "</thead><tbody>\n");
-        }
+        if (!table)
+            page_puts(p, "<div class=\"wide\"><table class=\"words\"><thead><tr><th "
+                         "scope=\"col\">server</th><th scope=\"col\">load</th><th "
+                         "scope=\"col\">without</th><th scope=\"col\">with</th><th "
+                         "scope=\"col\">difference</th><th scope=\"col\">lock held</th></tr>"
+                         "</thead><tbody>\n");
+        table = true;
         put_gil_row(p, s, other);
-        open = true;
     }
-    if (!open)
-        return;
-    page_puts(p, "</tbody></table></div>\n");
+    page_puts(p, table ? "</tbody></table></div>\n" : "");
     report_close(p);
 }
 

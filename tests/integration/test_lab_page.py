@@ -140,14 +140,14 @@ def test_page(browser: Browser, tmp_path: Path) -> None:
     file, table = page(tmp_path)
     shows(browser, file)
     assert picks(browser) == {
-        "Handlers that wait": "coroutine", "Handlers that compute": "process", "Cheap requests beside heavy ones": "event-loop",
+        "Handlers that wait": "coroutine", "Handlers that compute": "any", "Cheap requests beside heavy ones": "event-loop",
         "Many idle connections": "event-loop", "Plain small answers": "event-loop", "Handlers that leak or crash": "process",
     }
     why = text_of(browser, ".choices")
     assert "prefork serves 8 at a time: its 8 workers were busy 99 % of the time" in why
     assert "20,000 would take" in why and "not measured" in why and "; at its dearest " in why
     assert browser.evaluate("document.querySelectorAll('#how li').length") == 10
-    assert "1.9 times worse with it" in text_of(browser, "#gil") and "the same, within the noise" in text_of(browser, "#gil")
+    assert "1.9 times worse with it" in text_of(browser, "#gil") and "The same with and without it, within the noise: an answer that waits 50 ms" in text_of(browser, "#gil")
     assert "not under an interpreter lock: thread-pool has requests a second of" in why
     assert "In the notes threads took 3.7 times the time of processes" in text_of(browser, "#notes")
     loops = text_of(browser, "#loops")
