@@ -88,14 +88,16 @@ include $(wildcard $(addsuffix /module.mk,$(ROOMS) tests))
 
 all: $(MODUS) ## build the server (this is the default)
 
-# What answers a small request. It is linked first, and so lies together: a page fault maps the 64 KiB around
-# it, and a child of model process pays each one with a microsecond or two, half of it when it ends.
+# What answers a small request. It is linked first, and so lies together: a page fault maps the 64 KiB
+# around it, and a child of model process pays each one with a microsecond or two, half of it when it
+# ends.
 TOGETHER := $(addprefix server/,models/process models/process_child parked give_way board) \
-            $(addprefix net/,conn conn_input conn_output plain thread socket stats gil http1 http1_guard target exchange)
+            $(addprefix net/,conn conn_input conn_output plain thread socket stats gil http1 \
+                             http1_guard target exchange)
 TOGETHER := $(TOGETHER:%=$(BUILD)/%.o) $(LLHTTP_OBJS) \
             $(addprefix $(BUILD)/,handlers/text.o concurrency/sem.o concurrency/proxy.o)
-# Else their strings lie among those of all others.
-$(TOGETHER): private ALL_CFLAGS += -fno-merge-constants
+# Else their strings lie among those of all others. (clang has no such flag.)
+$(TOGETHER): private ALL_CFLAGS += $(if $(findstring clang,$(CC)),,-fno-merge-constants)
 
 # Who knows where it is installed: another PREFIX builds these alone.
 INSTALLED_AT := $(BUILD)/server/main.o $(BUILD)/server/default_file.o

@@ -137,8 +137,8 @@ static int become_server(void *argument)
     char path[600];
     snprintf(path, sizeof path, "%s/output.log", rig->folder);
     setpgid(0, 0); /* Ctrl-C is for the lab, which stops it */
-    lab_tree_pin(getpid(),
-                 -1); /* the lab may be pinned; a server makes workers for what it may use */
+    /* The lab may be pinned, and a server makes workers for what it may use. */
+    lab_tree_pin(getpid(), -1);
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
     if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
         return 1;
