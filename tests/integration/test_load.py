@@ -66,16 +66,23 @@ def test_more_connections_than_workers_all_progress(serve, model: Model, path: s
     assert min(counts) >= 20, sorted(counts)
 
 
-def test_connections_are_spread_over_workers(serve, model: Model) -> None:
-    server = serve(model, listener(model))
-    wires = [server["main"].connect() for _ in range(16)]
-    for wire in wires:
+def held_by_each(server, wires: int) -> list[int]:
+    """So many connections at once: how many of them has each worker? They are closed again."""
+    opened = [server["main"].connect() for _ in range(wires)]
+    for wire in opened:
         wire.ask("/hello")
-    if len(server.workers("main")) > 1:
-        held = [w["connections"] for w in server.listener_status("main")["workers"]]
-        assert held == [16 // len(held)] * len(held)
-    for wire in wires:
+    held = [w["connections"] for w in server.listener_status("main")["workers"]]
+    for wire in opened:
         wire.close()
+    eventually(lambda: not any(w["connections"] for w in server.listener_status("main")["workers"]))
+    return held
+
+
+def test_connections_are_spread_over_workers(serve, model: Model) -> None:
+    """Evenly; but one that gets no CPU for a moment is not waited for, so it is asked up to three times."""
+    server = serve(model, listener(model))
+    even = [16 // len(server.workers("main"))] * len(server.workers("main"))
+    assert any(held_by_each(server, 16) == even for _ in range(3))
 
 
 def test_400_connections_on_a_sleep_see_no_503(serve, queued_model: Model) -> None:

@@ -1,5 +1,6 @@
 """The loader of `modus load`, against servers whose delays are known."""
 import asyncio
+import functools
 import json
 import os
 import socket
@@ -91,8 +92,21 @@ def after(seconds: float) -> Behaviour:
     return behave
 
 
+def up_to_three_times(test: Callable[..., None]) -> Callable[..., None]:
+    """A machine that stands still for a moment makes one measurement wrong; a loader that reckons wrong, every one."""
+    @functools.wraps(test)
+    def repeated(*args, **kwargs) -> None:
+        for _ in range(2):
+            with suppress(AssertionError):
+                return test(*args, **kwargs)
+        test(*args, **kwargs)
+
+    return repeated
+
+
 # What is right within 2 % is measured when nothing else runs.
 @pytest.mark.slow
+@up_to_three_times
 @pytest.mark.parametrize("loop", [["--rate", 100], ["--rate", 100, "--poisson"], ["--rate", 100, "--close"], []], ids=["even", "poisson", "close", "closed"])
 def test_known_delay(loop: list) -> None:
     """Within 2 %, and not less than it was. (A closed loop's requests come all at once, and the last of many has waited
@@ -111,6 +125,7 @@ def test_known_delay(loop: list) -> None:
 
 
 @pytest.mark.slow
+@up_to_three_times
 def test_two_delays() -> None:
     """The shares of a histogram."""
     async def behave(n: int, _: bytes) -> bytes:
