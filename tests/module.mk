@@ -150,8 +150,7 @@ models-hold:
 	$(call models_of,run)
 
 # Under the sanitizers the suite leaves out what takes seconds. With BRIEF=1 each model is switched to one
-# other, under asan it runs over one transport, and under tsan only models with threads run; what is read
-# and which file is sent is decided by the same lines in all models, and asked of half of them; waiting for
+# other, under asan it runs over one transport, and under tsan only models with threads run; waiting for
 # deadlines, which are stretched there, takes longest: fewer of them meet their limits.
 SWITCHES := process-to-coroutine or coroutine-to-event-loop or event-loop-to-hybrid or \
             hybrid-to-thread-pool or thread-pool-to-prefork or prefork-to-process
@@ -160,18 +159,14 @@ ASAN_NOT    := [process-plain or [prefork-tls or [thread-pool-plain or [hybrid-t
                [coroutine-plain
 TSAN_LIMITS := thread-pool-plain or event-loop-tls
 TSAN_NOT    := [process or [prefork
-SAME_LINES  := test_strict or test_requests or test_static
-ASAN_LINES  := process-tls or thread-pool-tls or event-loop-plain
-TSAN_LINES  := thread-pool-plain or hybrid-tls or event-loop-tls or coroutine-plain
 sanitized = $(Q)MODUS_TEST_SLOW=$(2) $(MAKE) --no-print-directory VARIANT=$(1) test-run PARTS='$(3)' \
-    BRIEFLY='$(if $(BRIEF),-k "(not limits or $(4)) and (not to- or $(SWITCHES)) and not ($(5)) and \
-                              (not ($(SAME_LINES)) or $(6))")'
+    BRIEFLY='$(if $(BRIEF),-k "(not limits or $(4)) and (not to- or $(SWITCHES)) and not ($(5))")'
 
 asan: packages-test ## tests under the address and undefined-behaviour sanitizers; BRIEF=1
-	+$(call sanitized,asan,3,unit fuzz-replay integration,$(ASAN_LIMITS),$(ASAN_NOT),$(ASAN_LINES))
+	+$(call sanitized,asan,3,unit fuzz-replay integration,$(ASAN_LIMITS),$(ASAN_NOT))
 
 tsan: packages-test ## tests under the thread sanitizer; BRIEF=1
-	+$(call sanitized,tsan,5,unit integration,$(TSAN_LIMITS),$(TSAN_NOT),$(TSAN_LINES))
+	+$(call sanitized,tsan,5,unit integration,$(TSAN_LIMITS),$(TSAN_NOT))
 
 fuzz: packages-test ## fuzz each target for FUZZ_SECONDS (60)
 	$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-run
