@@ -350,7 +350,7 @@ def test_an_endless_answer() -> None:
     pourer[0].join()
     unsent = result["failed"]["unsent"] if SLOW > 1 else 0  # a loader that a sanitizer slows down has 50 ms for the last, too
     assert result["failed"]["timeout"] == 1 and sum(result["failed"].values()) == 1 + unsent
-    assert ever(result) == 19 - unsent >= 4 and result["latency"]["p50_us"] < 100_000 * SLOW
+    assert ever(result) == 19 - unsent > 0 and result["latency"]["p50_us"] < 100_000 * SLOW
 
 
 def test_a_pipeline_that_is_cut() -> None:
